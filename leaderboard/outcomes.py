@@ -1,0 +1,70 @@
+"""Rows to one line per eligible example: at which budgets was it recovered, by any seed and any of the cells given."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import pyarrow as pa
+
+from leaderboard.rows import Array, flag, ranked, real, text
+
+
+@dataclass(frozen=True)
+class Outcomes:
+    """What happened to each eligible example; rows that say the same twice, or in another order, change nothing."""
+
+    examples: Array
+    """Ids, sorted, (examples,)."""
+    clusters: Array
+    """(examples,)."""
+    suppressed: Array
+    """(examples,) bool; where rows disagree the example does not count as suppressed."""
+    budgets: Array
+    """eps, ascending, (budgets,)."""
+    recovered: Array
+    """(examples, budgets) bool: at exactly this budget."""
+    selective: Array
+    """The same, less the recoveries known to be no easier than the matched wrong target."""
+
+    def hits(self, *, selective: bool) -> Array:
+        """The recoveries that count, (examples, budgets) bool."""
+        return self.selective if selective else self.recovered
+
+    def first_budgets(self, *, selective: bool) -> Array:
+        """The smallest budget at which each example was recovered, (examples,); infinite: never."""
+        if not len(self.budgets):
+            return np.full(len(self.examples), np.inf)
+        return np.where(self.hits(selective=selective), self.budgets, np.inf).min(axis=1)
+
+
+def outcomes(rows: pa.Table, within: float | None = None) -> Outcomes:
+    """Reduce the rows of one task and defense to their worst case.
+
+    Args:
+        rows: of any number of cells and seeds; sanity budgets and examples that are not eligible are left out.
+        within: a recovery counts only where the relative drift is known to be at most this.
+    """
+    rows = ranked(rows)
+    examples, first, line = np.unique(text(rows, "example_id"), return_index=True, return_inverse=True)
+    budgets, column = np.unique(real(rows, "budget_eps"), return_inverse=True)
+    suppressed = np.ones(len(examples), dtype=bool)
+    np.logical_and.at(suppressed, line, flag(rows, "suppressed"))
+    hit = flag(rows, "recovered") & suppressed[line]
+    if within is not None:
+        hit &= relative_drift(rows) <= within
+    recovered, selective = np.zeros((2, len(examples), len(budgets)), dtype=bool)
+    recovered[line[hit], column[hit]] = True
+    hit &= flag(rows, "selective", null=True)
+    selective[line[hit], column[hit]] = True
+    return Outcomes(examples, text(rows, "cluster_id")[first], suppressed, budgets, recovered, selective)
+
+
+def relative_drift(rows: pa.Table) -> Array:
+    """Drift over the defended norm, or over the undefended one where that is near zero, (rows,); NaN: neither.
+
+    No drift at all is 0 whatever the norm.
+    """
+    drift = real(rows, "drift_rel")
+    drift = np.where(np.isnan(drift), real(rows, "drift_rel_base"), drift)
+    return np.where(real(rows, "drift_abs") == 0, 0.0, drift)

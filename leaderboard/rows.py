@@ -1,0 +1,53 @@
+"""Columns of a row table as numpy arrays, nulls included."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+Array = np.ndarray[Any, np.dtype[Any]]
+
+
+def text(rows: pa.Table, name: str) -> Array:
+    """A text column, (rows,); null is the empty string."""
+    return rows.column(name).fill_null("").to_numpy().astype(str)
+
+
+def real(rows: pa.Table, name: str) -> Array:
+    """A numeric column, (rows,) float64; null is NaN, which stays inside this package."""
+    return rows.column(name).cast(pa.float64()).to_numpy().astype(float)
+
+
+def flag(rows: pa.Table, name: str, null: bool = False) -> Array:
+    """A yes/no column, (rows,) bool; ``null`` is what a null counts as."""
+    return rows.column(name).fill_null(null).to_numpy().astype(bool)
+
+
+def carries(rows: pa.Table, code: str) -> Array:
+    """Which rows carry the flag ``code``, (rows,) bool."""
+    listed = rows.column("flags").combine_chunks()
+    found = np.zeros(rows.num_rows, dtype=bool)
+    if rows.num_rows:
+        parents = pc.call_function("list_parent_indices", [listed]).to_numpy()
+        codes = pc.call_function("list_flatten", [listed]).to_pylist()
+        found[[row for row, carried in zip(parents, codes, strict=True) if carried == code]] = True
+    return found
+
+
+def where(rows: pa.Table, keep: Array) -> pa.Table:
+    """The rows of which ``keep``, (rows,) bool, is true."""
+    return rows.filter(pa.array(keep, type=pa.bool_()))
+
+
+def ranked(rows: pa.Table) -> pa.Table:
+    """Rows of eligible examples at budgets up to the steering ceiling."""
+    return where(rows, flag(rows, "eligible") & ~flag(rows, "sanity"))
+
+
+def attacked(rows: pa.Table) -> pa.Table:
+    """Rows, of suppressed examples at ranked budgets, that an attack has really worked on."""
+    kept = ranked(rows)
+    return where(kept, flag(kept, "suppressed") & (text(kept, "status") == "ok"))

@@ -1,0 +1,328 @@
+"""The shape of ``leaderboard.json``: numbers as numbers, null where something does not apply, never NaN.
+
+Shares, RS and areas are in [0, 1]; eps is a perturbation's L2 norm as a share of the site's residual norm (suffixes:
+of the embedding norm). Further fields raise no version; a field that changes its meaning raises ``SCHEMA_VERSION``.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, JsonValue
+
+SCHEMA_VERSION = 1
+SCHEMA_FILE = Path(__file__).with_name("leaderboard.schema.json")
+
+Effect = Literal["ok", "lower-bound-only", "invalid"]
+Family = Literal["before_edit", "suffix", "after_edit", "after_edit_within_tau"]
+
+
+class Strict(BaseModel):
+    """Base of everything in the file."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False, use_attribute_docstrings=True)
+
+
+class Interval(Strict):
+    """A 95 % interval."""
+
+    low: float
+    high: float
+    method: Literal["wilson", "cluster-bootstrap", "wilson-on-clusters"]
+    """wilson: independent rows. wilson-on-clusters: the bootstrap had no width, so each cluster counts as one row."""
+
+
+class Estimate(Strict):
+    """A number and its interval; value null: nothing to measure; interval null: fewer than two clusters."""
+
+    value: float | None
+    interval: Interval | None = None
+
+
+class Eps50(Strict):
+    """The budget at which half of the suppressed examples are back, interpolated in log eps."""
+
+    value: float | None
+    """Null where nothing was suppressed."""
+    censored: Literal["above", "below"] | None = None
+    """above: more than ``value``, the largest budget; below: at most ``value``, the smallest one."""
+    low: float | None = None
+    """Lower end of the 95 % interval; null: above the largest budget, or no interval."""
+    high: float | None = None
+    """Upper end; null: above the largest budget, or no interval."""
+
+
+class Flag(Strict):
+    """Something doubtful about a measurement; ``FLAGS.md`` explains each code."""
+
+    code: str
+    effect: Effect
+    evidence: float
+    """The number that raised it."""
+    sentence: str
+    where: str
+    """Task and cell."""
+    scored: bool
+    """The cell enters the headline score."""
+
+
+class BudgetPoint(Strict):
+    """One cell at one budget. Shares are of the suppressed examples."""
+
+    eps: float
+    recovered: int
+    recovered_share: Estimate
+    selective: int | None
+    """Recovered at a smaller budget than the matched wrong target, or no such target was run; null for controls."""
+    selective_share: Estimate
+
+
+class FirstSuccess(Strict):
+    """What it took, over the recovered examples, each at its smallest budget; medians unless named otherwise."""
+
+    n: int
+    drift_abs: float | None
+    """L2 change of the protected activations, of the first iterate that reached the goal."""
+    drift_rel: float | None
+    """The same over the norm of the defended activations, where that norm is not near zero."""
+    n_near_zero: int
+    """Examples that ``drift_rel`` leaves out, because that norm is near zero."""
+    delta_eps: float | None
+    delta_norm: float | None
+    reactivated_fraction: float | None
+    """Mean over the examples, of the perturbation that was re-measured."""
+    zero_reactivation: float | None
+    """Share of the examples in which no protected latent came back above its threshold."""
+
+
+class Outcomes(Strict):
+    """Classes of the eligible examples at the largest ranked budget; they sum to ``eligible`` less failed rows."""
+
+    never_suppressed: int
+    held: int
+    recovered: int
+    degenerate: int
+
+
+class Cost(Strict):
+    """What the attacks spent, metered by the harness."""
+
+    forwards: int
+    backwards: int
+    seconds: float
+
+
+class Cell(Strict):
+    """One attack under one threat model and constraint, on one task and defense."""
+
+    key: str
+    attack: str
+    threat_model: str
+    constraint: str
+    goal: Literal["behavior", "wrong"]
+    role: Literal["attack", "control"]
+    eligible: int
+    suppressed: int
+    clusters: int
+    """Clusters of the suppressed examples."""
+    budgets: list[BudgetPoint]
+    first_success: FirstSuccess
+    outcomes: Outcomes
+    failed_rows: int
+    cost: Cost
+    flags: list[Flag]
+
+
+class Series(Strict):
+    """A worst-case curve: an example is lost at a budget once any attack of the family has recovered it."""
+
+    rs: list[Estimate]
+    """Robust suppression at each budget: share of the eligible examples suppressed and not recovered."""
+    aurc: Estimate
+    """Area under ``rs`` over log eps, normalised."""
+    conditional_recovery: Estimate
+    """Share of the suppressed examples recovered at the largest ranked budget."""
+    eps50: Eps50
+
+
+class Curve(Strict):
+    """RS over the ranked budgets of a family of threat models."""
+
+    threat_models: list[str]
+    budgets: list[float]
+    raw: Series
+    selective: Series
+    violations: int
+    """Examples recovered at some budget and not at a larger one, before the worst case makes it monotone."""
+    tau: float | None = None
+    """A recovery counts only with relative drift up to this; null: no limit."""
+
+
+class Utility(Strict):
+    """What the defense costs on held-out text of the task."""
+
+    retained: float
+    n: int
+    n_clusters: int
+    ce_base: float | None
+    """Cross-entropy without the defense, nats per token."""
+    ce_defended: float | None
+
+
+class TaskResult(Strict):
+    """One task under one defense."""
+
+    site: str
+    eligible: int
+    suppressed: int
+    clusters: int
+    """Clusters of the eligible examples."""
+    rs0: Estimate
+    """RS(0): share of the eligible examples that the defense suppresses when nobody attacks."""
+    score: Estimate
+    """min(AURC before_edit, AURC suffix), selective."""
+    score_raw: Estimate
+    cells: list[Cell]
+    curves: dict[Family, Curve]
+    utility: Utility | None
+    idempotence_gap: float | None
+    suppressed_fit: float | None
+    """Share of the `fit` examples that the defense suppresses."""
+    flags: list[Flag]
+    """All flags of the task, those of its cells included."""
+
+
+class Headline(Strict):
+    """Means over tasks; selective unless the name says raw; ranked by ``wrs_selective``."""
+
+    wrs: Estimate
+    """Worst-case robust suppression, raw: every recovery counts."""
+    wrs_selective: Estimate
+    rs0: Estimate
+    aurc_before_edit: Estimate
+    aurc_suffix: Estimate
+    aurc_after_edit: Estimate
+    """Diagnostic, never ranked."""
+    suffix_gap: Estimate
+    """aurc_suffix - aurc_before_edit; above 0: judging by suffixes alone flatters the defense."""
+    eps50: Eps50
+    """before_edit, on the task where it is smallest."""
+    n: int
+    """Eligible examples over all tasks."""
+    n_clusters: int
+
+
+class Control(Strict):
+    """A control beside the attacks, at its largest ranked budget."""
+
+    name: str
+    task: str
+    threat_model: str
+    constraint: str
+    eps: float
+    recovered: int
+    suppressed: int
+
+
+class Verdict(Strict):
+    """Whether the entry is ranked, and why not."""
+
+    status: Literal["ranked", "unranked"]
+    reasons: list[str]
+
+
+class Rank(Strict):
+    """Place among the ranked entries; entries that the paired bootstrap cannot tell apart share one."""
+
+    rank: int
+    low: int
+    """Best rank within the 95 % interval."""
+    high: int
+
+
+class DefenseInfo(Strict):
+    """What was evaluated."""
+
+    name: str
+    spec_sha: str
+    record: dict[str, dict[str, JsonValue]]
+    """By task: what fitting chose; long lists are given as their length."""
+
+
+class ModelInfo(Strict):
+    """The model that was defended."""
+
+    id: str
+    revision: str | None
+    weights_sha: str | None
+
+
+class Provenance(Strict):
+    """Where the numbers come from."""
+
+    run_id: str
+    started: str | None
+    finished: str | None
+    status: str
+    protocol: str
+    limit: float | None
+    seed: int
+    dtype: str
+    device: str
+    git: dict[str, JsonValue]
+    versions: dict[str, JsonValue]
+    eligible_hash: dict[str, str | None]
+
+
+class Entry(Strict):
+    """One defense on one model, in one run."""
+
+    defense: DefenseInfo
+    model: ModelInfo
+    headline: Headline
+    per_task: dict[str, TaskResult]
+    utility: float | None
+    """Smallest share retained over the tasks."""
+    controls: list[Control]
+    flags: list[Flag]
+    verdict: Verdict
+    rank: Rank | None
+    cost: Cost
+    provenance: Provenance
+
+
+class SuiteInfo(Strict):
+    """The suite that every entry ran."""
+
+    name: str
+    version: str
+    hash: str
+    tasks: list[str]
+    """An entry that lacks one of them is not ranked."""
+
+
+class Leaderboard(Strict):
+    """The whole file."""
+
+    schema_version: Literal[1] = SCHEMA_VERSION
+    suite: SuiteInfo
+    generated_at: str
+    """UTC, ISO 8601."""
+    entries: list[Entry]
+    """Ranked ones first, best first."""
+
+
+def json_schema() -> dict[str, Any]:
+    """The JSON Schema (2020-12) of ``leaderboard.json``."""
+    return {"$schema": "https://json-schema.org/draft/2020-12/schema", **Leaderboard.model_json_schema()}
+
+
+def export() -> None:
+    """Write ``leaderboard.schema.json`` beside this file."""
+    SCHEMA_FILE.write_text(json.dumps(json_schema(), indent=1, sort_keys=True) + "\n", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    export()

@@ -1,0 +1,70 @@
+"""Whether an entry may be ranked; every reason against it is a sentence."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+
+from leaderboard.runs import Run
+from leaderboard.schema import Flag, TaskResult, Verdict
+from leaderboard.task_results import SCORED_FAMILIES
+
+UTILITY_GATE = 0.99
+NEAR_MISS = 0.95
+
+
+def verdict(
+    run: Run,
+    defense: str,
+    per_task: Mapping[str, TaskResult],
+    tasks: Sequence[str],
+    utility: float | None,
+    score: float | None,
+) -> Verdict:
+    """Ranked only if the run is whole, the utility holds and no flag says that the score flatters the defense."""
+    reasons = [
+        *_run_reasons(run, defense),
+        *_task_reasons(per_task, tasks),
+        *_utility_reasons(utility),
+        *_flag_reasons([flag for result in per_task.values() for flag in result.flags]),
+    ]
+    if score is None and not reasons:
+        reasons.append("there is no score")
+    return Verdict(status="unranked" if reasons else "ranked", reasons=reasons)
+
+
+def _run_reasons(run: Run, defense: str) -> Iterator[str]:
+    manifest = run.manifest
+    if manifest.status != "complete":
+        yield f"the run is {manifest.status}"
+    if any(cell.defense == defense for cell in run.missing):
+        yield f"{sum(cell.defense == defense for cell in run.missing)} cells are missing"
+    if manifest.limit is not None:
+        yield f"the run was limited to {manifest.limit:g} examples"
+    if manifest.protocol != "strict":
+        yield f"the protocol is {manifest.protocol}, not strict"
+
+
+def _task_reasons(per_task: Mapping[str, TaskResult], tasks: Sequence[str]) -> Iterator[str]:
+    for task in tasks:
+        if task not in per_task:
+            yield f"task {task} was not run"
+        elif not per_task[task].eligible:
+            yield f"task {task} has no eligible example"
+        else:
+            lacking = [family for family in SCORED_FAMILIES if family not in per_task[task].curves]
+            yield from (f"task {task}: the {family} attacks did not run on all ranked budgets" for family in lacking)
+
+
+def _utility_reasons(utility: float | None) -> Iterator[str]:
+    if utility is None:
+        yield "utility was not measured on every task"
+    elif utility < UTILITY_GATE:
+        near = " (near miss)" if utility >= NEAR_MISS else ""
+        yield f"utility retained is {utility:.3f}, below {UTILITY_GATE}{near}"
+
+
+def _flag_reasons(flags: Sequence[Flag]) -> Iterator[str]:
+    """A lower bound bars the ranking where it bounds the score; a contradiction bars it anywhere."""
+    barring = [flag for flag in flags if flag.effect == "invalid" or (flag.effect != "ok" and flag.scored)]
+    for code, effect in sorted({(flag.code, flag.effect) for flag in barring}):
+        yield f"flag {code} ({effect}) on {sum(flag.code == code for flag in barring)} cells"

@@ -1,0 +1,46 @@
+"""Numbers as text, the same in every table; ASCII only, so that any terminal and log can show it."""
+
+from __future__ import annotations
+
+from leaderboard.schema import Cell, Eps50, Estimate, Interval, Rank
+
+MISSING = "-"
+
+
+def number(value: float | None, form: str = ".2f") -> str:
+    """A number, or a dash for null."""
+    return MISSING if value is None else f"{value:{form}}"
+
+
+def interval(value: Interval | None, form: str = ".2f") -> str:
+    """``.40-.55``; negative bounds keep apart."""
+    if value is None:
+        return ""
+    low, high = number(value.low, form), number(value.high, form)
+    return f"{low}..{high}" if value.low < 0 else f"{low}-{high}"
+
+
+def share(value: Estimate) -> str:
+    """``0.45 (0.40-0.55)``."""
+    return number(value.value) + (f" ({interval(value.interval)})" if value.interval else "")
+
+
+def stacked(value: Estimate) -> str:
+    """The same on two lines."""
+    return f"{number(value.value)}\n{interval(value.interval)}"
+
+
+def half_point(value: Eps50) -> str:
+    """``0.04``, ``> 0.5``, ``<= 0.02`` or a dash."""
+    sign = {"above": "> ", "below": "<= ", None: ""}[value.censored]
+    return MISSING if value.value is None else f"{sign}{value.value:.3g}"
+
+
+def rank(value: Rank | None) -> str:
+    """``2 (1-3)``."""
+    return MISSING if value is None else f"{value.rank}\n({value.low}-{value.high})"
+
+
+def access(cell: Cell) -> str:
+    """``before_edit/encoder``; the constraint is left out where there is none."""
+    return cell.threat_model if cell.constraint == "none" else f"{cell.threat_model}/{cell.constraint}"
