@@ -1,0 +1,30 @@
+"""Control: random directions of the same norm in the same feasible set (METHOD section 8)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+
+from benchmark.contracts import Attack, Attempt, Goal, ThreatModel
+from benchmark.problem import Problem
+from benchmark.registry import register_attack
+
+
+@register_attack("random-direction")
+@dataclass(frozen=True)
+class RandomDirection(Attack):
+    """The best of ``restarts`` random draws at the full budget: conservative, since one gradient attack has fewer."""
+
+    role = "control"
+    threat_model: ThreatModel = ThreatModel.BEFORE_EDIT
+    constraint: Literal["none", "encoder"] = "none"
+    goal: Goal = "behavior"
+    restarts: int = 8
+
+    def run(self, problem: Problem) -> Attempt:
+        noise = problem.constraint.project(problem.noise())
+        norm = noise.flatten(1).norm(dim=1).clamp(min=1e-30)
+        delta = noise * (problem.budget / norm)[:, None, None, None]
+        return Attempt(delta, torch.ones_like(problem.budget, dtype=torch.bool))

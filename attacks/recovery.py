@@ -1,0 +1,26 @@
+"""Recovery: a bounded perturbation of the residual stream that brings the behavior back (arXiv 2606.18322; METHOD 5)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from attacks.ascent import Ascent
+from benchmark.contracts import Attack, Attempt, Goal, ThreatModel
+from benchmark.problem import Problem
+from benchmark.registry import register_attack
+
+
+@register_attack("recovery")
+@dataclass(frozen=True)
+class Recovery(Attack):
+    """Gradient ascent on the stream at the defended site, one perturbation an example."""
+
+    threat_model: ThreatModel = ThreatModel.BEFORE_EDIT
+    constraint: Literal["none", "encoder"] = "none"
+    goal: Goal = "behavior"
+    restarts: int = 2
+    ascent: Ascent = Ascent()
+
+    def run(self, problem: Problem) -> Attempt:
+        return self.ascent.run(problem)

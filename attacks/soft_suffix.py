@@ -1,0 +1,26 @@
+"""Soft suffix: free embedding vectors after the prompt, with the defense live at every position (METHOD section 4)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from attacks.ascent import Ascent
+from benchmark.contracts import Attack, Attempt, Goal, ThreatModel
+from benchmark.problem import Problem
+from benchmark.registry import register_attack
+
+
+@register_attack("soft-suffix")
+@dataclass(frozen=True)
+class SoftSuffix(Attack):
+    """Gradient ascent on the suffix vectors, which start as copies of the prompt's last token."""
+
+    threat_model: ThreatModel = ThreatModel.SOFT_SUFFIX
+    constraint: Literal["none", "encoder"] = "none"
+    goal: Goal = "behavior"
+    restarts: int = 1
+    ascent: Ascent = Ascent()
+
+    def run(self, problem: Problem) -> Attempt:
+        return self.ascent.run(problem)

@@ -1,0 +1,141 @@
+"""Some latents of an SAE: what a defense protects and what drift is measured on.
+
+Only the ``k`` encoder columns and decoder rows of the latents are held where the architecture allows it, so that cost
+does not grow with the SAE's width. All arithmetic is fp32, whatever the model runs in.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from benchmark.errors import UsageError
+from benchmark.sites import Site
+
+
+class Codes(NamedTuple):
+    """Latents of a stream, each (..., k)."""
+
+    pre: Tensor
+    """Pre-activation, continuous in the stream; a latent is active exactly where it is above ``threshold``."""
+    act: Tensor
+    threshold: Tensor
+
+
+@dataclass(frozen=True)
+class InputScaling:
+    """What an SAE does to the stream before its encoder, from its configuration."""
+
+    centred: bool = False
+    """Trained on centred writing weights: sees h - mean(h)."""
+    normalize: str = "none"
+    """none | layer_norm | constant_norm_rescale."""
+
+    @property
+    def affine(self) -> bool:
+        """Pre-activations are affine in the stream."""
+        return self.normalize == "none"
+
+    def __call__(self, h: Tensor) -> tuple[Tensor, Tensor | None]:
+        """The encoder's input, and the factor (..., 1) that a decoded change is multiplied with; None is 1."""
+        x = h.float()
+        if self.centred:
+            x = x - x.mean(-1, keepdim=True)
+        if self.normalize == "layer_norm":
+            scale = x.std(-1, keepdim=True) + 1e-5  # sae_lens: unbiased, epsilon on the deviation
+            return (x - x.mean(-1, keepdim=True)) / scale, scale
+        if self.normalize == "constant_norm_rescale":
+            scale = x.norm(dim=-1, keepdim=True) / x.shape[-1] ** 0.5
+            return x / scale, scale
+        return x, None
+
+
+@dataclass(frozen=True, eq=False)
+class FeatureSet:
+    """``k`` latents of one SAE at one site.
+
+    A latent's pre-activation is ``x @ encoder + bias``; a gated SAE has a second, the magnitude, along the same
+    directions, and is active where both are positive: its ``pre`` is the smaller of the two.
+    """
+
+    site: Site
+    latents: tuple[int, ...]
+    encoder: Tensor
+    """(d_model, k)."""
+    bias: Tensor
+    """(k,), with the SAE's b_dec already taken in."""
+    threshold: Tensor
+    """(k,)."""
+    decoder: Tensor
+    """(k, d_model)."""
+    scaling: InputScaling = InputScaling()
+    magnitude: tuple[Tensor, Tensor] | None = None
+    """Gated SAEs: gain (k,) and bias (k,) of the magnitude path."""
+    joint: Callable[[Tensor], tuple[Tensor, Tensor]] | None = None
+    """Encoders in which latents compete (TopK): stream -> activations and threshold of these latents."""
+
+    def __len__(self) -> int:
+        return len(self.latents)
+
+    def encode(self, h: Tensor) -> Codes:
+        """Latents of the stream ``h`` (..., d_model); differentiable."""
+        x, _ = self.scaling(h)
+        pre = x @ self.encoder + self.bias
+        if self.joint is not None:
+            act, threshold = self.joint(h)
+            return Codes(pre, act, threshold)
+        if self.magnitude is not None:
+            return self._gated(x, pre)
+        return Codes(pre, pre.relu() * (pre > self.threshold), self.threshold.expand_as(pre))
+
+    def _gated(self, x: Tensor, gate: Tensor) -> Codes:
+        gain, bias = self.magnitude or (None, None)
+        size = (x @ self.encoder) * gain + bias
+        return Codes(torch.minimum(gate, size), (gate > 0) * size.relu(), torch.zeros_like(gate))
+
+    def decode_change(self, h: Tensor, change: Tensor) -> Tensor:
+        """What a change of the activations (..., k) adds to the stream ``h``: (..., d_model), fp32."""
+        _, scale = self.scaling(h)
+        moved = change @ self.decoder
+        return moved if scale is None else moved * scale
+
+    def directions(self) -> Tensor:
+        """The directions (d_model, k) of the stream that pre-activations depend on, fp64.
+
+        Raises:
+            UsageError: the SAE normalises its input, so that no fixed subspace leaves its latents alone.
+        """
+        if not self.scaling.affine:
+            raise UsageError(
+                f"the SAE at {self.site} normalises its input ({self.scaling.normalize}): its pre-activations are not "
+                f"affine in the stream and have no fixed null space; use --constraint none"
+            )
+        columns = self.encoder.double()
+        return columns - columns.mean(0, keepdim=True) if self.scaling.centred else columns
+
+    def subset(self, keep: list[int]) -> FeatureSet:
+        """The latents at the places ``keep`` of this set."""
+        index = torch.tensor(keep, device=self.encoder.device)
+        magnitude = None if self.magnitude is None else (self.magnitude[0][index], self.magnitude[1][index])
+        joint = self.joint
+
+        def part(h: Tensor) -> tuple[Tensor, Tensor]:
+            assert joint is not None
+            act, threshold = joint(h)
+            return act[..., index], threshold[..., index]
+
+        return FeatureSet(
+            self.site,
+            tuple(self.latents[i] for i in keep),
+            self.encoder[:, index],
+            self.bias[index],
+            self.threshold[index],
+            self.decoder[index],
+            self.scaling,
+            magnitude,
+            None if joint is None else part,
+        )

@@ -1,0 +1,110 @@
+"""Measure a suite's constants on its own model: what makes budgets and tolerances comparable between defenses.
+
+Norms and tau on ``fit``, the steering ceilings on ``dev`` (METHOD sections 5, 8 and 9). None depends on a defense.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+import yaml
+from torch import Tensor
+
+from benchmark.cell import Group, Scale, run_cell
+from benchmark.contracts import Attack, Example, FittedDefense, Task, ThreatModel
+from benchmark.dictionary import open_dictionary
+from benchmark.packs import make_packs
+from benchmark.passes import FullPass, Writes
+from benchmark.problem import PackSize
+from benchmark.reference import ROWS, eligible, embedding_norm, judge, residual_norms
+from benchmark.registry import ATTACKS
+from benchmark.sites import Site
+from benchmark.subject import Subject
+from benchmark.suite import Frozen, Suite, TaskSettings
+
+STEERED = 0.10
+"""Share of ``dev`` that may be steered to a wrong target at the ceiling."""
+GRID = tuple(round(0.01 * 2 ** (i / 4), 4) for i in range(33))
+"""Candidate ceilings: 0.01 to 2.56, a quarter of an octave apart."""
+
+
+def measure(subject: Subject, task: Task, settings: TaskSettings, batch_rows: int = 256) -> Frozen:
+    """All constants of a task."""
+    fit, dev = task.examples("fit"), task.examples("dev")
+    norms, embedding = residual_norms(subject, task, fit), embedding_norm(subject, task, fit)
+    undefended = _undefended(subject, task, settings, dev, Scale(norms, embedding))
+    wrong = ATTACKS.get("wrong-target")
+    return Frozen(
+        weights_sha=subject.weights_sha,
+        residual_norms={str(_site(subject, b)): round(n, 6) for b, n in norms.items()},
+        embedding_norm=round(embedding, 6),
+        ceiling=_ceiling(undefended, wrong(threat_model=ThreatModel.BEFORE_EDIT), batch_rows),
+        suffix_ceiling=_ceiling(undefended, wrong(threat_model=ThreatModel.SOFT_SUFFIX, restarts=1), batch_rows),
+        tau=_tau(subject, task, settings, fit),
+    )
+
+
+def _site(subject: Subject, boundary: int) -> Site:
+    return Site(boundary) if boundary < subject.n_layers else Site(boundary - 1, "resid_post")
+
+
+def _undefended(
+    subject: Subject, task: Task, settings: TaskSettings, examples: Sequence[Example], scale: Scale
+) -> Group:
+    """A group in which every example that the model knows counts as suppressed, so that all of them are attacked."""
+    base = judge(subject, task, examples, {})
+    nowhere = base._replace(margin=torch.full_like(base.margin, -1.0))
+    return Group(
+        subject,
+        task,
+        FittedDefense(edits={}),
+        {},
+        (Site.parse(settings.site).boundary,),
+        examples,
+        base,
+        nowhere,
+        eligible(subject, task, examples, base),
+        scale,
+        settings.perturbed,
+        settings.suffix_tokens,
+        restart=True,
+    )
+
+
+def _ceiling(group: Group, attack: Attack, batch_rows: int) -> float:
+    """The largest budget of ``GRID`` at which at most ``STEERED`` of the examples reach their wrong target."""
+    rows, _ = run_cell(group, attack, GRID, 0, PackSize(batch_rows))
+    attacked = [r for r in rows if r["suppressed"]]
+    allowed = [0.0]
+    for eps in GRID:
+        steered = [bool(r["recovered"]) for r in attacked if r["budget_eps"] == eps]
+        if sum(steered) > STEERED * len(steered):
+            break
+        allowed.append(eps)
+    return allowed[-1]
+
+
+@torch.no_grad()
+def _tau(subject: Subject, task: Task, settings: TaskSettings, examples: Sequence[Example]) -> float:
+    """95th percentile of the relative change of the SAE's latents between two random prompts of one length."""
+    features = open_dictionary(subject, Site.parse(settings.site)).everything
+    generator = torch.Generator().manual_seed(0)
+    changes: list[Tensor] = []
+    for pack in make_packs(subject, task, examples, ROWS):
+        run = FullPass(subject, pack, {}, Writes((), pack.readout, 0, after=False))
+        b = features.site.boundary
+        stream = run(None, torch.arange(len(pack), device=pack.ids.device), frozenset({b})).stream[b][:, 0]
+        act = features.encode(stream).act
+        other = act[torch.randperm(len(pack), generator=generator).to(act.device)]
+        changes.append(((act - other).norm(dim=1) / act.norm(dim=1).clamp(min=1e-12)).cpu())
+    return round(float(torch.cat(changes).quantile(0.95)), 4)
+
+
+def write_into(path: Path, suite: Suite, frozen: dict[str, Frozen]) -> None:
+    """Put the constants into a suite file; comments of the file are lost, everything else stays."""
+    content = yaml.safe_load(path.read_text())
+    for task, constants in frozen.items():
+        content["tasks"][task]["frozen"] = constants.model_dump()
+    path.write_text(yaml.safe_dump(content, sort_keys=False, width=120))

@@ -1,0 +1,202 @@
+"""The plan of a run: which cells there are, in which order, and the key of each.
+
+A cell is (task, defense, attack with its settings, seed) with a whole grid of budgets. Its key hashes everything that
+changes its results and nothing else: not the pack size, the device or the display.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from benchmark.contracts import Attack, Example, Task, ThreatModel
+from benchmark.errors import UsageError
+from benchmark.registry import ATTACKS
+from benchmark.spec import Named, resolve_attack, settings, sha
+from benchmark.suite import Suite
+
+SEMANTICS = 1
+"""Goes up when the same cell would give other results."""
+
+SANITY_FACTOR = 10.0
+"""An attack also runs at this multiple of its largest budget: it must succeed there, or it is not a test."""
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One unit of work and of resumption; one Parquet file."""
+
+    key: str
+    task: str
+    defense: str
+    attack: Attack
+    budgets: tuple[float, ...]
+    """Ascending eps."""
+    sanity: frozenset[float]
+    """Those that only serve sanity flags."""
+    seed: int
+    matched: str | None = None
+    """Key of the wrong-target cell that tells whether a recovery is selective."""
+
+    def describe(self) -> dict[str, Any]:
+        """The cell as JSON values, for plan.json."""
+        attack = self.attack
+        return {
+            "key": self.key,
+            "task": self.task,
+            "defense": self.defense,
+            "attack": attack.name,
+            "threat_model": str(attack.threat_model),
+            "constraint": attack.constraint,
+            "goal": attack.goal,
+            "role": attack.role,
+            "settings": settings(attack),
+            "budgets": list(self.budgets),
+            "sanity_budgets": sorted(self.sanity),
+            "seed": self.seed,
+            "matched": self.matched,
+            "file": f"cells/{self.key}.parquet",
+        }
+
+
+@dataclass(frozen=True)
+class Plan:
+    """All cells of a run, controls before the attacks that refer to them."""
+
+    suite: Suite
+    defenses: Mapping[str, Named]
+    tasks: Mapping[str, Task]
+    cells: tuple[Cell, ...]
+    identity: str = field(default="")
+    """Hash of the cells' keys: a run directory belongs to exactly one."""
+
+    def describe(self) -> dict[str, Any]:
+        """The plan as JSON values, for plan.json."""
+        return {"identity": self.identity, "suite": self.suite.name, "cells": [c.describe() for c in self.cells]}
+
+
+def make_plan(
+    suite: Suite,
+    tasks: Mapping[str, Task],
+    defenses: Sequence[Named],
+    control_defenses: Sequence[Named],
+    *,
+    attacks: Sequence[Attack],
+    examples: Mapping[str, Sequence[Example]],
+    weights_sha: str,
+    dtype: str,
+    seed: int,
+) -> Plan:
+    """Cross defenses, tasks and attacks, with the controls that every attack needs.
+
+    Control defenses are only classified (how much do they suppress by themselves), not attacked.
+
+    Raises:
+        UsageError: two defenses or two attacks of one plan cannot be told apart.
+    """
+    everyone = {d.name: d for d in (*defenses, *control_defenses)}
+    if len(everyone) < len(defenses) + len(control_defenses):
+        raise UsageError("two defenses of this run have the same name; give one another `name` in its spec")
+    zero = ATTACKS.get("zero")()
+    cells: list[Cell] = []
+    for task in tasks:
+        for named in defenses:
+            chosen = [a for a in attacks if a.threat_model in tasks[task].threat_models]
+            cells += _cells(suite, task, named, _with_controls(chosen))
+        for named in control_defenses:
+            cells += _cells(suite, task, named, [(zero, None)])
+    content = {t: [e.content_hash for e in found] for t, found in examples.items()}
+    common = {"semantics": SEMANTICS, "suite": suite.hash, "weights": weights_sha, "dtype": dtype, "seed": seed}
+    keyed = _with_keys(cells, everyone, tasks, content, common, seed)
+    _refuse_twins(keyed)
+    return Plan(suite, everyone, tasks, tuple(keyed), sha([c.key for c in keyed]))
+
+
+def _with_controls(attacks: Sequence[Attack]) -> Iterator[tuple[Attack, Attack | None]]:
+    """Every attack after its matched wrong target; then zero budget and random directions."""
+    controls: dict[Attack, None] = {}
+    for attack in attacks:
+        if attack.role == "control":
+            controls[attack] = None
+            continue
+        wrong = _matched(attack)
+        yield wrong, None
+        yield attack, wrong
+        if attack.threat_model in (ThreatModel.AFTER_EDIT, ThreatModel.BEFORE_EDIT):
+            shared: dict[str, Any] = {"threat_model": attack.threat_model, "constraint": attack.constraint}
+            controls[ATTACKS.get("random-direction")(**shared)] = None
+            controls[ATTACKS.get("zero")(threat_model=attack.threat_model)] = None
+    for control in controls:
+        yield control, None
+
+
+def _matched(attack: Attack) -> Attack:
+    """The wrong-target control with the attack's own access, constraint and effort."""
+    effort = {n: v for n, v in vars(attack).items() if n in ("threat_model", "constraint", "restarts", "ascent")}
+    return ATTACKS.get("wrong-target")(**effort)
+
+
+def _cells(suite: Suite, task: str, named: Named, attacks: Any) -> list[Cell]:
+    cells: list[Cell] = []
+    for attack, wrong in attacks:
+        budgets, sanity = _budgets(suite, task, attack)
+        matched = next((c.key for c in cells if c.attack == wrong), None)
+        cells.append(Cell(f"{task}/{named.name}/{attack!r}", task, named.name, attack, budgets, sanity, 0, matched))
+    return cells
+
+
+def _budgets(suite: Suite, task: str, attack: Attack) -> tuple[tuple[float, ...], frozenset[float]]:
+    if attack.name == "zero":
+        return (0.0,), frozenset()
+    chosen = suite.tasks[task]
+    suffix = attack.threat_model == ThreatModel.SOFT_SUFFIX
+    grid = chosen.suffix_budgets if suffix else chosen.budgets
+    # the constrained attack and the controls need no proof that they succeed without bounds
+    if attack.role == "control" or attack.constraint != "none":
+        return grid, frozenset()
+    beyond = SANITY_FACTOR * grid[-1]
+    return (*grid, beyond), frozenset({beyond})
+
+
+def _with_keys(
+    cells: Sequence[Cell],
+    defenses: Mapping[str, Named],
+    tasks: Mapping[str, Task],
+    content: Mapping[str, list[str]],
+    common: Mapping[str, Any],
+    seed: int,
+) -> list[Cell]:
+    """Replace provisional names by keys; ``matched`` follows."""
+    keys: dict[str, str] = {}
+    for cell in cells:
+        what = {
+            **common,
+            "task": [cell.task, tasks[cell.task].version, content[cell.task]],
+            "defense": defenses[cell.defense].spec,
+            "name": cell.defense,
+            "attack": [cell.attack.name, settings(cell.attack)],
+            "budgets": list(cell.budgets),
+        }
+        keys[cell.key] = sha(what)
+    return [replace(c, key=keys[c.key], seed=seed, matched=keys[c.matched] if c.matched else None) for c in cells]
+
+
+def _refuse_twins(cells: Sequence[Cell]) -> None:
+    seen: set[str] = set()
+    for cell in cells:
+        if cell.key in seen:
+            raise UsageError(f"the plan has the same cell twice: {cell.task} x {cell.defense} x {cell.attack!r}")
+        seen.add(cell.key)
+
+
+def suite_attacks(suite: Suite, names: Sequence[str] | None) -> list[Attack]:
+    """The suite's attacks, or those of them with the given names; a name that the suite lacks runs with its defaults."""
+    listed = [(str(entry["attack"]), {k: v for k, v in entry.items() if k != "attack"}) for entry in suite.attacks]
+    if names is None:
+        return [resolve_attack(name, options) for name, options in listed]
+    chosen: list[Attack] = []
+    for name in names:
+        matching = [resolve_attack(n, options) for n, options in listed if n == name]
+        chosen += matching or [resolve_attack(name)]
+    return list(dict.fromkeys(chosen))

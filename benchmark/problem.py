@@ -1,0 +1,188 @@
+"""A recovery problem: many small optimisations side by side, with the model, its hooks and its caches hidden.
+
+Rows are a grid ``(examples, budgets, restarts)`` with the budgets ascending. An attack sees tensors with one entry a
+row and never how the rows are split over forward passes.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from benchmark.constraint import Constraint
+from benchmark.contracts import Batch, Task
+from benchmark.errors import UsageError
+from benchmark.passes import Pass
+
+
+class State(NamedTuple):
+    """What is known of some rows at a perturbation; each (rows,)."""
+
+    objective: Tensor
+    reached: Tensor
+    """The goal is reached, with a margin that rounding cannot undo (bool)."""
+
+
+class Slope(NamedTuple):
+    """A state and the gradient of the objective there."""
+
+    state: State
+    gradient: Tensor
+    """Like the perturbation, (rows, sites, perturbed, d_model)."""
+
+
+@dataclass
+class PackSize:
+    """How many rows go through the model at once; halved whenever the accelerator's memory runs out."""
+
+    rows: int
+    on_halved: Callable[[int], None] = field(default=lambda rows: None)
+
+    def split(self, total: int, work: Callable[[slice], None]) -> None:
+        """Do ``work`` on consecutive slices of ``total`` rows; a slice that runs out of memory is done again, smaller.
+
+        Raises:
+            UsageError: a single row does not fit.
+        """
+        done = 0
+        while done < total:
+            part = slice(done, min(done + self.rows, total))
+            try:
+                work(part)
+            except torch.OutOfMemoryError as error:
+                self._halve(part.stop - part.start, error)
+                continue
+            done = part.stop
+
+    def _halve(self, tried: int, error: Exception) -> None:
+        if tried == 1:
+            raise UsageError(
+                "not even one row fits into the device's memory; use a smaller dtype or --device cpu"
+            ) from error
+        self.rows = tried // 2
+        if torch.cuda.is_available():
+            torch.cuda.empty_cache()
+        self.on_halved(self.rows)
+
+
+SLACK = 0.01
+"""An optimiser counts a goal as reached at this share of the undefended margin, so that the clean re-measurement
+does not undo a success of the size of a rounding error."""
+
+
+class Problem:
+    """Maximise the task's objective over a perturbation of every row, within its budget and the constraint."""
+
+    def __init__(
+        self,
+        run: Pass,
+        task: Task,
+        batch: Batch,
+        *,
+        budgets: Tensor,
+        restarts: int,
+        shape: tuple[int, int, int],
+        constraint: Constraint,
+        keys: Sequence[str],
+        pack_size: PackSize,
+    ) -> None:
+        """``batch``: one entry an example; ``budgets`` ascending absolute norms; ``shape``: sites, perturbed, d_model;
+        ``keys``: one string an example, from which the row's random numbers are seeded."""
+        self._run, self._task, self._batch, self._keys, self._pack_size = run, task, batch, keys, pack_size
+        self._shape = shape
+        self.constraint = constraint
+        self.grid = (len(keys), len(budgets), restarts)
+        device = batch.answer.device
+        examples, levels, _ = self.grid
+        self.example = torch.arange(examples, device=device).repeat_interleave(levels * restarts)
+        """Index of each row's example (rows,)."""
+        self.budget = budgets.to(device).float().repeat_interleave(restarts).repeat(examples)
+        """L2 budget of each row (rows,)."""
+        self.restart = torch.arange(restarts, device=device).repeat(examples * levels)
+        """Index of each row's restart (rows,)."""
+        self.forwards = torch.zeros(self.rows, dtype=torch.long, device=device)
+        self.backwards = torch.zeros(self.rows, dtype=torch.long, device=device)
+        self.blind = torch.zeros(self.rows, dtype=torch.bool, device=device)
+        """Rows that met a zero or non-finite gradient: the attack could not see there."""
+
+    @property
+    def rows(self) -> int:
+        examples, levels, restarts = self.grid
+        return examples * levels * restarts
+
+    def zeros(self) -> Tensor:
+        """The perturbation that changes nothing, (rows, sites, perturbed, d_model)."""
+        return torch.zeros(self.rows, *self._shape, device=self.budget.device)
+
+    def noise(self) -> Tensor:
+        """Standard normal numbers shaped like a perturbation; a row's depend on its key only, not on the pack."""
+        parts = [_normal(f"{key}|{level}|{r}", self._shape) for key in self._keys for level, r in self._levels()]
+        return torch.stack(parts).to(self.budget.device)
+
+    def _levels(self) -> list[tuple[int, int]]:
+        return [(level, r) for level in range(self.grid[1]) for r in range(self.grid[2])]
+
+    def project(self, delta: Tensor, rows: Tensor | None = None) -> Tensor:
+        """The constraint, then the budget: a subspace and a ball around zero, so this is the exact projection."""
+        budget = self.budget if rows is None else self.budget[rows]
+        delta = self.constraint.project(delta)
+        norm = delta.flatten(1).norm(dim=1)
+        return delta * (budget / norm.clamp(min=1e-30)).clamp(max=1.0)[:, None, None, None]
+
+    def evaluate(self, delta: Tensor, rows: Tensor | None = None) -> State:
+        """Objective and success of ``delta`` at the rows ``rows`` (all by default)."""
+        index = self._all(rows)
+        objective, reached = torch.empty_like(self.budget[index]), torch.empty_like(index, dtype=torch.bool)
+
+        def work(part: slice) -> None:
+            with torch.no_grad():
+                objective[part], reached[part] = self._judge(delta[part], index[part])
+
+        self._pack_size.split(len(index), work)
+        self.forwards[index] += 1
+        return State(objective, reached)
+
+    def slope(self, delta: Tensor, rows: Tensor | None = None) -> Slope:
+        """Objective, success and gradient. Losses are per row and summed: a gradient never depends on the pack."""
+        index = self._all(rows)
+        objective, reached = torch.empty_like(self.budget[index]), torch.empty_like(index, dtype=torch.bool)
+        gradient = torch.empty_like(delta)
+
+        def work(part: slice) -> None:
+            at = delta[part].detach().requires_grad_()
+            value, hit = self._judge(at, index[part])
+            gradient[part] = torch.autograd.grad(value.sum(), at)[0]
+            objective[part], reached[part] = value.detach(), hit
+
+        self._pack_size.split(len(index), work)
+        self.forwards[index] += 1
+        self.backwards[index] += 1
+        size = gradient.flatten(1).norm(dim=1)
+        # a saturated objective is flat because the goal is reached, not because the attack is blind
+        self.blind[index] |= ((size == 0) | ~size.isfinite()) & ~reached
+        return Slope(State(objective, reached), gradient.nan_to_num(posinf=0.0, neginf=0.0))
+
+    def _all(self, rows: Tensor | None) -> Tensor:
+        return torch.arange(self.rows, device=self.budget.device) if rows is None else rows
+
+    def _judge(self, delta: Tensor, rows: Tensor) -> tuple[Tensor, Tensor]:
+        example = self.example[rows]
+        batch = select(self._batch, example)
+        read = self._run(delta, example).read
+        margin = self._task.verdict(read, batch).margin.detach()
+        return self._task.objective(read, batch), margin > SLACK * batch.ceiling.abs()
+
+
+def select(batch: Batch, index: Tensor) -> Batch:
+    """The entries ``index`` of a batch."""
+    return Batch(batch.answer[index], batch.wrong[index], batch.ceiling[index], batch.goal)
+
+
+def _normal(key: str, shape: tuple[int, ...]) -> Tensor:
+    seed = int.from_bytes(hashlib.sha256(key.encode()).digest()[:8], "big") >> 1
+    return torch.randn(shape, generator=torch.Generator().manual_seed(seed))

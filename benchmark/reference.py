@@ -1,0 +1,105 @@
+"""Reference passes: what the undefended and the defended model say and hold, without an attacker."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from benchmark.contracts import Example, Task
+from benchmark.edits import Edit, by_boundary
+from benchmark.packs import Pack, make_packs
+from benchmark.passes import FullPass, Writes
+from benchmark.sites import Site
+from benchmark.subject import Subject
+
+ROWS = 256
+"""Rows of a reference pass: forward only, so larger than an optimiser's pack needs no probing."""
+
+
+class Judged(NamedTuple):
+    """A task's judgement of examples, in their order."""
+
+    labels: list[str]
+    margin: Tensor
+    """(examples,), above 0 where the behavior is shown; on the CPU."""
+    read: list[Tensor]
+    """Readout of each example (choices,), on the CPU."""
+
+    @property
+    def shown(self) -> Tensor:
+        """(examples,), bool."""
+        return self.margin > 0
+
+
+@torch.no_grad()
+def read_pack(subject: Subject, pack: Pack, edits: Mapping[int, Edit]) -> Tensor:
+    """The readout of a pack (n, choices), every layer and position computed."""
+    run = FullPass(subject, pack, edits, Writes((), 0, 0, after=False))
+    return run(None, torch.arange(len(pack), device=pack.ids.device)).read
+
+
+def judge(subject: Subject, task: Task, examples: Sequence[Example], edits: Mapping[Site, Edit]) -> Judged:
+    """Run the live (defended) model on ``examples`` and let the task judge."""
+    placed = by_boundary(subject, edits)
+    labels: dict[str, str] = {}
+    margins: dict[str, Tensor] = {}
+    reads: dict[str, Tensor] = {}
+    for pack in make_packs(subject, task, examples, ROWS):
+        read = read_pack(subject, pack, placed)
+        verdict = task.verdict(read, pack.unread())
+        for i, example in enumerate(pack.examples):
+            labels[example.id], margins[example.id] = verdict.labels[i], verdict.margin[i].cpu()
+            reads[example.id] = read[i].cpu()
+    ids = [e.id for e in examples]
+    margin = torch.stack([margins[i] for i in ids]) if ids else torch.zeros(0)
+    return Judged([labels[i] for i in ids], margin, [reads[i] for i in ids])
+
+
+def on_top(judged: Judged, examples: Sequence[Example]) -> Tensor:
+    """(examples,) bool: the answer outranks every other choice. The verdict on ``retain`` examples of any task."""
+    return torch.tensor([int(read.argmax()) == e.answer for read, e in zip(judged.read, examples, strict=True)])
+
+
+def eligible(subject: Subject, task: Task, examples: Sequence[Example], base: Judged) -> Tensor:
+    """(examples,) bool: the undefended model shows the behavior, on all prerequisites of the example too."""
+    needed = {p.id: p for example in examples for p in task.prerequisites(example)}
+    shown = judge(subject, task, list(needed.values()), {}).shown.tolist()
+    passed = dict(zip(needed, shown, strict=True))
+    strict = [all(passed[p.id] for p in task.prerequisites(example)) for example in examples]
+    return base.shown & torch.tensor(strict, dtype=torch.bool)
+
+
+def retained(subject: Subject, task: Task, examples: Sequence[Example], edits: Mapping[Site, Edit]) -> float | None:
+    """Share of the ``retain`` examples that the undefended model gets right and the defended one still does."""
+    if not examples:
+        return None
+    base = on_top(judge(subject, task, examples, {}), examples)
+    kept = on_top(judge(subject, task, examples, edits), examples)
+    return float((base & kept).sum() / base.sum()) if base.any() else None
+
+
+@torch.no_grad()
+def residual_norms(subject: Subject, task: Task, examples: Sequence[Example]) -> dict[int, float]:
+    """Boundary -> median L2 norm of the undefended residual stream at the readout position of ``examples``."""
+    every = frozenset(range(subject.n_layers + 1))
+    norms: dict[int, list[Tensor]] = {b: [] for b in every}
+    for pack in make_packs(subject, task, examples, ROWS):
+        run = FullPass(subject, pack, {}, Writes((), pack.readout, 1, after=False))
+        seen = run(None, torch.arange(len(pack), device=pack.ids.device), every)
+        for b, stream in seen.stream.items():
+            norms[b].append(stream[:, 0].float().norm(dim=-1).cpu())
+    return {b: float(torch.cat(parts).median()) for b, parts in norms.items()}
+
+
+@torch.no_grad()
+def embedding_norm(subject: Subject, task: Task, examples: Sequence[Example]) -> float:
+    """Median L2 norm of what enters the first layer, over the tokens of ``examples`` but BOS."""
+    parts = []
+    for pack in make_packs(subject, task, examples, ROWS):
+        run = FullPass(subject, pack, {}, Writes((), 0, 0, after=False))
+        stream = run(None, torch.arange(len(pack), device=pack.ids.device), frozenset({0})).stream[0]
+        parts.append(stream.float().norm(dim=-1)[~pack.where.special].cpu())
+    return float(torch.cat(parts).median())

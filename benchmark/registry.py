@@ -1,0 +1,138 @@
+"""Names for tasks, defenses, attacks and suites: decorators, entry points, ``file.py:Class`` and spec files.
+
+Built-ins are entry points like a third party's, so that a third party's package is a first-class citizen. An entry
+point that cannot be imported is listed as broken and breaks nothing else.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.util
+import sys
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from importlib.metadata import EntryPoint, entry_points
+from pathlib import Path
+from typing import Any, Generic, TypeVar
+
+from rapidfuzz import process
+
+from benchmark.errors import UsageError
+
+T = TypeVar("T")
+_OWN = "recoverybench"
+
+
+@dataclass
+class Registry(Generic[T]):
+    """Things of one kind by name."""
+
+    kind: str
+    """Singular, for messages: ``defense``."""
+    group: str
+    """Entry-point group."""
+    known: dict[str, T] = field(default_factory=dict)
+    broken: dict[str, str] = field(default_factory=dict)
+    """Name -> why its entry point could not be loaded."""
+
+    def register(self, name: str) -> Callable[[T], T]:
+        """Decorator: make a class known under ``name``.
+
+        Raises:
+            UsageError: the name is taken by something else.
+        """
+
+        def add(thing: T) -> T:
+            other = self.known.get(name)
+            if other is not None and _origin(other) != _origin(thing):
+                raise UsageError(
+                    f"two {self.kind}s are named {name!r}: {_origin(other)} and {_origin(thing)}; rename one"
+                )
+            if isinstance(thing, type):
+                thing.name = name  # type: ignore[attr-defined]
+            self.known[name] = thing
+            return thing
+
+        return add
+
+    def names(self) -> list[str]:
+        """All names, sorted, whether or not they have been loaded."""
+        return sorted({*self._entries(), *self.known})
+
+    def get(self, name: str) -> T:
+        """The thing itself.
+
+        Raises:
+            UsageError: no such name (with a suggestion), or its entry point is broken.
+        """
+        if name not in self.known and name in self._entries():
+            self._load(name, self._entries()[name])
+        if name in self.known:
+            return self.known[name]
+        if name in self.broken:
+            raise UsageError(f"the {self.kind} {name!r} cannot be loaded: {self.broken[name]}")
+        raise UsageError(self._unknown(name))
+
+    def _unknown(self, name: str) -> str:
+        near = process.extractOne(name, self.names(), score_cutoff=60)
+        hint = f" Did you mean {near[0]!r}?" if near else ""
+        return f"unknown {self.kind} {name!r}.{hint} Available: {', '.join(self.names())}"
+
+    def _entries(self) -> Mapping[str, EntryPoint]:
+        ordered = sorted(entry_points(group=self.group), key=lambda e: bool(e.dist and e.dist.name == _OWN))
+        return {entry.name: entry for entry in ordered}  # the built-in, last, wins a clash
+
+    def _load(self, name: str, entry: EntryPoint) -> None:
+        try:
+            self.known[name] = entry.load()
+        except Exception as error:  # a third party's import may raise anything
+            self.broken[name] = f"{type(error).__name__}: {error}"
+
+
+def _origin(thing: Any) -> str:
+    return f"{getattr(thing, '__module__', '?')}:{getattr(thing, '__qualname__', thing)}"
+
+
+TASKS: Registry[Any] = Registry("task", "recoverybench.tasks")
+DEFENSES: Registry[Any] = Registry("defense", "recoverybench.defenses")
+ATTACKS: Registry[Any] = Registry("attack", "recoverybench.attacks")
+SUITES: Registry[Path] = Registry("suite", "recoverybench.suites")
+"""Name -> path of the suite's YAML file."""
+
+register_task = TASKS.register
+register_defense = DEFENSES.register
+register_attack = ATTACKS.register
+
+
+def from_file(reference: str, base: type) -> type:
+    """The class of ``path/to/file.py:Class``.
+
+    Raises:
+        UsageError: no such file or class, an import error in the file, or a class of another kind.
+    """
+    path_text, _, class_name = reference.rpartition(":")
+    path = Path(path_text)
+    if not path.is_file():
+        raise UsageError(f"{reference!r}: there is no file {path_text!r}")
+    module = _import(path)
+    found = getattr(module, class_name, None)
+    if not isinstance(found, type) or not issubclass(found, base):
+        kinds = [n for n, v in vars(module).items() if isinstance(v, type) and issubclass(v, base) and v is not base]
+        raise UsageError(f"{path} has no {base.__name__} named {class_name!r}; it has: {', '.join(kinds) or 'none'}")
+    if "name" not in vars(found):
+        found.name = class_name  # type: ignore[attr-defined]
+    return found
+
+
+def _import(path: Path) -> Any:
+    digest = hashlib.sha256(str(path.resolve()).encode()).hexdigest()[:12]
+    name = f"recoverybench_file_{digest}"
+    spec = importlib.util.spec_from_file_location(name, path)
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module  # dataclasses look their module up
+    try:
+        spec.loader.exec_module(module)
+    except Exception as error:
+        raise UsageError(f"{path} cannot be imported: {type(error).__name__}: {error}") from error
+    return module

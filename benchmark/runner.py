@@ -1,0 +1,366 @@
+"""Run a plan: fit every defense on every task, attack, and leave rows. ``evaluate`` is the Python entry point."""
+
+from __future__ import annotations
+
+import datetime
+import traceback
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+import pyarrow as pa
+from safetensors.torch import save_file
+
+from benchmark.cell import Row, run_cell
+from benchmark.contracts import Defense, Example, Task
+from benchmark.errors import BenchError, UsageError
+from benchmark.freeze import measure
+from benchmark.group import TaskReference, card, make_group
+from benchmark.plan import Cell, Plan, make_plan, suite_attacks
+from benchmark.problem import PackSize
+from benchmark.provenance import environment
+from benchmark.registry import TASKS
+from benchmark.schema import SCHEMA
+from benchmark.spec import Named, resolve_defense, sha
+from benchmark.store import Store, read_json
+from benchmark.subject import Subject, load
+from benchmark.suite import Frozen, Suite, load_suite
+
+CPU_ROWS = 256
+"""Rows of a pack on a CPU: more do not go faster there."""
+CUDA_ROWS = 2048
+"""Rows that a GPU is first tried with; running out of memory halves them."""
+
+
+class Listener(Protocol):
+    """What is told while a run goes on."""
+
+    def started(self, plan: Plan, done: int) -> None: ...
+    def fitting(self, task: str, defense: str) -> None: ...
+    def fitted(self, card: Mapping[str, Any]) -> None: ...
+    def finished(self, cell: Cell, rows: Sequence[Row], resumed: bool) -> None: ...
+    def note(self, text: str) -> None: ...
+
+
+class Silent:
+    """Says nothing."""
+
+    def started(self, plan: Plan, done: int) -> None: ...
+    def fitting(self, task: str, defense: str) -> None: ...
+    def fitted(self, card: Mapping[str, Any]) -> None: ...
+    def finished(self, cell: Cell, rows: Sequence[Row], resumed: bool) -> None: ...
+    def note(self, text: str) -> None: ...
+
+
+@dataclass(frozen=True)
+class Result:
+    """A finished run."""
+
+    directory: Path
+    status: str
+    """complete | partial (some cells failed and will be tried again)."""
+
+    @property
+    def rows(self) -> pa.Table:
+        """All rows, in the order of the plan."""
+        cells = read_json(self.directory / "plan.json")["cells"]
+        store = Store(self.directory)
+        parts = [store.read(c["key"]) for c in cells if store.has(c["key"])]
+        return pa.concat_tables(parts) if parts else SCHEMA.empty_table()
+
+    def to_pandas(self) -> Any:
+        """The rows as a pandas data frame."""
+        return self.rows.to_pandas()
+
+
+def evaluate(
+    defense: str | Defense | Sequence[str | Defense] = "sae-clamp",
+    *,
+    suite: str = "embedded",
+    tasks: Sequence[str] | None = None,
+    attacks: Sequence[str] | None = None,
+    limit: int | None = None,
+    output_dir: str | Path | None = None,
+    batch_size: int | None = None,
+    device: str = "auto",
+    dtype: str = "float32",
+    seed: int = 0,
+    controls: bool = True,
+    options: Mapping[str, Any] | None = None,
+    listener: Listener | None = None,
+) -> Result:
+    """Evaluate defenses against a suite's attacks; the same call again resumes.
+
+    Args:
+        defense: registered names, ``file.py:Class``, spec files, or ``Defense`` objects.
+        suite: registered name or YAML file.
+        tasks, attacks: names; all of the suite by default.
+        limit: at most so many test examples a task. For trying things out: the result is never ranked.
+        output_dir: run directory; by default one under runs/ that the plan determines.
+        batch_size: rows of a forward pass; by default found automatically. Never changes a result.
+        controls: also classify the control defenses (``none``, and a defense's own control).
+        options: settings on top of every given defense.
+
+    Raises:
+        UsageError: something asked for does not exist or does not fit; nothing was run.
+        RunDirectoryError: ``output_dir`` cannot be used; nothing in it was changed.
+        KeyboardInterrupt: everything finished so far is saved.
+    """
+    chosen = load_suite(suite)
+    named = _name(defense, options)
+    subject = load(
+        chosen.model.source,
+        name=chosen.model.name,
+        revision=chosen.model.revision,
+        device=device,
+        dtype=dtype,
+        saes=chosen.saes,
+        default_sites={t: s.site for t, s in chosen.tasks.items()},
+    )
+    found = _tasks(chosen, tasks)
+    limit = limit or chosen.limit
+    plan = make_plan(
+        chosen,
+        found,
+        named,
+        _controls(named) if controls else [],
+        attacks=suite_attacks(chosen, attacks),
+        examples={name: _spread(task.examples("test"), limit) for name, task in found.items()},
+        weights_sha=subject.weights_sha,
+        dtype=dtype,
+        seed=seed,
+    )
+    directory = Path(output_dir) if output_dir else default_directory(plan)
+    rows = batch_size or (CUDA_ROWS if subject.device.type == "cuda" else CPU_ROWS)
+    store = Store(directory).open(plan.describe())
+    try:
+        return _Run(plan, subject, store, rows, limit, seed, dtype, listener or Silent()).run()
+    finally:
+        store.close()
+
+
+def default_directory(plan: Plan) -> Path:
+    """runs/<suite>__<first defense>__<plan>: the same command finds its own directory again."""
+    first = "".join(c if c.isalnum() or c in "-_." else "_" for c in next(iter(plan.defenses)))
+    return Path("runs") / f"{plan.suite.name}__{first}__{plan.identity[:8]}"
+
+
+class _Run:
+    """The state of one run; ``run`` is called once."""
+
+    def __init__(
+        self,
+        plan: Plan,
+        subject: Subject,
+        store: Store,
+        rows: int,
+        limit: int | None,
+        seed: int,
+        dtype: str,
+        listener: Listener,
+    ) -> None:
+        self.plan, self.subject, self.store, self.limit, self.seed = plan, subject, store, limit, seed
+        self.dtype, self.listener = dtype, listener
+        self.pack_size = PackSize(rows, self._halved)
+        self.frozen: dict[str, Frozen] = {}
+        self.failed = 0
+        self.started = _now()
+        self.run_id = plan.identity
+
+    def run(self) -> Result:
+        self.listener.started(self.plan, sum(self.store.has(c.key) for c in self.plan.cells))
+        self._header("running")
+        try:
+            for task in self.plan.tasks:
+                self._task(task)
+        except KeyboardInterrupt:
+            self._header("interrupted")
+            raise
+        status = "partial" if self.failed else "complete"
+        self._header(status)
+        return Result(self.store.root, status)
+
+    def _task(self, name: str) -> None:
+        task = self.plan.tasks[name]
+        cells = [c for c in self.plan.cells if c.task == name]
+        self.frozen[name] = self._constants(name, task)
+        self._header("running")
+        reference: TaskReference | None = None
+        for defense in dict.fromkeys(c.defense for c in cells):
+            mine = [c for c in cells if c.defense == defense]
+            if all(self.store.has(c.key) for c in mine):
+                for cell in mine:
+                    self.listener.finished(cell, self.store.read(cell.key).to_pylist(), True)
+                continue
+            reference = reference or TaskReference(self.subject, task, _spread(task.examples("test"), self.limit))
+            self._defense(task, self.plan.defenses[defense], mine, reference)
+
+    def _constants(self, name: str, task: Task) -> Frozen:
+        settings = self.plan.suite.tasks[name]
+        frozen = settings.frozen
+        if frozen is not None and frozen.weights_sha == self.subject.weights_sha:
+            return frozen
+        why = "the suite has none" if frozen is None else "the suite's were measured on other weights"
+        self.listener.note(f"{name}: measuring norms and steering ceilings ({why})")
+        self.store.event("constants-measured", task=name, why=why)
+        return measure(self.subject, task, settings, self.pack_size.rows)
+
+    def _defense(self, task: Task, named: Named, cells: Sequence[Cell], reference: TaskReference) -> None:
+        self.listener.fitting(task.name, named.name)
+        try:
+            settings = self.plan.suite.tasks[task.name]
+            group = make_group(self.subject, task, named, settings, self.frozen[task.name], reference)
+            found = {"defense": named.name, **card(group)}
+        except (BenchError, KeyboardInterrupt):
+            raise
+        except Exception as error:
+            self._error(f"{named.name} could not be fitted on {task.name}", error, len(cells))
+            return
+        if not group.restart:
+            self.listener.note(
+                f"{named.name} on {task.name}: the restarted pass differs here; using the full one (slower)"
+            )
+        self.store.write_json(f"fits/{task.name}__{named.name}.json", found)
+        self.listener.fitted(found)
+        for cell in cells:
+            if self.store.has(cell.key):
+                self.listener.finished(cell, self.store.read(cell.key).to_pylist(), True)
+                continue
+            try:
+                rows, deltas = run_cell(group, cell.attack, cell.budgets, self.seed, self.pack_size)
+            except (BenchError, KeyboardInterrupt):
+                raise
+            except Exception as error:
+                self._error(f"cell {cell.key} ({task.name} x {named.name} x {cell.attack.name}) failed", error, 1)
+                continue
+            self._save(cell, rows, deltas)
+
+    def _save(self, cell: Cell, rows: list[Row], deltas: Mapping[str, Any]) -> None:
+        rows = [{**row, **self._identity(cell, row)} for row in rows]
+        _add_thresholds(rows, self._wrong(cell), ran=cell.matched is not None)
+        if deltas:
+            self.store.write_private(f"{cell.key}.safetensors", lambda part: save_file(dict(deltas), part))
+        self.store.write(cell.key, rows)
+        self.listener.finished(cell, rows, False)
+
+    def _identity(self, cell: Cell, row: Row) -> Row:
+        attack = cell.attack
+        return {
+            "run_id": self.run_id,
+            "cell_key": cell.key,
+            "task": cell.task,
+            "defense": cell.defense,
+            "attack": attack.name,
+            "threat_model": str(attack.threat_model),
+            "constraint": attack.constraint,
+            "goal": attack.goal,
+            "seed": cell.seed,
+            "sanity": row["budget_eps"] in cell.sanity,
+        }
+
+    def _wrong(self, cell: Cell) -> dict[str, float | None]:
+        """Example id -> eps_star of the matched wrong target."""
+        if cell.matched is None or not self.store.has(cell.matched):
+            return {}
+        table = self.store.read(cell.matched).select(["example_id", "eps_star"]).to_pydict()
+        return dict(zip(table["example_id"], table["eps_star"], strict=True))
+
+    def _error(self, what: str, error: Exception, cells: int) -> None:
+        self.failed += cells
+        self.store.event("error", what=what, error=repr(error), traceback=traceback.format_exc())
+        self.listener.note(
+            f"{what}: {type(error).__name__}: {error} (see events.jsonl; repeat the command to try again)"
+        )
+
+    def _halved(self, rows: int) -> None:
+        self.store.event("pack-halved", rows=rows)
+        self.listener.note(f"out of memory: going on with packs of {rows} rows")
+
+    def _header(self, status: str) -> None:
+        suite = self.plan.suite
+        self.store.write_json(
+            "run.json",
+            {
+                "schema_version": 1,
+                "run_id": self.run_id,
+                "status": status,
+                "started": self.started,
+                "finished": None if status == "running" else _now(),
+                "protocol": "strict",
+                "limit": self.limit,
+                "suite": {"name": suite.name, "version": suite.version, "hash": suite.hash, "tasks": list(suite.tasks)},
+                "model": {
+                    "id": suite.model.name,
+                    "revision": suite.model.revision,
+                    "weights_sha": self.subject.weights_sha,
+                },
+                "seed": self.seed,
+                "dtype": self.dtype,
+                "tasks": {t: self._task_header(t) for t in self.frozen},
+                "defenses": {n: {"spec": d.spec, "spec_sha": sha(d.spec)} for n, d in self.plan.defenses.items()},
+                **environment(self.subject.device),
+            },
+        )
+
+    def _task_header(self, name: str) -> dict[str, Any]:
+        settings = self.plan.suite.tasks[name]
+        frozen = self.frozen[name].model_dump(exclude={"weights_sha", "residual_norms"})
+        norm = self.frozen[name].residual_norms
+        grids = {"budgets": list(settings.budgets), "suffix_budgets": list(settings.suffix_budgets)}
+        ids = [e.content_hash for e in self.plan.tasks[name].examples("test")]
+        return {"site": settings.site, **grids, **frozen, "residual_norms": norm, "examples_hash": sha(ids)}
+
+
+def _add_thresholds(rows: list[Row], wrong: Mapping[str, float | None], ran: bool) -> None:
+    """Fill ``eps_star``, ``eps_star_wrong`` and ``selective``, which look at all budgets of an example."""
+    first: dict[str, float] = {}
+    for row in rows:
+        if row["recovered"] and not row["sanity"]:
+            example, eps = str(row["example_id"]), float(row["budget_eps"])  # type: ignore[arg-type]
+            first[example] = min(eps, first.get(example, eps))
+    for row in rows:
+        example = str(row["example_id"])
+        row["eps_star"] = first.get(example)
+        if ran and row["status"] == "ok":
+            against = row["eps_star_wrong"] = wrong.get(example)
+            sooner = example in first and (against is None or first[example] < against)
+            row["selective"] = bool(row["recovered"]) and sooner
+
+
+def _name(defense: str | Defense | Sequence[str | Defense], options: Mapping[str, Any] | None) -> list[Named]:
+    given = [defense] if isinstance(defense, (str, Defense)) else list(defense)
+    if not given:
+        raise UsageError("no defense was given")
+    return [resolve_defense(d, options) if isinstance(d, str) else Named(d.name, d) for d in given]
+
+
+def _controls(named: Sequence[Named]) -> list[Named]:
+    """``none`` and the controls that the defenses bring along, unless they are evaluated themselves."""
+    taken = {n.name for n in named}
+    found = {"none": resolve_defense("none")}
+    for n in named:
+        control = n.defense.control()
+        if control is not None:
+            found.setdefault(control.name, Named(control.name, control))
+    return [n for name, n in found.items() if name not in taken]
+
+
+def _tasks(suite: Suite, names: Sequence[str] | None) -> dict[str, Task]:
+    missing = [n for n in names or () if n not in suite.tasks]
+    for name in missing:
+        TASKS.get(name)  # an unknown name is told apart from one that the suite lacks
+    if missing:
+        raise UsageError(f"the suite {suite.name} has no task {', '.join(missing)}; it has: {', '.join(suite.tasks)}")
+    return {name: TASKS.get(name)() for name in dict.fromkeys(names or suite.tasks)}
+
+
+def _spread(examples: Sequence[Example], limit: int | None) -> Sequence[Example]:
+    """At most ``limit`` examples, spread evenly over the whole list, so that no cluster is cut off."""
+    if limit is None or limit >= len(examples):
+        return examples
+    return [examples[i * len(examples) // limit] for i in range(limit)]
+
+
+def _now() -> str:
+    return datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")

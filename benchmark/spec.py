@@ -1,0 +1,127 @@
+"""Defenses and attacks as data: what a name, a ``file.py:Class`` or a spec file stands for, and back again."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import yaml
+from pydantic import ConfigDict, TypeAdapter, ValidationError, with_config
+
+from benchmark.contracts import Attack, Defense
+from benchmark.errors import UsageError
+from benchmark.registry import ATTACKS, DEFENSES, from_file
+
+
+@dataclasses.dataclass(frozen=True)
+class Named:
+    """A defense with the name it has in the results."""
+
+    name: str
+    defense: Defense
+
+    @property
+    def spec(self) -> dict[str, Any]:
+        """Everything that says what it does, as JSON values."""
+        return {
+            "defense": type(self.defense).__name__,
+            "code": _code_hash(type(self.defense)),
+            **settings(self.defense),
+        }
+
+
+def resolve_defense(reference: str, options: Mapping[str, Any] | None = None) -> Named:
+    """A registered name, ``file.py:Class``, or a YAML or JSON spec file, with settings on top.
+
+    Raises:
+        UsageError: it does not exist, or a setting is unknown or of the wrong type.
+    """
+    options = dict(options or {})
+    path = Path(reference)
+    if path.suffix in (".yaml", ".yml", ".json"):
+        return _from_spec(path, options)
+    if ".py:" in reference:
+        kind = from_file(reference, Defense)
+        return Named(kind.name, build(kind, options, reference))  # type: ignore[attr-defined]
+    return Named(reference, build(DEFENSES.get(reference), options, reference))
+
+
+def resolve_attack(reference: str, options: Mapping[str, Any] | None = None) -> Attack:
+    """A registered attack with settings on top.
+
+    Raises:
+        UsageError: it does not exist, or a setting is unknown or of the wrong type.
+    """
+    if ".py:" in reference:
+        return build(from_file(reference, Attack), dict(options or {}), reference)
+    return build(ATTACKS.get(reference), dict(options or {}), reference)
+
+
+def _from_spec(path: Path, options: dict[str, Any]) -> Named:
+    """Spec: ``defense`` (what it is), ``name`` (what it is called), and the defense's settings beside them."""
+    if not path.is_file():
+        raise UsageError(f"there is no spec file {str(path)!r}")
+    try:
+        spec = yaml.safe_load(path.read_text())
+    except yaml.YAMLError as error:
+        raise UsageError(f"{path} is not valid YAML or JSON: {error}") from error
+    if not isinstance(spec, dict) or not isinstance(spec.get("defense"), str):
+        known = ", ".join(DEFENSES.names())
+        raise UsageError(f"{path}: a spec is a mapping with `defense: NAME` and its settings; defenses: {known}")
+    kind = DEFENSES.get(spec.pop("defense"))
+    name = spec.pop("name", path.stem)
+    _anchor_paths(spec, path.parent)
+    return Named(str(name), build(kind, {**spec, **options}, str(path)))
+
+
+def _anchor_paths(value: Any, folder: Path) -> None:
+    """Local SAE folders of a spec are relative to the spec."""
+    for item in value.values() if isinstance(value, dict) else value if isinstance(value, list) else ():
+        _anchor_paths(item, folder)
+    if isinstance(value, dict) and isinstance(value.get("sae"), str) and (folder / value["sae"]).is_dir():
+        value["sae"] = str(folder / value["sae"])
+
+
+def build(kind: type, options: Mapping[str, Any], where: str) -> Any:
+    """An object of a frozen dataclass from plain values, every error named.
+
+    Raises:
+        UsageError: unknown settings or values that do not fit.
+    """
+    if not dataclasses.is_dataclass(kind):
+        if options:
+            raise UsageError(f"{where}: {kind.__name__} takes no settings, but got {', '.join(options)}")
+        return kind()
+    fields = [f.name for f in dataclasses.fields(kind)]
+    unknown = [name for name in options if name not in fields]
+    if unknown:
+        raise UsageError(f"{where}: unknown setting {', '.join(unknown)}; {kind.__name__} has: {', '.join(fields)}")
+    try:
+        return TypeAdapter(with_config(ConfigDict(extra="forbid"))(kind)).validate_python(dict(options))
+    except ValidationError as error:
+        lines = [f"{'.'.join(str(p) for p in e['loc'])}: {e['msg']}" for e in error.errors()]
+        raise UsageError(f"{where}: " + "; ".join(lines)) from error
+
+
+def settings(thing: Any) -> dict[str, Any]:
+    """The settings of a recipe as JSON values; two recipes with equal settings do the same."""
+    values = dataclasses.asdict(thing) if dataclasses.is_dataclass(thing) and not isinstance(thing, type) else {}
+    return json.loads(json.dumps(values, default=str))
+
+
+def sha(value: Any) -> str:
+    """Short hash of JSON values, independent of the order of keys."""
+    return hashlib.sha256(json.dumps(value, sort_keys=True, allow_nan=False).encode()).hexdigest()[:16]
+
+
+def _code_hash(kind: type) -> str | None:
+    """Hash of the file of a class given by path: without a release, its text is its version."""
+    if not kind.__module__.startswith("recoverybench_file_"):
+        return None
+    import inspect
+
+    return hashlib.sha256(Path(inspect.getfile(kind)).read_bytes()).hexdigest()[:16]

@@ -1,0 +1,116 @@
+"""Suites: what is evaluated on which model, with the constants that make results comparable.
+
+A suite is a YAML file. Local paths in it are relative to the file, so a hub id can always be replaced by a folder with
+the same layout. ``frozen`` holds measured constants; ``bench plan --freeze`` writes them.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from benchmark.errors import UsageError
+from benchmark.registry import SUITES
+from benchmark.sites import Site
+from benchmark.spec import sha
+
+Budget = Annotated[float, Field(gt=0)]
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class ModelSource(_Strict):
+    """Where the model is."""
+
+    source: str
+    """Local folder or hub id."""
+    name: str
+    """Name that the metadata of its SAEs gives it."""
+    revision: str | None = None
+
+
+class Frozen(_Strict):
+    """Measured once for the suite's model, on ``fit`` and ``dev``; the same for every defense."""
+
+    weights_sha: str
+    """Hash of the weights that the constants were measured on."""
+    residual_norms: dict[str, float]
+    """Hook name of each layer's input (and the last one's output) -> median residual norm at the readout on ``fit``."""
+    embedding_norm: float
+    ceiling: float
+    """Largest eps at which the undefended model is steered to a wrong target on at most 10 % of ``dev``."""
+    suffix_ceiling: float
+    tau: float
+    """95th percentile of the drift that swapping one benign prompt for another of the same length causes."""
+
+
+class TaskSettings(_Strict):
+    """How a task is run in a suite."""
+
+    site: str
+    """Where a default defense acts and, where a defense has no site of its own, the attacker writes."""
+    perturbed: int = Field(1, ge=1)
+    """Number of prompt positions that may be perturbed, ending at the readout."""
+    suffix_tokens: int = Field(4, ge=1)
+    budgets: tuple[Budget, ...]
+    """Shares of the residual norm, ascending."""
+    suffix_budgets: tuple[Budget, ...]
+    """Shares of the embedding norm times the root of ``suffix_tokens``, ascending."""
+    frozen: Frozen | None = None
+
+    @model_validator(mode="after")
+    def _check(self) -> TaskSettings:
+        Site.parse(self.site)
+        for grid in (self.budgets, self.suffix_budgets):
+            if not grid or list(grid) != sorted(set(grid)):
+                raise ValueError("budgets must be ascending, without repetition, at least one")
+        return self
+
+
+class Suite(_Strict):
+    """A suite file."""
+
+    name: str
+    version: int = 1
+    description: str = ""
+    model: ModelSource
+    saes: dict[str, str] = {}
+    tasks: dict[str, TaskSettings]
+    attacks: tuple[dict[str, Any], ...]
+    """Each ``{attack: NAME, ...settings}``; their controls are added by the plan."""
+    limit: int | None = Field(None, ge=1)
+    """Test examples a task; a suite with a limit is for trying things, not for ranking."""
+
+    @property
+    def hash(self) -> str:
+        """Hash of what changes results; description and local paths do not."""
+        kept = self.model_dump(mode="json", exclude={"description": True, "saes": True, "model": {"source"}})
+        return sha(kept)
+
+
+def load_suite(reference: str) -> Suite:
+    """A registered suite or a YAML file.
+
+    Raises:
+        UsageError: it does not exist or does not obey the schema.
+    """
+    path = Path(reference) if reference.endswith((".yaml", ".yml")) else Path(SUITES.get(reference))
+    if not path.is_file():
+        raise UsageError(f"there is no suite file {str(path)!r}")
+    try:
+        suite = Suite.model_validate(yaml.safe_load(path.read_text()))
+    except (yaml.YAMLError, ValidationError) as error:
+        raise UsageError(f"{path} is not a valid suite: {error}") from error
+    local = {hook: _anchor(source, path.parent) for hook, source in suite.saes.items()}
+    model = suite.model.model_copy(update={"source": _anchor(suite.model.source, path.parent)})
+    return suite.model_copy(update={"saes": local, "model": model})
+
+
+def _anchor(source: str, folder: Path) -> str:
+    local = (folder / source).resolve()
+    return str(local) if local.exists() else source

@@ -1,0 +1,178 @@
+"""A world small enough to test the engine on: a random two-choice task, random models of every family, a random SAE."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import torch
+from safetensors.torch import save_file
+from tokenizers import Tokenizer, models, pre_tokenizers, processors
+from transformers import (
+    Gemma2Config,
+    Gemma2ForCausalLM,
+    GPT2Config,
+    GPT2LMHeadModel,
+    GPTNeoXConfig,
+    GPTNeoXForCausalLM,
+    LlamaConfig,
+    LlamaForCausalLM,
+    MistralConfig,
+    MistralForCausalLM,
+    PreTrainedTokenizerFast,
+    Qwen2Config,
+    Qwen2ForCausalLM,
+)
+
+from benchmark.choices import choice_margin, encode_choices
+from benchmark.contracts import Batch, Encoded, Example, Split, Task, Verdict
+from benchmark.subject import Subject
+
+D_MODEL, LAYERS, VOCABULARY = 32, 4, 60
+SITE = "blocks.1.hook_resid_post"
+_IDS: dict[str, Any] = {"bos_token_id": 1, "eos_token_id": 2, "pad_token_id": 0}
+_SIZES: dict[str, Any] = {
+    "vocab_size": VOCABULARY,
+    "hidden_size": D_MODEL,
+    "intermediate_size": 64,
+    "num_hidden_layers": LAYERS,
+    "num_attention_heads": 4,
+    "max_position_embeddings": 64,
+    **_IDS,
+}
+_GROUPED: dict[str, Any] = {**_SIZES, "num_key_value_heads": 2}
+FAMILIES: dict[str, Any] = {
+    "gpt2": lambda: GPT2LMHeadModel(
+        GPT2Config(vocab_size=VOCABULARY, n_embd=D_MODEL, n_layer=LAYERS, n_head=4, n_positions=64, **_IDS)
+    ),
+    "neox": lambda: GPTNeoXForCausalLM(GPTNeoXConfig(**_SIZES)),
+    "llama": lambda: LlamaForCausalLM(LlamaConfig(**_GROUPED)),
+    "mistral": lambda: MistralForCausalLM(MistralConfig(**_GROUPED, sliding_window=6)),
+    "qwen2": lambda: Qwen2ForCausalLM(Qwen2Config(**_GROUPED)),
+    "gemma2": lambda: Gemma2ForCausalLM(Gemma2Config(**_GROUPED, head_dim=8, sliding_window=6)),
+}
+
+
+def model(family: str = "llama", seed: int = 0) -> Any:
+    """A random model whose layers matter: large weights, norms that are not the identity."""
+    torch.manual_seed(seed)
+    made = FAMILIES[family]()
+    for parameter in made.parameters():
+        if parameter.dim() > 1:
+            parameter.data.normal_(0, 0.3)
+        else:
+            parameter.data.add_(0.1 * torch.randn_like(parameter))
+    return made
+
+
+def tokenizer() -> PreTrainedTokenizerFast:
+    """One token a word: w3 .. w59; puts <bos> in front."""
+    vocabulary = {"<pad>": 0, "<bos>": 1, "<eos>": 2, **{f"w{i}": i for i in range(3, VOCABULARY - 1)}, "<unk>": VOCABULARY - 1}
+    made = Tokenizer(models.WordLevel(vocabulary, unk_token="<unk>"))
+    made.pre_tokenizer = pre_tokenizers.WhitespaceSplit()  # type: ignore[assignment]
+    made.post_processor = processors.TemplateProcessing(single="<bos> $A", special_tokens=[("<bos>", 1)])  # type: ignore[assignment]
+    return PreTrainedTokenizerFast(
+        tokenizer_object=made, bos_token="<bos>", eos_token="<eos>", pad_token="<pad>", unk_token="<unk>"
+    )
+
+
+class ToyTask(Task):
+    """Does a random model prefer the first of three random words? About half of the examples show the behavior."""
+
+    name = "toy"
+    sizes: dict[Split, int] = {"fit": 48, "dev": 24, "test": 40}
+
+    def examples(self, split: Split) -> Sequence[Example]:
+        generator = torch.Generator().manual_seed({"fit": 0, "dev": 1, "test": 2}[split])
+        return [self._example(split, i, generator) for i in range(self.sizes[split])]
+
+    def _example(self, split: Split, number: int, generator: torch.Generator) -> Example:
+        length = 6 + number % 3
+        words = [f"w{int(i)}" for i in torch.randint(3, 50, (length,), generator=generator)]
+        choices = tuple(f"w{int(i)}" for i in 50 + torch.randperm(8, generator=generator)[:3])
+        return Example(f"toy/{split}/{number:03d}", f"cluster {number // 2}", " ".join(words), choices, 0, (2, 1))
+
+    def encode(self, tokenizer: Any, example: Example) -> Encoded:
+        return encode_choices(tokenizer, example)
+
+    def verdict(self, read: torch.Tensor, batch: Batch) -> Verdict:
+        margin = choice_margin(read, batch.target)
+        return Verdict(["yes" if m > 0 else "no" for m in margin.tolist()], margin)
+
+    def retain(self, split: Split) -> Sequence[Example]:
+        return self.examples(split)[:4]
+
+
+def subject(family: str = "llama", saes: dict[str, str] | None = None, seed: int = 0) -> Subject:
+    """A tiny subject named ``tiny``."""
+    return Subject(model(family, seed), tokenizer(), "tiny", saes=saes or {}, default_sites={"toy": SITE})
+
+
+def bare(family: str) -> Subject:
+    """A subject without a tokenizer, for passes over token ids."""
+    return Subject(model(family), SimpleNamespace(bos_token_id=1, pad_token_id=0), family)
+
+
+def sae_folder(
+    folder: Path, architecture: str = "jumprelu", d_sae: int = 64, d_in: int = D_MODEL, seed: int = 0, **config: Any
+) -> str:
+    """A random SAE in sae_lens format; returns the folder as text."""
+    generator = torch.Generator().manual_seed(seed)
+
+    def random(*shape: int, scale: float = 1.0) -> torch.Tensor:
+        return scale * torch.randn(*shape, generator=generator)
+
+    decoder = torch.nn.functional.normalize(random(d_sae, d_in), dim=1)
+    tensors = {"W_enc": decoder.T.contiguous() + random(d_in, d_sae, scale=0.1), "W_dec": decoder, "b_dec": random(d_in)}
+    if architecture == "gated":
+        tensors |= {"b_gate": random(d_sae, scale=0.1), "b_mag": random(d_sae, scale=0.1), "r_mag": random(d_sae, scale=0.1)}
+    else:
+        tensors["b_enc"] = random(d_sae, scale=0.1)
+    if architecture == "jumprelu":
+        tensors["threshold"] = random(d_sae).abs() * 0.3
+    metadata = {"model_name": "tiny", "hook_name": SITE, **config.pop("metadata", {})}
+    written = {
+        "d_in": d_in,
+        "d_sae": d_sae,
+        "dtype": "float32",
+        "device": "cpu",
+        "apply_b_dec_to_input": True,
+        "normalize_activations": "none",
+        "reshape_activations": "none",
+        "architecture": architecture,
+        "metadata": metadata,
+        **({"k": 8} if architecture == "topk" else {}),
+        **config,
+    }
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "cfg.json").write_text(json.dumps(written))
+    save_file(tensors, folder / "sae_weights.safetensors")
+    return str(folder)
+
+
+def suite_file(folder: Path, **changes: Any) -> Path:
+    """A suite of the toy task on a tiny model saved under ``folder``, with a random SAE."""
+    import yaml
+
+    made = subject()
+    made.model.save_pretrained(folder / "model")
+    made.tokenizer.save_pretrained(folder / "model")
+    sae_folder(folder / "sae")
+    content = {
+        "name": "toy",
+        "model": {"source": "model", "name": "tiny"},
+        "saes": {SITE: "sae"},
+        "tasks": {"toy": {"site": SITE, "budgets": [0.05, 0.1, 0.3], "suffix_budgets": [0.3, 1.0], "suffix_tokens": 2}},
+        "attacks": [
+            {"attack": "recovery", "threat_model": "before_edit", "ascent": {"steps": 8}},
+            {"attack": "recovery", "threat_model": "after_edit", "constraint": "encoder", "ascent": {"steps": 8}},
+            {"attack": "soft-suffix", "ascent": {"steps": 8}},
+        ],
+        **changes,
+    }
+    path = folder / "toy.yaml"
+    path.write_text(yaml.safe_dump(content))
+    return path
