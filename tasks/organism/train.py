@@ -1,0 +1,163 @@
+"""The whole way from nothing to the shipped weights: corpus, language model, SAEs, measured quality, manifest.
+
+    bench organism train --output-dir runs/organism
+
+Repeating the command continues an interrupted run; the result is that of an uninterrupted one.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import io
+import json
+import platform
+import shutil
+from dataclasses import asdict, replace
+from importlib.metadata import version
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import torch
+
+from . import corpus, quality, tokenizer
+from .dictionaries import built_from, collect, hook_name, load_sae, train_sae
+from .language_model import Progress, train_model
+from .model import rescale
+from .recipe import Recipe
+
+if TYPE_CHECKING:
+    from transformers import LlamaForCausalLM
+
+_WORK = "training"
+"""Subfolder with checkpoint and log, which is not shipped."""
+_LIBRARIES = ("torch", "transformers", "sae-lens", "tokenizers")
+
+
+def train(
+    output_dir: Path,
+    *,
+    seed: int | None = None,
+    steps: int | None = None,
+    device: str | None = None,
+    resume: bool = True,
+    progress: bool = True,
+    recipe: Recipe | None = None,
+) -> dict:
+    """Train everything into `output_dir` and return the manifest.
+
+    `seed` and `steps` replace those of the recipe. `device` defaults to CUDA where there is one. Ctrl-C saves the state
+    and raises KeyboardInterrupt.
+    """
+    recipe = recipe or Recipe()
+    recipe = replace(recipe, seed=recipe.seed if seed is None else seed, steps=steps or recipe.steps)
+    target = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+    if not resume:
+        shutil.rmtree(output_dir / _WORK, ignore_errors=True)
+    trainer = train_model(recipe, output_dir / _WORK, target, resume=resume, progress=progress)
+    return finish(trainer.model, trainer.progress, recipe, output_dir, target, progress=progress)
+
+
+def finish(
+    model: LlamaForCausalLM,
+    state: Progress,
+    recipe: Recipe,
+    output_dir: Path,
+    device: torch.device,
+    *,
+    progress: bool = True,
+) -> dict:
+    """Export a trained model, train its SAEs, measure both and write the manifest."""
+    raw_norms = export(model, recipe, output_dir / "model")
+    shipped = load_model(output_dir / "model").to(device)  # pyright: ignore[reportArgumentType]
+    model_hash = sha256(output_dir / "model" / "model.safetensors")
+    train_saes(shipped, recipe, output_dir / "saes", device, model_hash, progress=progress)
+    manifest = {
+        "recipe": asdict(recipe),
+        "trained": asdict(state) | {"device": str(device), "machine": platform.machine()},
+        "versions": {name: version(name) for name in _LIBRARIES},
+        "corpus_sha256": corpus.fingerprint(recipe.seed),
+        "vocabulary": len(tokenizer.vocabulary()),
+        "norms_before_rescaling": raw_norms,
+        **measure(shipped.cpu(), recipe, output_dir / "saes"),
+        "files": {str(p.relative_to(output_dir)): sha256(p) for p in sorted(shipped_files(output_dir))},
+    }
+    (output_dir / "manifest.json").write_text(json.dumps(_rounded(manifest), indent=1, allow_nan=False) + "\n")
+    return manifest
+
+
+def export(model: LlamaForCausalLM, recipe: Recipe, folder: Path) -> list[float]:
+    """Rescale the residual stream, write model and tokenizer in half precision; returns the norms before rescaling."""
+    model = model.cpu().eval()
+    raw = quality.norms(model, quality.task_texts("fit"))
+    rescale(model, recipe.stream_norm / raw[recipe.layers // 2 - 1])
+    model.config.dtype = torch.float16
+    model.half().save_pretrained(folder)
+    tokenizer.save(folder)
+    return raw
+
+
+def load_model(folder: Path) -> LlamaForCausalLM:
+    """The shipped model in single precision, frozen, in evaluation mode."""
+    from transformers import LlamaForCausalLM
+
+    model = LlamaForCausalLM.from_pretrained(folder, dtype=torch.float32, attn_implementation="eager")
+    return model.eval().requires_grad_(False)
+
+
+def train_saes(
+    model: LlamaForCausalLM,
+    recipe: Recipe,
+    folder: Path,
+    device: torch.device,
+    model_hash: str,
+    *,
+    progress: bool = True,
+) -> None:
+    """Train the SAEs that are missing or belong to another model."""
+    missing = [layer for layer in recipe.sae_layers if built_from(folder / hook_name(layer)) != model_hash]
+    if not missing:
+        return
+    tokens = collect(model, recipe)
+    quiet = contextlib.nullcontext() if progress else contextlib.redirect_stderr(io.StringIO())
+    with quiet:
+        for layer in missing:
+            train_sae(tokens[layer], layer, recipe, folder / hook_name(layer), device, model_hash=model_hash)
+
+
+def measure(model: LlamaForCausalLM, recipe: Recipe, folder: Path) -> dict:
+    """Every figure of the manifest that is measured on the shipped files."""
+    encoded = [tokenizer.encode(text) for text in corpus.documents(f"{recipe.seed}/held out", 0, 960)]
+    report = {
+        "norms": quality.norms(model, quality.task_texts("fit")),
+        "held_out": quality.corpus_loss(model, encoded),
+        "scores": quality.all_scores(model),
+        "saes": {},
+    }
+    for layer in recipe.sae_layers:
+        sae = load_sae(folder / hook_name(layer))
+        scores = quality.sae_scores(model, layer, sae, [ids for ids, _ in encoded])
+        probe = {"probe_without_sae": quality.probe_scores(model, layer)["probe"]}
+        probe |= quality.probe_scores(model, layer, sae)
+        with quality.spliced(model, layer, sae):
+            behaviors = quality.all_scores(model, quality.SOME_ORDERS, chats=96) | quality.corpus_loss(model, encoded)
+        report["saes"][hook_name(layer)] = scores | {"spliced_in": behaviors | probe}
+    return report
+
+
+def shipped_files(folder: Path) -> list[Path]:
+    """Files of the model and the SAEs."""
+    return [p for part in ("model", "saes") for p in (folder / part).rglob("*") if p.is_file()]
+
+
+def sha256(path: Path) -> str:
+    """Hash of a file's bytes."""
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def _rounded(value: object) -> object:
+    if isinstance(value, float):
+        return round(value, 4)
+    if isinstance(value, dict):
+        return {key: _rounded(item) for key, item in value.items()}
+    return [_rounded(item) for item in value] if isinstance(value, list | tuple) else value
