@@ -79,7 +79,9 @@ class Group:
     def wrong(self) -> Tensor:
         """(examples,): index of each example's wrong target, one that the defended model does not show already."""
         tops = [int(read.argmax()) for read in self.defended.read]
-        chosen = [next((w for w in e.wrong if w != top), e.wrong[0]) for e, top in zip(self.examples, tops, strict=True)]
+        chosen = [
+            next((w for w in e.wrong if w != top), e.wrong[0]) for e, top in zip(self.examples, tops, strict=True)
+        ]
         return torch.tensor(chosen)
 
     @property

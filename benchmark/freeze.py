@@ -5,7 +5,7 @@ Norms and tau on ``fit``, the steering ceilings on ``dev`` (METHOD sections 5, 8
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import torch
@@ -22,7 +22,7 @@ from benchmark.reference import ROWS, eligible, embedding_norm, judge, residual_
 from benchmark.registry import ATTACKS
 from benchmark.sites import Site
 from benchmark.subject import Subject
-from benchmark.suite import Frozen, Suite, TaskSettings
+from benchmark.suite import Frozen, TaskSettings
 
 STEERED = 0.10
 """Share of ``dev`` that may be steered to a wrong target at the ceiling."""
@@ -102,7 +102,7 @@ def _tau(subject: Subject, task: Task, settings: TaskSettings, examples: Sequenc
     return round(float(torch.cat(changes).quantile(0.95)), 4)
 
 
-def write_into(path: Path, suite: Suite, frozen: dict[str, Frozen]) -> None:
+def write_into(path: Path, frozen: Mapping[str, Frozen]) -> None:
     """Put the constants into a suite file; comments of the file are lost, everything else stays."""
     content = yaml.safe_load(path.read_text())
     for task, constants in frozen.items():

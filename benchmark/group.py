@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -12,6 +12,7 @@ from benchmark.contracts import Example, FittedDefense, Task
 from benchmark.edits import Edit, by_boundary
 from benchmark.packs import Pack, make_packs
 from benchmark.passes import FullPass, TailPass, Writes
+from benchmark.prepare import Prepared
 from benchmark.reference import Judged, eligible, judge, retained
 from benchmark.sites import Site
 from benchmark.spec import Named
@@ -54,6 +55,16 @@ def make_group(
         suffix_tokens=settings.suffix_tokens,
         restart=restart_is_exact(subject, task, reference.examples, edits, sites),
     )
+
+
+def groups(prepared: Prepared) -> Iterator[tuple[str, Group]]:
+    """Every defense of a plan fitted on every task: (name of the defense, group)."""
+    for task_name, task in prepared.plan.tasks.items():
+        reference = TaskReference(prepared.subject, task, prepared.examples(task))
+        frozen = prepared.constants(task_name)
+        for named in prepared.plan.defenses.values():
+            settings = prepared.plan.suite.tasks[task_name]
+            yield named.name, make_group(prepared.subject, task, named, settings, frozen, reference)
 
 
 def restart_is_exact(

@@ -7,50 +7,24 @@ import traceback
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import pyarrow as pa
 from safetensors.torch import save_file
 
 from benchmark.cell import Row, run_cell
-from benchmark.contracts import Defense, Example, Task
-from benchmark.errors import BenchError, UsageError
-from benchmark.freeze import measure
+from benchmark.contracts import Task
+from benchmark.errors import BenchError
 from benchmark.group import TaskReference, card, make_group
-from benchmark.plan import Cell, Plan, make_plan, suite_attacks
+from benchmark.listener import Listener, Silent
+from benchmark.plan import Cell, Plan
+from benchmark.prepare import Defenses, Prepared, prepare
 from benchmark.problem import PackSize
 from benchmark.provenance import environment
-from benchmark.registry import TASKS
 from benchmark.schema import SCHEMA
-from benchmark.spec import Named, resolve_defense, sha
+from benchmark.spec import Named, sha
 from benchmark.store import Store, read_json
-from benchmark.subject import Subject, load
-from benchmark.suite import Frozen, Suite, load_suite
-
-CPU_ROWS = 256
-"""Rows of a pack on a CPU: more do not go faster there."""
-CUDA_ROWS = 2048
-"""Rows that a GPU is first tried with; running out of memory halves them."""
-
-
-class Listener(Protocol):
-    """What is told while a run goes on."""
-
-    def started(self, plan: Plan, done: int) -> None: ...
-    def fitting(self, task: str, defense: str) -> None: ...
-    def fitted(self, card: Mapping[str, Any]) -> None: ...
-    def finished(self, cell: Cell, rows: Sequence[Row], resumed: bool) -> None: ...
-    def note(self, text: str) -> None: ...
-
-
-class Silent:
-    """Says nothing."""
-
-    def started(self, plan: Plan, done: int) -> None: ...
-    def fitting(self, task: str, defense: str) -> None: ...
-    def fitted(self, card: Mapping[str, Any]) -> None: ...
-    def finished(self, cell: Cell, rows: Sequence[Row], resumed: bool) -> None: ...
-    def note(self, text: str) -> None: ...
+from benchmark.suite import Frozen
 
 
 @dataclass(frozen=True)
@@ -75,7 +49,7 @@ class Result:
 
 
 def evaluate(
-    defense: str | Defense | Sequence[str | Defense] = "sae-clamp",
+    defense: Defenses = "sae-clamp",
     *,
     suite: str = "embedded",
     tasks: Sequence[str] | None = None,
@@ -107,35 +81,23 @@ def evaluate(
         RunDirectoryError: ``output_dir`` cannot be used; nothing in it was changed.
         KeyboardInterrupt: everything finished so far is saved.
     """
-    chosen = load_suite(suite)
-    named = _name(defense, options)
-    subject = load(
-        chosen.model.source,
-        name=chosen.model.name,
-        revision=chosen.model.revision,
+    prepared = prepare(
+        defense,
+        suite=suite,
+        tasks=tasks,
+        attacks=attacks,
+        limit=limit,
+        batch_size=batch_size,
         device=device,
         dtype=dtype,
-        saes=chosen.saes,
-        default_sites={t: s.site for t, s in chosen.tasks.items()},
-    )
-    found = _tasks(chosen, tasks)
-    limit = limit or chosen.limit
-    plan = make_plan(
-        chosen,
-        found,
-        named,
-        _controls(named) if controls else [],
-        attacks=suite_attacks(chosen, attacks),
-        examples={name: _spread(task.examples("test"), limit) for name, task in found.items()},
-        weights_sha=subject.weights_sha,
-        dtype=dtype,
         seed=seed,
+        controls=controls,
+        options=options,
     )
-    directory = Path(output_dir) if output_dir else default_directory(plan)
-    rows = batch_size or (CUDA_ROWS if subject.device.type == "cuda" else CPU_ROWS)
-    store = Store(directory).open(plan.describe())
+    directory = Path(output_dir) if output_dir else default_directory(prepared.plan)
+    store = Store(directory).open(prepared.plan.describe())
     try:
-        return _Run(plan, subject, store, rows, limit, seed, dtype, listener or Silent()).run()
+        return _Run(prepared, store, listener or Silent()).run()
     finally:
         store.close()
 
@@ -149,24 +111,13 @@ def default_directory(plan: Plan) -> Path:
 class _Run:
     """The state of one run; ``run`` is called once."""
 
-    def __init__(
-        self,
-        plan: Plan,
-        subject: Subject,
-        store: Store,
-        rows: int,
-        limit: int | None,
-        seed: int,
-        dtype: str,
-        listener: Listener,
-    ) -> None:
-        self.plan, self.subject, self.store, self.limit, self.seed = plan, subject, store, limit, seed
-        self.dtype, self.listener = dtype, listener
-        self.pack_size = PackSize(rows, self._halved)
+    def __init__(self, prepared: Prepared, store: Store, listener: Listener) -> None:
+        self.prepared, self.store, self.listener = prepared, store, listener
+        self.plan, self.subject = prepared.plan, prepared.subject
+        self.pack_size = PackSize(prepared.rows, self._halved)
         self.frozen: dict[str, Frozen] = {}
         self.failed = 0
         self.started = _now()
-        self.run_id = plan.identity
 
     def run(self) -> Result:
         self.listener.started(self.plan, sum(self.store.has(c.key) for c in self.plan.cells))
@@ -184,7 +135,7 @@ class _Run:
     def _task(self, name: str) -> None:
         task = self.plan.tasks[name]
         cells = [c for c in self.plan.cells if c.task == name]
-        self.frozen[name] = self._constants(name, task)
+        self.frozen[name] = self._constants(name)
         self._header("running")
         reference: TaskReference | None = None
         for defense in dict.fromkeys(c.defense for c in cells):
@@ -193,18 +144,15 @@ class _Run:
                 for cell in mine:
                     self.listener.finished(cell, self.store.read(cell.key).to_pylist(), True)
                 continue
-            reference = reference or TaskReference(self.subject, task, _spread(task.examples("test"), self.limit))
+            reference = reference or TaskReference(self.subject, task, self.prepared.examples(task))
             self._defense(task, self.plan.defenses[defense], mine, reference)
 
-    def _constants(self, name: str, task: Task) -> Frozen:
-        settings = self.plan.suite.tasks[name]
-        frozen = settings.frozen
-        if frozen is not None and frozen.weights_sha == self.subject.weights_sha:
-            return frozen
-        why = "the suite has none" if frozen is None else "the suite's were measured on other weights"
-        self.listener.note(f"{name}: measuring norms and steering ceilings ({why})")
-        self.store.event("constants-measured", task=name, why=why)
-        return measure(self.subject, task, settings, self.pack_size.rows)
+    def _constants(self, task: str) -> Frozen:
+        why = self.prepared.stale(task)
+        if why is not None:
+            self.listener.note(f"{task}: measuring norms and steering ceilings ({why})")
+            self.store.event("constants-measured", task=task, why=why)
+        return self.prepared.constants(task)
 
     def _defense(self, task: Task, named: Named, cells: Sequence[Cell], reference: TaskReference) -> None:
         self.listener.fitting(task.name, named.name)
@@ -228,7 +176,7 @@ class _Run:
                 self.listener.finished(cell, self.store.read(cell.key).to_pylist(), True)
                 continue
             try:
-                rows, deltas = run_cell(group, cell.attack, cell.budgets, self.seed, self.pack_size)
+                rows, deltas = run_cell(group, cell.attack, cell.budgets, self.prepared.seed, self.pack_size)
             except (BenchError, KeyboardInterrupt):
                 raise
             except Exception as error:
@@ -247,7 +195,7 @@ class _Run:
     def _identity(self, cell: Cell, row: Row) -> Row:
         attack = cell.attack
         return {
-            "run_id": self.run_id,
+            "run_id": self.plan.identity,
             "cell_key": cell.key,
             "task": cell.task,
             "defense": cell.defense,
@@ -283,20 +231,20 @@ class _Run:
             "run.json",
             {
                 "schema_version": 1,
-                "run_id": self.run_id,
+                "run_id": self.plan.identity,
                 "status": status,
                 "started": self.started,
                 "finished": None if status == "running" else _now(),
                 "protocol": "strict",
-                "limit": self.limit,
+                "limit": self.prepared.limit,
                 "suite": {"name": suite.name, "version": suite.version, "hash": suite.hash, "tasks": list(suite.tasks)},
                 "model": {
                     "id": suite.model.name,
                     "revision": suite.model.revision,
                     "weights_sha": self.subject.weights_sha,
                 },
-                "seed": self.seed,
-                "dtype": self.dtype,
+                "seed": self.prepared.seed,
+                "dtype": self.prepared.dtype,
                 "tasks": {t: self._task_header(t) for t in self.frozen},
                 "defenses": {n: {"spec": d.spec, "spec_sha": sha(d.spec)} for n, d in self.plan.defenses.items()},
                 **environment(self.subject.device),
@@ -308,7 +256,7 @@ class _Run:
         frozen = self.frozen[name].model_dump(exclude={"weights_sha", "residual_norms"})
         norm = self.frozen[name].residual_norms
         grids = {"budgets": list(settings.budgets), "suffix_budgets": list(settings.suffix_budgets)}
-        ids = [e.content_hash for e in self.plan.tasks[name].examples("test")]
+        ids = [e.content_hash for e in self.prepared.examples(self.plan.tasks[name])]
         return {"site": settings.site, **grids, **frozen, "residual_norms": norm, "examples_hash": sha(ids)}
 
 
@@ -326,40 +274,6 @@ def _add_thresholds(rows: list[Row], wrong: Mapping[str, float | None], ran: boo
             against = row["eps_star_wrong"] = wrong.get(example)
             sooner = example in first and (against is None or first[example] < against)
             row["selective"] = bool(row["recovered"]) and sooner
-
-
-def _name(defense: str | Defense | Sequence[str | Defense], options: Mapping[str, Any] | None) -> list[Named]:
-    given = [defense] if isinstance(defense, (str, Defense)) else list(defense)
-    if not given:
-        raise UsageError("no defense was given")
-    return [resolve_defense(d, options) if isinstance(d, str) else Named(d.name, d) for d in given]
-
-
-def _controls(named: Sequence[Named]) -> list[Named]:
-    """``none`` and the controls that the defenses bring along, unless they are evaluated themselves."""
-    taken = {n.name for n in named}
-    found = {"none": resolve_defense("none")}
-    for n in named:
-        control = n.defense.control()
-        if control is not None:
-            found.setdefault(control.name, Named(control.name, control))
-    return [n for name, n in found.items() if name not in taken]
-
-
-def _tasks(suite: Suite, names: Sequence[str] | None) -> dict[str, Task]:
-    missing = [n for n in names or () if n not in suite.tasks]
-    for name in missing:
-        TASKS.get(name)  # an unknown name is told apart from one that the suite lacks
-    if missing:
-        raise UsageError(f"the suite {suite.name} has no task {', '.join(missing)}; it has: {', '.join(suite.tasks)}")
-    return {name: TASKS.get(name)() for name in dict.fromkeys(names or suite.tasks)}
-
-
-def _spread(examples: Sequence[Example], limit: int | None) -> Sequence[Example]:
-    """At most ``limit`` examples, spread evenly over the whole list, so that no cluster is cut off."""
-    if limit is None or limit >= len(examples):
-        return examples
-    return [examples[i * len(examples) // limit] for i in range(limit)]
 
 
 def _now() -> str:

@@ -99,9 +99,7 @@ def load_suite(reference: str) -> Suite:
     Raises:
         UsageError: it does not exist or does not obey the schema.
     """
-    path = Path(reference) if reference.endswith((".yaml", ".yml")) else Path(SUITES.get(reference))
-    if not path.is_file():
-        raise UsageError(f"there is no suite file {str(path)!r}")
+    path = suite_path(reference)
     try:
         suite = Suite.model_validate(yaml.safe_load(path.read_text()))
     except (yaml.YAMLError, ValidationError) as error:
@@ -109,6 +107,18 @@ def load_suite(reference: str) -> Suite:
     local = {hook: _anchor(source, path.parent) for hook, source in suite.saes.items()}
     model = suite.model.model_copy(update={"source": _anchor(suite.model.source, path.parent)})
     return suite.model_copy(update={"saes": local, "model": model})
+
+
+def suite_path(reference: str) -> Path:
+    """The file of a suite, by registered name or path.
+
+    Raises:
+        UsageError: there is none.
+    """
+    path = Path(reference) if reference.endswith((".yaml", ".yml")) else Path(SUITES.get(reference))
+    if not path.is_file():
+        raise UsageError(f"there is no suite file {str(path)!r}")
+    return path
 
 
 def _anchor(source: str, folder: Path) -> str:
