@@ -11,9 +11,9 @@ from rich.text import Text
 from leaderboard.schema import BudgetPoint, Cell
 from leaderboard.wording import access, interval, number
 
-FIXED_WIDTH = 58
+FIXED_WIDTH = 54
 """Columns of text that everything but the budgets takes."""
-BUDGET_WIDTH = 11
+BUDGET_WIDTH = 9
 SUFFIXES = frozenset({"soft_suffix", "token_suffix"})
 
 
@@ -33,9 +33,9 @@ def attack_tables(cells: Sequence[Cell], numbers: Mapping[str, int], width: int)
 
 def _table(cells: Sequence[Cell], numbers: Mapping[str, int], width: int) -> Table:
     budgets = _shown(sorted({point.eps for cell in cells for point in cell.budgets}), width)
-    table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
+    table = Table(box=box.SIMPLE_HEAD, padding=0, show_edge=False)
     table.add_column("attack\nthreat model", no_wrap=True)
-    table.add_column("supp.\nof elig.", justify="right", no_wrap=True)
+    table.add_column("supp.\nelig.", justify="right", no_wrap=True)
     for eps in budgets:
         table.add_column(f"eps\n{eps:.3g}", justify="right", no_wrap=True)
     for heading in ("drift\nabs, rel", "react", "delta", "flags"):

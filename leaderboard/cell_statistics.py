@@ -13,8 +13,9 @@ from leaderboard.outcomes import Outcomes, outcomes
 from leaderboard.resampling import Resamples
 from leaderboard.rows import Array, flag, ranked, real, text, where
 from leaderboard.runs import MeasuredCell, PlannedCell
-from leaderboard.schema import BudgetPoint, Cell, Cost, Estimate, FirstSuccess, Flag
+from leaderboard.schema import BudgetPoint, Cell, Cost, FirstSuccess
 from leaderboard.schema import Outcomes as Classes
+from leaderboard.values import Estimate, Flag
 
 SCORED = frozenset({"before_edit", "soft_suffix", "token_suffix"})
 """Threat models that the headline is made of."""

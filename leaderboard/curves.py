@@ -16,7 +16,8 @@ from leaderboard.intervals import LEVEL, estimates
 from leaderboard.outcomes import Outcomes
 from leaderboard.resampling import Resamples
 from leaderboard.rows import Array
-from leaderboard.schema import Curve, Eps50, Estimate, Series
+from leaderboard.schema import Curve, Series
+from leaderboard.values import Eps50, Estimate
 
 ROUNDING = 1 + 1e-9
 """Budgets that differ by less, relatively, are one."""
@@ -68,8 +69,7 @@ def half_points(shares: Array, budgets: Array) -> Array:
     line = np.arange(len(shares))
     low, high = shares[line, left], shares[line, right]
     part = np.divide(0.5 - low, high - low, out=np.zeros_like(low), where=high > low)
-    logs = np.log(budgets)
-    points = np.exp(logs[left] + np.clip(part, 0, 1) * (logs[right] - logs[left]))
+    points = budgets[left] * (budgets[right] / budgets[left]) ** np.clip(part, 0, 1)
     return np.where(reached.any(axis=1), points, np.inf)
 
 

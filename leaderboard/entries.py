@@ -13,20 +13,9 @@ from leaderboard.intervals import percentile, percentile_difference
 from leaderboard.resampling import Resampler
 from leaderboard.rows import Array
 from leaderboard.runs import MeasuredCell, Run
-from leaderboard.schema import (
-    Cell,
-    Control,
-    DefenseInfo,
-    Entry,
-    Eps50,
-    Estimate,
-    Family,
-    Headline,
-    ModelInfo,
-    Provenance,
-    TaskResult,
-)
+from leaderboard.schema import Cell, Control, DefenseInfo, Entry, Headline, ModelInfo, Provenance, TaskResult
 from leaderboard.task_results import ResampledTask, task_clusters, task_result
+from leaderboard.values import Eps50, Estimate, Family
 from leaderboard.verdicts import verdict
 
 LONGEST_LIST = 8

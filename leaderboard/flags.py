@@ -14,7 +14,7 @@ import pyarrow as pa
 
 from leaderboard.outcomes import Outcomes, outcomes
 from leaderboard.rows import Array, attacked, carries, flag, ranked, real, text, where
-from leaderboard.schema import Effect, Flag
+from leaderboard.values import Effect, Flag
 
 CODES: dict[str, Effect] = {
     "zero-gradient": "lower-bound-only",

@@ -19,7 +19,7 @@ import numpy as np
 
 from leaderboard.resampling import RESAMPLES, Resamples
 from leaderboard.rows import Array
-from leaderboard.schema import Estimate, Interval
+from leaderboard.values import Estimate, Interval
 
 LEVEL = 0.95
 WIDTHLESS = 1e-12

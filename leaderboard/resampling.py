@@ -41,11 +41,12 @@ class Resamples:
         A resample without any row is NaN. ``clusters``, (rows,), names the cluster of each row.
         """
         place = np.searchsorted(self.clusters, clusters)
-        totals = np.zeros((len(self.clusters), values.shape[1]))
-        np.add.at(totals, place, values.astype(float))
-        sizes = np.bincount(place, minlength=len(self.clusters)).astype(float)
-        with np.errstate(invalid="ignore", divide="ignore"):
-            return (self.counts @ totals) / (self.counts @ sizes)[:, None]
+        ones = np.ones((len(values), 1))
+        totals = np.zeros((len(self.clusters), values.shape[1] + 1))
+        np.add.at(totals, place, np.hstack([values.astype(float), ones]))
+        drawn = self.counts @ totals
+        with np.errstate(invalid="ignore"):
+            return drawn[:, :-1] / drawn[:, -1:]
 
 
 def _count(drawn: Array) -> Array:

@@ -1,26 +1,35 @@
-"""One line per defense: the score, what it is made of, and why it is not ranked."""
+"""One line per defense: the score and what it is made of; below, why a defense is not ranked."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 from rich import box
+from rich.console import Group
 from rich.table import Table
+from rich.text import Text
 
 from leaderboard.schema import Entry
 from leaderboard.wording import half_point, number, rank, stacked
 
 
-def summary_table(entries: Sequence[Entry]) -> Table:
+def summary(entries: Sequence[Entry]) -> Group:
     """The defenses in the order given, best first on a board."""
-    table = Table(box=box.SIMPLE_HEAD, title="Defenses", title_justify="left", title_style="bold", padding=(0, 1, 0, 0))
-    for heading in ("rank", "defense", "WRS", "WRS raw", "RS(0)", "AURC\nbefore", "AURC\nsuffix", "suffix gap"):
+    return Group(
+        Text("Defenses", style="bold"), _table(entries), *(note for entry in entries for note in _notes(entry))
+    )
+
+
+def _table(entries: Sequence[Entry]) -> Table:
+    table = Table(box=box.SIMPLE_HEAD, padding=0, show_edge=False)
+    for heading in ("rank", "defense"):
+        table.add_column(heading, overflow="fold")
+    for heading in ("WRS", "WRS\nraw", "RS(0)", "AURC\nbefore", "AURC\nsuffix", "suffix\ngap"):
         table.add_column(heading, no_wrap=True)
-    for heading in ("eps50", "utility", "n /\nclusters"):
+    for heading in ("eps50", "utility", "n,\nclusters"):
         table.add_column(heading, justify="right", no_wrap=True)
-    table.add_column("flags")
     for entry in entries:
-        table.add_row(*_line(entry), end_section=True)
+        table.add_row(*_line(entry))
     return table
 
 
@@ -38,11 +47,12 @@ def _line(entry: Entry) -> list[str]:
         half_point(head.eps50),
         number(entry.utility, ".3f"),
         f"{head.n}\n{head.n_clusters}",
-        _flags(entry),
     ]
 
 
-def _flags(entry: Entry) -> str:
-    effects = [flag.effect for flag in entry.flags]
-    counted = [f"{effects.count(effect)} {effect}" for effect in ("invalid", "lower-bound-only", "ok")]
-    return "\n".join(line for line in counted if not line.startswith("0 ")) or "none"
+def _notes(entry: Entry) -> Iterator[Text]:
+    for reason in entry.verdict.reasons:
+        yield Text(f"{entry.defense.name} is not ranked: {reason}", style="yellow")
+    if entry.flags:
+        codes = ", ".join(sorted({flag.code for flag in entry.flags}))
+        yield Text(f"{entry.defense.name}: {len(entry.flags)} flags ({codes})", style="dim")

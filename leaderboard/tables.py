@@ -6,34 +6,57 @@ from collections.abc import Sequence
 
 from rich.console import Console, Group, RenderableType
 from rich.padding import Padding
+from rich.table import Table
 from rich.text import Text
 
 from leaderboard.attack_table import attack_tables
 from leaderboard.schema import Entry, Leaderboard, TaskResult
-from leaderboard.summary_table import summary_table
+from leaderboard.summary_table import summary
 from leaderboard.wording import share
 
-LEGEND = (
-    "A row is an attack; a cell of a budget (eps, the perturbation's norm as a share of the stream's, or of the "
-    "embeddings' for suffixes) says which share of the suppressed examples came back, its 95 % interval over clusters, "
-    "and (sel) the share that came back at a smaller budget than a matched wrong target, which is what the score "
-    "counts. drift: how far the protected features moved at the first success, absolute and relative. react: share of "
-    "the protected latents switched on again. delta: eps of the first success. WRS: area under robust suppression "
-    "over log eps, the worse of before_edit and suffix attacks; 1 never comes back, 0 is no defense. RS(0): suppressed "
-    "when nobody attacks. eps50: where half is back. after_edit is diagnostic and not in the score."
-)
+LEGEND = {
+    "eps": "norm of the perturbation, as a share of the stream's norm at the site (suffixes: of the embeddings')",
+    "eps columns": "share of the suppressed examples that came back, with its 95 % interval over clusters",
+    "sel": "the share that came back at a smaller eps than a matched wrong target; the score counts only these",
+    "drift": "median move of the protected features at the first success: absolute, relative to the defended ones",
+    "react": "mean share of the protected latents that are switched on again",
+    "delta": "median eps of the first success",
+    "RS(0)": "share of the eligible examples that are suppressed when nobody attacks",
+    "AURC": "area under the share still suppressed, over log eps: 1 nothing comes back, 0 no defense",
+    "WRS": "mean over tasks of the smaller AURC of before_edit and suffix attacks (after_edit is diagnostic)",
+    "eps50": "eps at which half of the suppressed examples are back (before_edit, the worst task)",
+}
+"""What the words of the tables mean."""
+
+
+def legend() -> Table:
+    """The words of the tables, one line each."""
+    table = Table.grid(padding=(0, 1, 0, 0))
+    table.add_column(style="dim", no_wrap=True)
+    table.add_column(style="dim")
+    for word, meaning in LEGEND.items():
+        table.add_row(word, meaning)
+    return table
 
 
 def task_table(task: str, result: TaskResult, width: int = 120) -> Group:
     """The attacks on one task under one defense, controls below them, and the flags that they raised."""
-    head = f"{task}: {result.suppressed} of {result.eligible} eligible examples suppressed, RS(0) {share(result.rs0)}"
+    head = f"{task}: {result.suppressed} of {result.eligible} eligible examples suppressed: RS(0) {share(result.rs0)}"
     codes = sorted({(flag.code, flag.effect) for flag in result.flags})
     numbers = {code: number for number, (code, _) in enumerate(codes, start=1)}
     notes = [
         Text(f"[{numbers[flag.code]}] {flag.code} ({flag.effect}) {flag.where}: {flag.sentence}", style="yellow")
         for flag in sorted(result.flags, key=lambda flag: numbers[flag.code])
     ]
-    return Group(Text(head, style="bold"), *attack_tables(result.cells, numbers, width), *notes)
+    tables = [Padding(table, (1, 0, 0, 0)) for table in attack_tables(result.cells, numbers, width)]
+    return Group(Text(head, style="bold"), _areas(result), *tables, *notes)
+
+
+def _areas(result: TaskResult) -> Text:
+    """The areas of all families on one line, the diagnostic ones too."""
+    names = {"after_edit_within_tau": "after_edit with drift <= tau"}
+    areas = [f"{names.get(name, name)} {share(curve.selective.aurc)}" for name, curve in result.curves.items()]
+    return Text("AURC: " + (", ".join(areas) or "no family of attacks ran on all ranked budgets"))
 
 
 def entry_tables(entry: Entry, width: int = 120) -> Group:
@@ -49,8 +72,8 @@ def render(board: Leaderboard | Entry, console: Console) -> None:
     entries: Sequence[Entry] = board.entries if isinstance(board, Leaderboard) else [board]
     parts: list[RenderableType] = [
         *(Padding(entry_tables(entry, console.width), (0, 0, 1, 0)) for entry in entries),
-        summary_table(entries),
-        Text(LEGEND, style="dim"),
+        summary(entries),
+        Padding(legend(), (1, 0, 0, 0)),
     ]
     for part in parts:
         console.print(part)

@@ -17,7 +17,8 @@ from leaderboard.outcomes import Outcomes, outcomes
 from leaderboard.resampling import Resamples
 from leaderboard.rows import Array, real, text
 from leaderboard.runs import Fit, MeasuredCell, TaskRecord
-from leaderboard.schema import Curve, Estimate, Family, Flag, TaskResult, Utility
+from leaderboard.schema import Curve, TaskResult, Utility
+from leaderboard.values import Estimate, Family, Flag
 
 THREAT_MODELS: dict[Family, frozenset[str]] = {
     "before_edit": frozenset({"before_edit"}),

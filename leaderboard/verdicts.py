@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 
 from leaderboard.runs import Run
-from leaderboard.schema import Flag, TaskResult, Verdict
+from leaderboard.schema import TaskResult, Verdict
 from leaderboard.task_results import SCORED_FAMILIES
+from leaderboard.values import Flag
 
 UTILITY_GATE = 0.99
 NEAR_MISS = 0.95

@@ -2,26 +2,31 @@
 
 from __future__ import annotations
 
-from leaderboard.schema import Cell, Eps50, Estimate, Interval, Rank
+from leaderboard.schema import Cell, Rank
+from leaderboard.values import Eps50, Estimate, Interval
 
 MISSING = "-"
 
 
 def number(value: float | None, form: str = ".2f") -> str:
-    """A number, or a dash for null."""
-    return MISSING if value is None else f"{value:{form}}"
+    """A number without its leading zero, ``.46``, or a dash for null."""
+    if value is None:
+        return MISSING
+    text = f"{value:{form}}"
+    return text.replace("0.", ".", 1) if text.removeprefix("-").startswith("0.") else text
 
 
-def interval(value: Interval | None, form: str = ".2f") -> str:
-    """``.40-.55``; negative bounds keep apart."""
+def interval(value: Interval | None) -> str:
+    """``.40-.55``, or ``-.10 to .05`` where a bound is negative."""
     if value is None:
         return ""
-    low, high = number(value.low, form), number(value.high, form)
-    return f"{low}..{high}" if value.low < 0 else f"{low}-{high}"
+    if value.low < 0:
+        return f"{number(value.low)} to {number(value.high)}"
+    return f"{number(value.low)}-{number(value.high)}"
 
 
 def share(value: Estimate) -> str:
-    """``0.45 (0.40-0.55)``."""
+    """``.45 (.40-.55)``."""
     return number(value.value) + (f" ({interval(value.interval)})" if value.interval else "")
 
 

@@ -52,7 +52,7 @@ def examples(
     cluster: Callable[[int], int] = lambda index: index,
     **changes: object,
 ) -> list[dict[str, object]]:
-    """Rows of one example per entry of ``first``, the smallest budget that recovers it; the sanity budget recovers all."""
+    """Rows of one example per entry of ``first``, the budget from which on it is recovered; the sanity one does all."""
     made = [
         row(f"e{index:03d}", eps, cluster_id=f"c{cluster(index):03d}", recovered=eps >= own, **changes)
         for index, own in enumerate(first)
@@ -82,10 +82,11 @@ def cell(made: pa.Table, **changes: str) -> MeasuredCell:
 def default_cells(first: Sequence[float], suffix_first: Sequence[float], **common: Any) -> list[MeasuredCell]:
     """What the default plan runs on one task and defense, with the same recoveries for all residual attacks."""
     nothing = [NEVER] * len(first)
+    still: dict[str, Any] = common | {"drift_abs": 0.0}
     return [
         cell(rows(first, threat_model="before_edit", **common)),
         cell(rows(first, threat_model="after_edit", **common)),
-        cell(rows(first, threat_model="after_edit", constraint="encoder", drift_abs=0.0, **common)),
+        cell(rows(first, threat_model="after_edit", constraint="encoder", **still)),
         cell(rows(suffix_first, attack="soft-suffix", threat_model="soft_suffix", **common)),
         cell(rows(nothing, attack="random-direction", **common), role="control"),
         cell(rows(nothing, attack="wrong-target", goal="wrong", **common), role="control"),
@@ -125,9 +126,7 @@ def manifest(tasks: Iterable[str], defenses: Iterable[str], **changes: object) -
     } | changes
 
 
-def write_run(
-    directory: Path, cells: Sequence[MeasuredCell], retained: float = 1.0, **changes: object
-) -> Path:
+def write_run(directory: Path, cells: Sequence[MeasuredCell], retained: float = 1.0, **changes: object) -> Path:
     """A run directory of these cells; ``changes`` override fields of ``run.json``."""
     tasks, defenses = ({getattr(one.plan, name) for one in cells} for name in ("task", "defense"))
     (directory / "cells").mkdir(parents=True)

@@ -1,0 +1,43 @@
+"""The JSON Schema is current, the file obeys it, and it has no room for NaN or unknown fields."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import jsonschema
+import pytest
+from pydantic import ValidationError
+from row_factory import NEVER, default_cells, write_run
+
+from leaderboard.aggregate import leaderboard, read_run, write
+from leaderboard.schema import SCHEMA_FILE, json_schema
+from leaderboard.values import Estimate
+
+
+def test_the_checked_in_schema_is_current() -> None:
+    assert json.loads(SCHEMA_FILE.read_text(encoding="utf-8")) == json_schema(), "run python -m leaderboard.schema"
+
+
+def test_a_produced_file_obeys_the_schema_and_a_changed_one_does_not(tmp_path: Path) -> None:
+    run = write_run(tmp_path / "run", default_cells([0.05, NEVER] * 5, [NEVER] * 10))
+    target = tmp_path / "leaderboard.json"
+    write(leaderboard([read_run(run)], resamples=100), target)
+    made = json.loads(target.read_text(encoding="utf-8"))
+    jsonschema.Draft202012Validator.check_schema(json_schema())
+    jsonschema.validate(made, json_schema())
+    for broken in ({**made, "extra": 1}, {**made, "schema_version": 2}, {**made, "generated_at": None}):
+        with pytest.raises(jsonschema.ValidationError):
+            jsonschema.validate(broken, json_schema())
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_numbers_are_finite(value: float) -> None:
+    with pytest.raises(ValidationError, match="finite"):
+        Estimate(value=value)
+
+
+def test_every_number_says_what_it_is() -> None:
+    """Fields that are not their own explanation are described; the descriptions reach the JSON Schema."""
+    described = json_schema()["$defs"]["Series"]["properties"]
+    assert "Robust suppression" in described["rs"]["description"]
