@@ -1,0 +1,37 @@
+# The commands of the project. Each builds the environment first, if it is not there or out of date.
+PYTHON ?= python3
+VENV ?= .venv
+BIN = $(VENV)/bin
+READY = $(VENV)/.ready
+
+.PHONY: help install evaluate test lint types speed clean
+
+help:  ## list the commands
+	@grep -E '^[a-z]+:.*##' Makefile | sed -E 's/:[^#]*## /\t/' | expand -t 12
+
+install: $(READY)  ## build the environment in .venv
+
+$(READY): pyproject.toml constraints.txt
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed; name one: make PYTHON=python3.12")'
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[dev]'
+	touch $(READY)
+
+evaluate: $(READY)  ## evaluate the default clamp on the embedded suite
+	$(BIN)/bench evaluate --defense sae-clamp
+
+test: $(READY) lint types  ## everything that has to hold: lint, types, tests
+	$(BIN)/python -m pytest
+
+lint: $(READY)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+types: $(READY)
+	$(BIN)/pyright
+
+speed: $(READY)  ## time an attack step against the full pass and against the published loop
+	$(BIN)/python -m pytest tests/speed --benchmark-only --benchmark-columns=median,iqr,rounds -p no:cacheprovider
+
+clean:  ## remove the environment and caches, never runs/
+	rm -rf $(VENV) .pytest_cache .ruff_cache *.egg-info

@@ -1,0 +1,117 @@
+"""The optimiser on problems whose answer is known."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from attacks.ascent import Ascent
+from attacks.random_direction import RandomDirection
+from attacks.zero import Zero
+from benchmark.constraint import EncoderNullSpace
+from benchmark.features import FeatureSet
+from benchmark.sites import Site
+from tests.attacks.linear import EXAMPLES, D, make
+
+BUDGETS = [0.05 * 1.05**i for i in range(70)]
+
+
+def null_space(k: int = 5) -> EncoderNullSpace:
+    encoder = torch.randn(D, k, generator=torch.Generator().manual_seed(1))
+    features = FeatureSet(Site(0), tuple(range(k)), encoder, torch.zeros(k), torch.zeros(k), encoder.T)
+    return EncoderNullSpace([[features]], D)
+
+
+@pytest.mark.parametrize("constraint", [None, null_space()], ids=["free", "null space"])
+def test_a_linear_goal_is_reached_at_its_closed_form_norm_within_five_percent(constraint):
+    made = make(BUDGETS, constraint=constraint)
+    attempt = Ascent().run(made.problem)
+    reached = made.problem.evaluate(attempt.delta).reached.view(EXAMPLES, len(BUDGETS))
+    smallest = torch.tensor([BUDGETS[int(row.nonzero()[0])] for row in reached])
+    optimum = made.needs + made.slack
+    assert (smallest >= made.needs).all(), "no budget below the closed-form optimum can be enough"
+    assert (smallest <= 1.05 * 1.05 * optimum).all()
+
+
+def test_the_null_space_makes_the_goal_more_expensive():
+    assert (make(BUDGETS, constraint=null_space()).needs > make(BUDGETS).needs).all()
+
+
+def test_constraint_and_budget_hold_at_every_step():
+    constraint = null_space()
+    made = make([0.1, 0.5, 2.0], restarts=2, constraint=constraint)
+    Ascent(steps=12).run(made.problem)
+    assert len(made.run.calls) >= 12
+    for delta, _ in made.run.calls:
+        assert constraint.violation(delta).max() <= 1e-5
+        assert delta.flatten(1).norm(dim=1).max() <= 2.0 * (1 + 1e-5)
+
+
+def test_projecting_nothing_would_violate_the_constraint():
+    free = make([2.0])
+    Ascent(steps=12).run(free.problem)
+    assert max(float(null_space().violation(delta).max()) for delta, _ in free.run.calls) > 1e-2
+
+
+def test_a_larger_budget_never_does_worse():
+    made = make([0.1, 0.3, 0.9, 2.7], restarts=2)
+    attempt = Ascent(steps=10).run(made.problem)
+    state = made.problem.evaluate(attempt.delta)
+    reached = state.reached.view(EXAMPLES, 4, 2).any(2)
+    best = state.objective.view(EXAMPLES, 4, 2).amax(2)
+    assert (reached[:, 1:] >= reached[:, :-1]).all()
+    open_pairs = ~reached[:, 1:]
+    assert (best[:, 1:] >= best[:, :-1] - 1e-5)[open_pairs].all()
+    assert reached.any() and not reached.all(), "a grid on which everything or nothing succeeds shows nothing"
+
+
+def test_rows_that_reached_their_goal_cost_nothing_more():
+    made = make([0.01, 50.0])
+    Ascent(steps=20, exchanges=2).run(made.problem)
+    small, large = made.problem.backwards.view(EXAMPLES, 2).T
+    assert (small == 20).all() and (large < 10).all()
+
+
+@pytest.mark.parametrize("pack", [1, 3, 8])
+def test_rows_do_not_depend_on_the_pack(pack):
+    whole, split = make([0.1, 0.5, 2.0], restarts=2), make([0.1, 0.5, 2.0], restarts=2, pack=pack)
+    a, b = Ascent().run(whole.problem), Ascent().run(split.problem)
+    assert torch.allclose(a.delta, b.delta, atol=1e-5)
+    assert torch.equal(a.converged, b.converged)
+
+
+def test_running_out_of_memory_halves_the_pack_and_changes_nothing():
+    plain, short = make([0.1, 0.5, 2.0]), make([0.1, 0.5, 2.0], pack=16)
+    short.run.fail_above = 5
+    a, b = Ascent().run(plain.problem), Ascent().run(short.problem)
+    assert torch.allclose(a.delta, b.delta, atol=1e-5)
+    assert torch.equal(plain.problem.forwards, short.problem.forwards), "a failed pass is not metered twice"
+    assert short.pack.rows == 4
+
+
+def test_random_numbers_belong_to_the_row_and_not_to_its_neighbours():
+    many, few = make([0.1, 0.5], restarts=2), make([0.1, 0.5], restarts=2)
+    few.problem._keys = few.problem._keys[3:]
+    few.problem.grid = (EXAMPLES - 3, 2, 2)
+    assert torch.equal(many.problem.noise()[-len(few.problem.noise()) :], few.problem.noise())
+
+
+def test_random_directions_use_their_whole_budget_inside_the_feasible_set():
+    constraint = null_space()
+    made = make([0.1, 2.0], restarts=8, constraint=constraint)
+    delta = RandomDirection().run(made.problem).delta
+    assert torch.allclose(delta.flatten(1).norm(dim=1), made.problem.budget, rtol=1e-5)
+    assert constraint.violation(delta).max() <= 1e-5
+
+
+def test_zero_reaches_nothing():
+    made = make([0.0])
+    assert not made.problem.evaluate(Zero().run(made.problem).delta).reached.any()
+
+
+def test_blind_rows_are_noticed():
+    made = make([1.0])
+    made.run.slopes = made.run.slopes.clone()
+    made.run.slopes[2] = 0
+    Ascent(steps=3).run(made.problem)
+    assert made.problem.blind.tolist() == [False, False, True, False, False, False]
