@@ -24,11 +24,13 @@ def attack_tables(cells: Sequence[Cell], numbers: Mapping[str, int], width: int)
         numbers: footnote of each flag code.
         width: of the console; where it is too small for all budgets, some in the middle are left out.
     """
-    zero = [cell for cell in cells if not any(point.eps for point in cell.budgets)]
-    residual = [cell for cell in cells if cell not in zero and cell.threat_model not in SUFFIXES]
-    suffix = [cell for cell in cells if cell not in zero and cell.threat_model in SUFFIXES]
+    skipped = [cell for cell in cells if cell.skipped]
+    zero = [cell for cell in cells if cell not in skipped and not any(point.eps for point in cell.budgets)]
+    rest = [cell for cell in cells if cell not in zero and cell not in skipped]
+    residual = [cell for cell in rest if cell.threat_model not in SUFFIXES]
+    suffix = [cell for cell in rest if cell.threat_model in SUFFIXES]
     tables = [_table(group, numbers, width) for group in (residual, suffix) if group]
-    return [*tables, *(_zero_line(cell) for cell in zero if cell.budgets)]
+    return [*tables, *map(_skipped_line, skipped), *(_zero_line(cell) for cell in zero if cell.budgets)]
 
 
 def _table(cells: Sequence[Cell], numbers: Mapping[str, int], width: int) -> Table:
@@ -74,6 +76,10 @@ def _budget(point: BudgetPoint | None, cell: Cell) -> str:
     if cell.role == "attack":
         lines.append(f"sel {number(point.selective_share.value)}")
     return "\n".join(lines)
+
+
+def _skipped_line(cell: Cell) -> Text:
+    return Text(f"{cell.attack}, {access(cell)}: not applicable: {cell.skipped}", style="dim")
 
 
 def _zero_line(cell: Cell) -> Text:

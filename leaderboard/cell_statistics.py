@@ -11,7 +11,7 @@ from leaderboard.flags import Finding, located
 from leaderboard.intervals import estimates
 from leaderboard.outcomes import Outcomes, outcomes
 from leaderboard.resampling import Resamples
-from leaderboard.rows import Array, flag, ranked, real, text, where
+from leaderboard.rows import Array, flag, ranked, real, skipped, text, where
 from leaderboard.runs import MeasuredCell, PlannedCell
 from leaderboard.schema import BudgetPoint, Cell, Cost, FirstSuccess
 from leaderboard.schema import Outcomes as Classes
@@ -23,7 +23,7 @@ SCORED = frozenset({"before_edit", "soft_suffix", "token_suffix"})
 
 def is_scored(cell: PlannedCell) -> bool:
     """Whether the cell's recoveries enter the headline."""
-    return cell.role == "attack" and cell.goal == "behavior" and cell.threat_model in SCORED
+    return cell.attacks and cell.threat_model in SCORED
 
 
 def cell_flag(cell: PlannedCell, finding: Finding) -> Flag:
@@ -33,7 +33,7 @@ def cell_flag(cell: PlannedCell, finding: Finding) -> Flag:
 
 def cell_statistics(cell: MeasuredCell, resamples: Resamples, flags: Sequence[Flag] = ()) -> Cell:
     """All numbers of one cell; seeds count as their worst case."""
-    plan, worst = cell.plan, outcomes(cell.rows)
+    plan, worst, why = cell.plan, outcomes(cell.rows), skipped(cell.rows)
     return Cell(
         key=plan.key,
         attack=plan.attack,
@@ -44,7 +44,8 @@ def cell_statistics(cell: MeasuredCell, resamples: Resamples, flags: Sequence[Fl
         eligible=len(worst.examples),
         suppressed=int(worst.suppressed.sum()),
         clusters=len(np.unique(worst.clusters[worst.suppressed])),
-        budgets=_budget_points(worst, resamples, selective=plan.role == "attack"),
+        skipped=why,
+        budgets=[] if why else _budget_points(worst, resamples, selective=plan.role == "attack"),
         first_success=first_success(cell.rows),
         outcomes=_classes(cell.rows),
         failed_rows=int((text(ranked(cell.rows), "status") == "error").sum()),

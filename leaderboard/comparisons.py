@@ -9,7 +9,7 @@ import pyarrow as pa
 
 from leaderboard.flags import Finding, net_gain, significant
 from leaderboard.outcomes import Outcomes, outcomes
-from leaderboard.rows import Array
+from leaderboard.rows import Array, skipped
 from leaderboard.runs import MeasuredCell, PlannedCell
 
 MARGIN = 0.02
@@ -23,7 +23,7 @@ Matches = Callable[[PlannedCell, PlannedCell], bool]
 
 def comparison_findings(cells: Sequence[MeasuredCell]) -> list[tuple[PlannedCell, Finding]]:
     """What pairs of cells raise, each with the cell whose attack turned out too weak."""
-    attacks = [cell for cell in cells if cell.plan.role == "attack" and cell.plan.goal == "behavior"]
+    attacks = [cell for cell in cells if cell.plan.attacks and not skipped(cell.rows)]
     random = [cell for cell in cells if cell.plan.attack == RANDOM and cell.plan.goal == "behavior"]
     return [
         *_beaten("random-beats-gradient", random, attacks, _same_access),

@@ -15,12 +15,9 @@ import numpy as np
 from leaderboard.intervals import LEVEL, estimates
 from leaderboard.outcomes import Outcomes
 from leaderboard.resampling import Resamples
-from leaderboard.rows import Array
+from leaderboard.rows import ROUNDING, Array
 from leaderboard.schema import Curve, Series
 from leaderboard.values import Eps50, Estimate
-
-ROUNDING = 1 + 1e-9
-"""Budgets that differ by less, relatively, are one."""
 
 
 def grid(budgets: Sequence[float], ceiling: float | None) -> Array:

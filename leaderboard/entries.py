@@ -171,6 +171,6 @@ def _summary(record: Mapping[str, JsonValue]) -> dict[str, JsonValue]:
 
 def _provenance(run: Run) -> Provenance:
     manifest = run.manifest
-    own = manifest.model_dump(include=set(Provenance.model_fields) - {"git", "eligible_hash"})
-    hashes = {task: record.eligible_hash for task, record in manifest.tasks.items()}
-    return Provenance(**own, git=manifest.git or {}, eligible_hash=hashes)
+    own = manifest.model_dump(include=set(Provenance.model_fields) - {"git", "examples_hash"})
+    hashes = {task: record.examples_hash for task, record in manifest.tasks.items()}
+    return Provenance(**own, git=manifest.git or {}, examples_hash=hashes)

@@ -144,14 +144,15 @@ def _degenerate(rows: pa.Table) -> Iterator[Finding]:
 
 
 def _unbounded(rows: pa.Table) -> Iterator[Finding]:
-    """Success at the sanity budget, far beyond the ceiling, among the suppressed examples."""
+    """Success at the largest budget, far beyond the ceiling, among the suppressed examples."""
     beyond = where(rows, flag(rows, "sanity") & flag(rows, "suppressed"))
     if not beyond.num_rows:
         return
+    largest = float(real(beyond, "budget_eps").max())
+    beyond = where(beyond, real(beyond, "budget_eps") == largest)
     hit = np.unique(text(where(beyond, flag(beyond, "recovered")), "example_id"))
     share = len(hit) / len(np.unique(text(beyond, "example_id")))
     if share < UNBOUNDED_SHARE:
-        largest = float(real(beyond, "budget_eps").max())
         yield Finding("unbounded-below-95", share, f"even at eps {largest:.3g} only {share:.1%} are recovered")
 
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 import pyarrow as pa
 
-from leaderboard.rows import Array, flag, ranked, real, text
+from leaderboard.rows import Array, flag, ranked, real, text, where
 
 
 @dataclass(frozen=True)
@@ -45,11 +45,14 @@ def outcomes(rows: pa.Table, within: float | None = None) -> Outcomes:
         rows: of any number of cells and seeds; sanity budgets and examples that are not eligible are left out.
         within: a recovery counts only where the relative drift is known to be at most this.
     """
-    rows = ranked(rows)
-    examples, first, line = np.unique(text(rows, "example_id"), return_index=True, return_inverse=True)
-    budgets, column = np.unique(real(rows, "budget_eps"), return_inverse=True)
+    eligible = where(rows, flag(rows, "eligible"))
+    examples, first, line = np.unique(text(eligible, "example_id"), return_index=True, return_inverse=True)
     suppressed = np.ones(len(examples), dtype=bool)
-    np.logical_and.at(suppressed, line, flag(rows, "suppressed"))
+    np.logical_and.at(suppressed, line, flag(eligible, "suppressed"))
+    clusters = text(eligible, "cluster_id")[first]
+    rows = ranked(rows)
+    line = np.searchsorted(examples, text(rows, "example_id"))
+    budgets, column = np.unique(real(rows, "budget_eps"), return_inverse=True)
     hit = flag(rows, "recovered") & suppressed[line]
     if within is not None:
         hit &= relative_drift(rows) <= within
@@ -57,7 +60,7 @@ def outcomes(rows: pa.Table, within: float | None = None) -> Outcomes:
     recovered[line[hit], column[hit]] = True
     hit &= flag(rows, "selective", null=True)
     selective[line[hit], column[hit]] = True
-    return Outcomes(examples, text(rows, "cluster_id")[first], suppressed, budgets, recovered, selective)
+    return Outcomes(examples, clusters, suppressed, budgets, recovered, selective)
 
 
 def relative_drift(rows: pa.Table) -> Array:

@@ -34,8 +34,10 @@ def _score(entry: Entry) -> float:
     return -1.0 if value is None else value
 
 
-def _order(entry: Entry) -> tuple[float, str, str, str]:
-    return (-_score(entry), entry.defense.name, entry.model.id, entry.provenance.run_id)
+def _order(entry: Entry) -> tuple[bool, float, str, str, str]:
+    """Best first; controls that were not attacked last."""
+    attacked = any(cell.role == "attack" for result in entry.per_task.values() for cell in result.cells)
+    return (not attacked, -_score(entry), entry.defense.name, entry.model.id, entry.provenance.run_id)
 
 
 def _worst_of_repeats(scored: Sequence[Scored]) -> list[Scored]:

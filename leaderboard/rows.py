@@ -9,6 +9,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 Array = np.ndarray[Any, np.dtype[Any]]
+ROUNDING = 1 + 1e-9
+"""Budgets that differ by less, relatively, are one."""
 
 
 def text(rows: pa.Table, name: str) -> Array:
@@ -45,6 +47,22 @@ def where(rows: pa.Table, keep: Array) -> pa.Table:
 def ranked(rows: pa.Table) -> pa.Table:
     """Rows of eligible examples at budgets up to the steering ceiling."""
     return where(rows, flag(rows, "eligible") & ~flag(rows, "sanity"))
+
+
+def skipped(rows: pa.Table) -> str | None:
+    """Why the attack did not apply to any suppressed example; null: it did, or there was none."""
+    kept = where(rows, flag(rows, "eligible") & flag(rows, "suppressed"))
+    if not kept.num_rows or (text(kept, "status") != "not_run").any():
+        return None
+    return next((why for why in text(kept, "error") if why), "not run")
+
+
+def up_to(rows: pa.Table, ceiling: float | None) -> pa.Table:
+    """The rows, those at budgets above ``ceiling`` (eps) marked as serving the sanity flags only."""
+    if ceiling is None:
+        return rows
+    beyond = flag(rows, "sanity") | (real(rows, "budget_eps") > ceiling * ROUNDING)
+    return rows.set_column(rows.column_names.index("sanity"), "sanity", pa.array(beyond, type=pa.bool_()))
 
 
 def attacked(rows: pa.Table) -> pa.Table:

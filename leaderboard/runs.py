@@ -13,11 +13,16 @@ from pydantic import BaseModel, ConfigDict, JsonValue, ValidationError
 from benchmark.errors import RunDirectoryError
 from benchmark.schema import SCHEMA, SCHEMA_VERSION
 
+ESSENTIAL = frozenset(
+    {"example_id", "cluster_id", "budget_eps", "sanity", "eligible", "suppressed", "recovered", "selective", "status"}
+)
+"""Columns without which there is no score."""
+
 
 class Written(BaseModel):
     """Base of what is read: fields that later versions add are let through."""
 
-    model_config = ConfigDict(extra="ignore", frozen=True)
+    model_config = ConfigDict(extra="ignore", frozen=True, coerce_numbers_to_str=True)
 
 
 class SuiteRecord(Written):
@@ -51,7 +56,8 @@ class TaskRecord(Written):
     suffix_ceiling: float | None = None
     tau: float | None = None
     """Largest relative drift that counts as harmless."""
-    eligible_hash: str | None = None
+    examples_hash: str | None = None
+    """Hash of the test examples."""
 
 
 class DefenseRecord(Written):
@@ -92,6 +98,11 @@ class PlannedCell(Written):
     goal: Literal["behavior", "wrong"]
     role: Literal["attack", "control"]
     file: str
+
+    @property
+    def attacks(self) -> bool:
+        """It tries to bring the behavior back, and is no control."""
+        return self.role == "attack" and self.goal == "behavior"
 
     def __str__(self) -> str:
         aim = "" if self.goal == "behavior" else f", goal {self.goal}"
@@ -144,6 +155,11 @@ class Run:
     fits: dict[tuple[str, str], Fit]
     """By (task, defense)."""
 
+    @property
+    def planned(self) -> tuple[PlannedCell, ...]:
+        """All cells, measured or not."""
+        return (*(cell.plan for cell in self.cells), *self.missing)
+
 
 T = TypeVar("T", bound=Written)
 
@@ -183,14 +199,16 @@ def _parse(kind: type[T], file: Path) -> T:
 
 
 def _read_rows(file: Path) -> pa.Table:
+    """The rows with all columns of this version; those that the file does not have yet are null."""
     try:
-        rows = pq.read_table(file)
+        written = pq.read_schema(file)
+        rows = pq.read_table(file, schema=SCHEMA)
     except (pa.ArrowException, OSError) as error:
         raise RunDirectoryError(f"{file} is damaged: {error}; delete it and repeat the run") from error
-    version = int((rows.schema.metadata or {}).get(b"recoverybench.schema_version", b"0"))
+    version = int((written.metadata or {}).get(b"recoverybench.schema_version", b"0"))
     if version != SCHEMA_VERSION:
         raise RunDirectoryError(f"{file} has row schema {version}; this version reads {SCHEMA_VERSION}")
-    lacking = set(SCHEMA.names) - set(rows.column_names)
+    lacking = ESSENTIAL - set(written.names)
     if lacking:
-        raise RunDirectoryError(f"{file} lacks the columns {sorted(lacking)}; repeat the run")
-    return rows.select(SCHEMA.names)
+        raise RunDirectoryError(f"{file} lacks the columns {', '.join(sorted(lacking))}; delete it and repeat the run")
+    return rows

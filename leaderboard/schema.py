@@ -1,6 +1,6 @@
 """The shape of ``leaderboard.json``: numbers as numbers, null where something does not apply, never NaN.
 
-A field that changes its meaning or disappears raises ``SCHEMA_VERSION``; a new one does not. ``values.py`` has the parts.
+A field that changes its meaning or disappears raises ``SCHEMA_VERSION``; a new one does not.
 """
 
 from __future__ import annotations
@@ -76,6 +76,8 @@ class Cell(Strict):
     suppressed: int
     clusters: int
     """Clusters of the suppressed examples."""
+    skipped: str | None
+    """Why the attack does not apply to this defense; null: it does."""
     budgets: list[BudgetPoint]
     first_success: FirstSuccess
     outcomes: Outcomes
@@ -222,7 +224,8 @@ class Provenance(Strict):
     device: str
     git: dict[str, JsonValue]
     versions: dict[str, JsonValue]
-    eligible_hash: dict[str, str | None]
+    examples_hash: dict[str, str | None]
+    """By task: hash of the test examples."""
 
 
 class Entry(Strict):

@@ -9,8 +9,9 @@ from rich.console import Group
 from rich.table import Table
 from rich.text import Text
 
-from leaderboard.schema import Entry
-from leaderboard.wording import half_point, number, rank, stacked
+from leaderboard.schema import Entry, TaskResult
+from leaderboard.task_results import SCORED_FAMILIES
+from leaderboard.wording import MISSING, half_point, number, rank, stacked
 
 
 def summary(entries: Sequence[Entry]) -> Group:
@@ -30,6 +31,8 @@ def _table(entries: Sequence[Entry]) -> Table:
         table.add_column(heading, justify="right", no_wrap=True)
     for entry in entries:
         table.add_row(*_line(entry))
+        for task, result in entry.per_task.items():
+            table.add_row(*_task_line(task, result), style="dim")
     return table
 
 
@@ -47,6 +50,24 @@ def _line(entry: Entry) -> list[str]:
         half_point(head.eps50),
         number(entry.utility, ".3f"),
         f"{head.n}\n{head.n_clusters}",
+    ]
+
+
+def _task_line(task: str, result: TaskResult) -> list[str]:
+    """The same columns for one task, so that a run of some tasks has a summary too."""
+    before, suffix = (result.curves.get(family) for family in SCORED_FAMILIES)
+    return [
+        "",
+        f"  {task}",
+        stacked(result.score),
+        stacked(result.score_raw),
+        stacked(result.rs0),
+        stacked(before.selective.aurc) if before else MISSING,
+        stacked(suffix.selective.aurc) if suffix else MISSING,
+        "",
+        half_point(before.selective.eps50) if before else MISSING,
+        number(result.utility.retained if result.utility else None, ".3f"),
+        f"{result.eligible}\n{result.clusters}",
     ]
 
 

@@ -48,15 +48,22 @@ def task_table(task: str, result: TaskResult, width: int = 120) -> Group:
         Text(f"[{numbers[flag.code]}] {flag.code} ({flag.effect}) {flag.where}: {flag.sentence}", style="yellow")
         for flag in sorted(result.flags, key=lambda flag: numbers[flag.code])
     ]
-    tables = [Padding(table, (1, 0, 0, 0)) for table in attack_tables(result.cells, numbers, width)]
-    return Group(Text(head, style="bold"), _areas(result), *tables, *notes)
+    tables = attack_tables(result.cells, numbers, width)
+    return Group(Text(head, style="bold"), *_areas(result), *_spaced(tables), *notes)
 
 
-def _areas(result: TaskResult) -> Text:
+def _spaced(parts: Sequence[Table | Text]) -> list[RenderableType]:
+    """Tables with a blank line above."""
+    return [Padding(part, (1, 0, 0, 0)) if isinstance(part, Table) else part for part in parts]
+
+
+def _areas(result: TaskResult) -> list[Text]:
     """The areas of all families on one line, the diagnostic ones too."""
+    if not any(cell.role == "attack" for cell in result.cells):
+        return []
     names = {"after_edit_within_tau": "after_edit with drift <= tau"}
     areas = [f"{names.get(name, name)} {share(curve.selective.aurc)}" for name, curve in result.curves.items()]
-    return Text("AURC: " + (", ".join(areas) or "no family of attacks ran on all ranked budgets"))
+    return [Text("AURC: " + (", ".join(areas) or "no attack ran at every ranked budget"))]
 
 
 def entry_tables(entry: Entry, width: int = 120) -> Group:

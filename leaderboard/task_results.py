@@ -15,7 +15,7 @@ from leaderboard.flags import cell_findings, few_clusters, located, zero_budget
 from leaderboard.intervals import percentile
 from leaderboard.outcomes import Outcomes, outcomes
 from leaderboard.resampling import Resamples
-from leaderboard.rows import Array, real, text
+from leaderboard.rows import Array, real, skipped, text, up_to
 from leaderboard.runs import Fit, MeasuredCell, TaskRecord
 from leaderboard.schema import Curve, TaskResult, Utility
 from leaderboard.values import Estimate, Family, Flag
@@ -57,6 +57,7 @@ def task_result(
     record: TaskRecord, cells: Sequence[MeasuredCell], fit: Fit | None, resamples: Resamples
 ) -> tuple[TaskResult, ResampledTask]:
     """The result of a task from its cells (at least one), and what the bootstrap says about it."""
+    cells = [_within_ceiling(cell, record) for cell in cells]
     everything = outcomes(pa.concat_tables([cell.rows for cell in cells]))
     families = _families(record, cells)
     flags = _flags(cells, everything)
@@ -81,6 +82,11 @@ def task_result(
     return result, resampled
 
 
+def _within_ceiling(cell: MeasuredCell, record: TaskRecord) -> MeasuredCell:
+    suffix = cell.plan.threat_model in THREAT_MODELS["suffix"]
+    return MeasuredCell(cell.plan, up_to(cell.rows, record.suffix_ceiling if suffix else record.ceiling))
+
+
 def _families(record: TaskRecord, cells: Sequence[MeasuredCell]) -> dict[Family, FamilyOutcomes]:
     """The families whose ranked budgets were all run."""
     found: dict[Family, FamilyOutcomes] = {}
@@ -88,7 +94,7 @@ def _families(record: TaskRecord, cells: Sequence[MeasuredCell]) -> dict[Family,
         rows = [
             cell.rows
             for cell in cells
-            if cell.plan.threat_model in threat_models and cell.plan.role == "attack" and cell.plan.goal == "behavior"
+            if cell.plan.threat_model in threat_models and cell.plan.attacks and not skipped(cell.rows)
         ]
         tau = record.tau if name == "after_edit_within_tau" else None
         if not rows or (name == "after_edit_within_tau" and tau is None):
@@ -146,7 +152,7 @@ def _flags(cells: Sequence[MeasuredCell], everything: Outcomes) -> dict[str, lis
         flags.setdefault(plan.key, []).append(cell_flag(plan, finding))
     for cell in cells:
         found = list(zero_budget(cell.rows)) if _is_zero(cell) else []
-        if cell.plan.role == "attack" and cell.plan.goal == "behavior":
+        if cell.plan.attacks:
             found += cell_findings(cell.rows, cell.plan.threat_model, cell.plan.constraint)
         flags.setdefault(cell.plan.key, []).extend(cell_flag(cell.plan, finding) for finding in found)
     flags[""] = [located(finding, task, scored=True) for finding in few_clusters(everything)]

@@ -11,6 +11,7 @@ from leaderboard.values import Flag
 
 UTILITY_GATE = 0.99
 NEAR_MISS = 0.95
+NO_CURVE = "no attack ran at every budget up to the steering ceiling, or there is no such budget"
 
 
 def verdict(
@@ -22,6 +23,8 @@ def verdict(
     score: float | None,
 ) -> Verdict:
     """Ranked only if the run is whole, the utility holds and no flag says that the score flatters the defense."""
+    if not any(cell.defense == defense and cell.attacks for cell in run.planned):
+        return Verdict(status="unranked", reasons=["a control: classified, not attacked"])
     reasons = [
         *_run_reasons(run, defense),
         *_task_reasons(per_task, tasks),
@@ -53,7 +56,7 @@ def _task_reasons(per_task: Mapping[str, TaskResult], tasks: Sequence[str]) -> I
             yield f"task {task} has no eligible example"
         else:
             lacking = [family for family in SCORED_FAMILIES if family not in per_task[task].curves]
-            yield from (f"task {task}: the {family} attacks did not run on all ranked budgets" for family in lacking)
+            yield from (f"task {task} has no {family} curve: {NO_CURVE}" for family in lacking)
 
 
 def _utility_reasons(utility: float | None) -> Iterator[str]:

@@ -94,7 +94,7 @@ def default_cells(first: Sequence[float], suffix_first: Sequence[float], **commo
     ]
 
 
-def manifest(tasks: Iterable[str], defenses: Iterable[str], **changes: object) -> dict[str, object]:
+def manifest(tasks: Iterable[str], defenses: Iterable[str], /, **changes: object) -> dict[str, object]:
     """``run.json``."""
     task = {
         "site": "blocks.2.hook_resid_post",
@@ -104,7 +104,7 @@ def manifest(tasks: Iterable[str], defenses: Iterable[str], **changes: object) -
         "suffix_ceiling": 0.4,
         "residual_norm": 10.0,
         "tau": 0.1,
-        "eligible_hash": "abc",
+        "examples_hash": "abc",
     }
     return {
         "schema_version": 1,
@@ -114,7 +114,7 @@ def manifest(tasks: Iterable[str], defenses: Iterable[str], **changes: object) -
         "finished": "2026-01-01T00:05:00+00:00",
         "protocol": "strict",
         "limit": None,
-        "suite": {"name": "embedded", "version": "1", "hash": "0123456789abcdef", "tasks": sorted(tasks)},
+        "suite": {"name": "embedded", "version": 1, "hash": "0123456789abcdef", "tasks": sorted(tasks)},
         "model": {"id": "organism", "revision": None, "weights_sha": "feed"},
         "seed": 0,
         "dtype": "float32",

@@ -8,7 +8,7 @@ from typing import Any
 
 import pyarrow.parquet as pq
 import pytest
-from row_factory import NEVER, SANITY, cell, default_cells, rows, write_run
+from row_factory import NEVER, SANITY, cell, default_cells, manifest, rows, write_run
 
 from benchmark.errors import RunDirectoryError, UsageError
 from leaderboard.aggregate import leaderboard, read_run, write
@@ -16,8 +16,8 @@ from leaderboard.cell_statistics import first_success
 from leaderboard.runs import MeasuredCell
 from leaderboard.schema import Entry, Leaderboard
 
-HALF = [0.01] * 30 + [NEVER] * 30
-QUARTER = [0.01] * 45 + [NEVER] * 15
+HALF = [0.01] * 16 + [NEVER] * 16
+QUARTER = [0.01] * 24 + [NEVER] * 8
 
 
 def board(*directories: Path, resamples: int = 300) -> Leaderboard:
@@ -50,7 +50,7 @@ def test_after_edit_is_shown_and_does_not_enter_the_score(tmp_path: Path) -> Non
         for task in ("ioi", "unlearning")
         for one in [
             *default_cells(HALF, HALF, task=task),
-            cell(rows([0.01] * 60, task=task, threat_model="after_edit")),
+            cell(rows([0.01] * 32, task=task, threat_model="after_edit")),
         ]
     ]
     head = only(write_run(tmp_path / "run", cells)).headline
@@ -77,14 +77,14 @@ def test_statistics_of_a_cell(tmp_path: Path) -> None:
     found = next(
         one for one in entry.per_task["ioi"].cells if one.threat_model == "before_edit" and one.role == "attack"
     )
-    assert (found.eligible, found.suppressed, found.clusters) == (60, 60, 60)
-    assert [point.recovered for point in found.budgets] == [30] * 4
-    assert found.budgets[0].recovered_share.value == 0.5 and found.budgets[0].selective == 30
-    assert found.first_success.n == 30 and found.first_success.delta_eps == 0.03
+    assert (found.eligible, found.suppressed, found.clusters) == (32, 32, 32)
+    assert [point.recovered for point in found.budgets] == [16] * 4
+    assert found.budgets[0].recovered_share.value == 0.5 and found.budgets[0].selective == 16
+    assert found.first_success.n == 16 and found.first_success.delta_eps == 0.03
     assert found.first_success.delta_norm == pytest.approx(0.3)
     assert found.first_success.drift_abs == 1 and found.first_success.reactivated_fraction == pytest.approx(0.1)
-    assert found.outcomes.model_dump() == {"never_suppressed": 0, "held": 30, "recovered": 30, "degenerate": 0}
-    assert found.cost.forwards == 60 * 5 * 2 and entry.cost.forwards == 2 * (6 * 60 * 5 * 2 + 60 * 2)
+    assert found.outcomes.model_dump() == {"never_suppressed": 0, "held": 16, "recovered": 16, "degenerate": 0}
+    assert found.cost.forwards == 32 * 5 * 2 and entry.cost.forwards == 2 * (6 * 32 * 5 * 2 + 32 * 2)
 
 
 def test_relative_drift_at_the_first_success_uses_the_rows_own_normaliser() -> None:
@@ -137,7 +137,51 @@ def test_a_missing_family_of_attacks_leaves_no_score(tmp_path: Path) -> None:
     cells = [one for one in both_tasks() if one.plan.threat_model != "soft_suffix"]
     entry = only(write_run(tmp_path / "run", cells))
     assert entry.headline.wrs_selective.value is None
-    assert [reason for reason in entry.verdict.reasons if "suffix attacks did not run" in reason]
+    assert [reason for reason in entry.verdict.reasons if "no suffix curve" in reason]
+
+
+def test_budgets_beyond_the_ceiling_are_sanity_budgets_whatever_the_rows_say(tmp_path: Path) -> None:
+    late = [0.4] * 32
+    tasks = {name: task | {"ceiling": 0.2, "suffix_ceiling": 0.2} for name, task in frozen("ioi", "unlearning").items()}
+    entry = only(write_run(tmp_path / "run", both_tasks(late, late), tasks=tasks))
+    assert entry.headline.wrs_selective.value == 1 and entry.verdict.status == "ranked"
+    result = entry.per_task["ioi"]
+    assert {point.eps for one in result.cells for point in one.budgets} == {0.0, 0.05, 0.1, 0.2}
+
+
+def test_without_a_budget_below_the_ceiling_there_is_no_score(tmp_path: Path) -> None:
+    tasks = {name: task | {"ceiling": 0.01} for name, task in frozen("ioi", "unlearning").items()}
+    entry = only(write_run(tmp_path / "run", both_tasks(), tasks=tasks))
+    assert entry.headline.wrs_selective.value is None and entry.verdict.status == "unranked"
+    assert all(one.eligible == 32 for one in entry.per_task["ioi"].cells)
+
+
+def frozen(*tasks: str) -> dict[str, Any]:
+    """The tasks of a run's manifest."""
+    made: Any = manifest(tasks, [])["tasks"]
+    return made
+
+
+def test_an_attack_that_does_not_apply_is_no_failed_attack(tmp_path: Path) -> None:
+    """Otherwise a defense without protected features would look safe from constrained recovery."""
+    why = "the defense protects no features"
+    idle = rows([NEVER] * 32, status="not_run", error=why, constraint="encoder")
+    entry = only(write_run(tmp_path / "run", [*both_tasks(), cell(idle)]))
+    found = next(one for one in entry.per_task["ioi"].cells if one.skipped)
+    assert found.skipped == why and found.budgets == []
+    alone = [one for one in both_tasks() if one.plan.threat_model != "before_edit" or not one.plan.attacks]
+    lonely = only(write_run(tmp_path / "alone", [*alone, cell(idle)]))
+    assert "before_edit" not in lonely.per_task["ioi"].curves
+
+
+def test_a_control_is_classified_and_comes_last(tmp_path: Path) -> None:
+    suite = {"name": "s", "version": 1, "hash": "h", "tasks": ["ioi", "unlearning"]}
+    attacked = default_cells(HALF, QUARTER, task="ioi", defense="zeta")
+    control = cell(rows([NEVER] * 32, (0.0,), attack="zero", defense="none", suppressed=False), role="control")
+    entries = board(write_run(tmp_path / "run", [*attacked, control], suite=suite)).entries
+    assert [one.defense.name for one in entries] == ["zeta", "none"]
+    assert entries[1].verdict.reasons == ["a control: classified, not attacked"]
+    assert entries[1].per_task["ioi"].rs0.value == 0
 
 
 def test_a_lower_bound_bars_only_where_it_bounds_the_score(tmp_path: Path) -> None:
@@ -153,14 +197,14 @@ def test_a_lower_bound_bars_only_where_it_bounds_the_score(tmp_path: Path) -> No
 
 
 def test_an_invalid_flag_bars_everywhere(tmp_path: Path) -> None:
-    broken = rows([0.0] * 60, (0.0,), attack="zero", threat_model="after_edit")
+    broken = rows([0.0] * 32, (0.0,), attack="zero", threat_model="after_edit")
     entry = only(write_run(tmp_path / "run", [*both_tasks(), cell(broken, role="control")]))
     assert entry.verdict.reasons == ["flag zero-budget-recovers (invalid) on 1 cells"]
 
 
 def test_entries_that_cannot_be_told_apart_share_a_rank(tmp_path: Path) -> None:
-    nearly = [0.01] * 31 + [NEVER] * 29
-    worse = [0.01] * 58 + [NEVER] * 2
+    nearly = [0.01] * 17 + [NEVER] * 15
+    worse = [0.01] * 31 + [NEVER]
     cells = [
         one
         for name, first in (("a", HALF), ("b", HALF), ("c", nearly), ("d", worse))
@@ -253,6 +297,8 @@ def test_damaged_and_missing_cells_are_named(tmp_path: Path) -> None:
     file.write_bytes(b"PAR1 cut short")
     with pytest.raises(RunDirectoryError, match="is damaged"):
         read_run(run)
+    pq.write_table(cells[0].rows.drop_columns(["peak_memory_mb"]), file)
+    assert read_run(run).cells[0].rows.column("peak_memory_mb").null_count == cells[0].rows.num_rows
     pq.write_table(cells[0].rows.drop_columns(["selective"]), file)
     with pytest.raises(RunDirectoryError, match="lacks the columns"):
         read_run(run)

@@ -28,14 +28,15 @@ def test_rs_falls_and_its_area_lies_between_its_ends(seed: int) -> None:
     """Whatever the attack did at each budget, an example once lost stays lost."""
     rng = np.random.default_rng(seed)
     count = int(rng.integers(1, 8))
-    suppressed, hits = rng.random(count) < 0.7, rng.random((count, len(BUDGETS))) < 0.4
+    suppressed = rng.random(count) < 0.7
+    hits = suppressed[:, None] & (rng.random((count, len(BUDGETS))) < 0.4)
     made = table(
         [
             row(
                 f"e{line}",
                 eps,
                 suppressed=bool(suppressed[line]),
-                recovered=bool(suppressed[line] & hits[line, column]),
+                recovered=bool(hits[line, column]),
             )
             for line in range(count)
             for column, eps in enumerate(BUDGETS)
