@@ -106,10 +106,13 @@ class Passage:
         if delta is None:
             return h
         before = self.start - int(where.index[0])
-        after = h.shape[1] - before - delta.shape[1]
-        # fp32 sum: in bf16 a small perturbation of a large stream would be rounded away
-        padded = torch.nn.functional.pad(delta, (0, 0, before, after))
-        return (h.to(padded.dtype) + padded).to(h.dtype)
+        # under a key/value cache only some of the perturbed columns come by, or none
+        delta = delta[:, max(-before, 0) : max(h.shape[1] - before, 0)]
+        if delta.shape[1] == 0:
+            return h
+        before = max(before, 0)
+        padded = torch.nn.functional.pad(delta, (0, 0, before, h.shape[1] - before - delta.shape[1]))
+        return (h + padded).to(h.dtype)  # the sum is taken in the wider of the two dtypes
 
 
 @contextmanager

@@ -29,6 +29,8 @@ from transformers import (
 
 from benchmark.choices import choice_margin, encode_choices
 from benchmark.contracts import Batch, Encoded, Example, Split, Task, Verdict
+from benchmark.edits import Where, is_special
+from benchmark.packs import Pack
 from benchmark.subject import Subject
 
 D_MODEL, LAYERS, VOCABULARY = 32, 4, 60
@@ -70,7 +72,13 @@ def model(family: str = "llama", seed: int = 0) -> Any:
 
 def tokenizer() -> PreTrainedTokenizerFast:
     """One token a word: w3 .. w59; puts <bos> in front."""
-    vocabulary = {"<pad>": 0, "<bos>": 1, "<eos>": 2, **{f"w{i}": i for i in range(3, VOCABULARY - 1)}, "<unk>": VOCABULARY - 1}
+    vocabulary = {
+        "<pad>": 0,
+        "<bos>": 1,
+        "<eos>": 2,
+        **{f"w{i}": i for i in range(3, VOCABULARY - 1)},
+        "<unk>": VOCABULARY - 1,
+    }
     made = Tokenizer(models.WordLevel(vocabulary, unk_token="<unk>"))
     made.pre_tokenizer = pre_tokenizers.WhitespaceSplit()  # type: ignore[assignment]
     made.post_processor = processors.TemplateProcessing(single="<bos> $A", special_tokens=[("<bos>", 1)])  # type: ignore[assignment]
@@ -116,6 +124,17 @@ def bare(family: str) -> Subject:
     return Subject(model(family), SimpleNamespace(bos_token_id=1, pad_token_id=0), family)
 
 
+def pack(subject: Subject, rows: int = 3, length: int = 12, suffix_at: int | None = None) -> Pack:
+    """Random token ids behind a BOS, read at the last position; three choices a row."""
+    generator = torch.Generator().manual_seed(0)
+    ids = torch.randint(3, VOCABULARY, (rows, length), generator=generator)
+    ids[:, 0] = 1
+    choices = torch.randint(3, VOCABULARY, (rows, 3), generator=generator)
+    where = Where(torch.arange(length), is_special(subject, ids), torch.zeros(rows, length, dtype=torch.bool))
+    examples = tuple(Example(f"pack/{i}", f"cluster {i}", "") for i in range(rows))
+    return Pack(examples, ids, choices, length - 1, length if suffix_at is None else suffix_at, where)
+
+
 def sae_folder(
     folder: Path, architecture: str = "jumprelu", d_sae: int = 64, d_in: int = D_MODEL, seed: int = 0, **config: Any
 ) -> str:
@@ -126,9 +145,17 @@ def sae_folder(
         return scale * torch.randn(*shape, generator=generator)
 
     decoder = torch.nn.functional.normalize(random(d_sae, d_in), dim=1)
-    tensors = {"W_enc": decoder.T.contiguous() + random(d_in, d_sae, scale=0.1), "W_dec": decoder, "b_dec": random(d_in)}
+    tensors = {
+        "W_enc": decoder.T.contiguous() + random(d_in, d_sae, scale=0.1),
+        "W_dec": decoder,
+        "b_dec": random(d_in),
+    }
     if architecture == "gated":
-        tensors |= {"b_gate": random(d_sae, scale=0.1), "b_mag": random(d_sae, scale=0.1), "r_mag": random(d_sae, scale=0.1)}
+        tensors |= {
+            "b_gate": random(d_sae, scale=0.1),
+            "b_mag": random(d_sae, scale=0.1),
+            "r_mag": random(d_sae, scale=0.1),
+        }
     else:
         tensors["b_enc"] = random(d_sae, scale=0.1)
     if architecture == "jumprelu":
