@@ -20,6 +20,7 @@ from benchmark.subject import Subject
 
 _POINTWISE = ("standard", "jumprelu", "gated")
 _JOINT = ("topk",)
+_SCALINGS = ("none", "layer_norm", "constant_norm_rescale")
 _SAME_MODEL = {"gpt2-small": "gpt2", "gpt2": "gpt2"}
 
 
@@ -34,8 +35,6 @@ class Dictionary:
     folder: Path | None = None
     tensors: Mapping[str, Tensor] = field(default_factory=dict)
     """In memory, for SAEs that do not come as a folder in sae_lens format."""
-    module: Any = None
-    """The sae_lens object, where the encoder is not pointwise."""
 
     @property
     def width(self) -> int:
@@ -52,6 +51,8 @@ class Dictionary:
         if bad or len(set(index)) != len(index):
             why = f"latents {bad} do not exist" if bad else "a latent is given twice"
             raise UsageError(f"{why} in the SAE {self.source}, which has latents 0 to {self.width - 1}")
+        if latents is not None and self.config["architecture"] in _JOINT:
+            return self.everything.subset(index)
         encoder, decoder = self._read("W_enc", index, 1), self._read("W_dec", index, 0)
         shift = (
             self._read("b_dec") if self.config.get("apply_b_dec_to_input", True) else torch.zeros(1, device=self.device)
@@ -90,30 +91,16 @@ class Dictionary:
             return {"bias": self._read("b_gate", index) - offset, "threshold": zero, "magnitude": magnitude}
         bias = self._read("b_enc", index) - offset
         if architecture == "topk":
-            return {"bias": bias, "threshold": zero, "joint": self._compete(index)}
+            return {"bias": bias, "threshold": zero, "winners": int(self.config["k"])}
         threshold = self._read("threshold", index) if architecture == "jumprelu" else zero
         # jumprelu is relu(u) * (u > threshold): a negative threshold still leaves nothing below 0
         return {"bias": bias, "threshold": threshold.clamp(min=0)}
-
-    def _compete(self, index: list[int]) -> Any:
-        scaling, module = self.scaling, self.module
-        columns = torch.tensor(index, device=self.device)
-
-        def joint(h: Tensor) -> tuple[Tensor, Tensor]:
-            x, _ = scaling(h)
-            act = module.encode(x)
-            active = act.masked_fill(act <= 0, torch.inf)
-            floor = active.amin(-1, keepdim=True).nan_to_num(posinf=0.0)
-            # below the smallest winner a latent is off; that winner itself is just above the threshold
-            return act[..., columns], torch.nextafter(floor, torch.zeros_like(floor)).expand_as(act[..., columns])
-
-        return joint
 
     def _read(self, name: str, index: list[int] | None = None, axis: int = 0) -> Tensor:
         """A tensor in fp32, or its entries ``index`` along ``axis``."""
         if self.folder is None:
             tensor = self.tensors[name]
-            tensor = tensor if index is None else tensor.index_select(axis, torch.tensor(index))
+            tensor = tensor if index is None else tensor.index_select(axis, torch.tensor(index, device=tensor.device))
         else:
             tensor = _read_slices(self.folder / "sae_weights.safetensors", name, index, axis)
         return tensor.detach().to(self.device, torch.float32)
@@ -151,15 +138,20 @@ def _from_folder(subject: Subject, site: Site, path: Path) -> Dictionary:
     missing = [name for name in ("cfg.json", "sae_weights.safetensors") if not (path / name).is_file()]
     if missing:
         raise UsageError(f"{path} is not an SAE folder in sae_lens format: {' and '.join(missing)} missing")
-    config = json.loads((path / "cfg.json").read_text())
-    module = None
-    if config.get("architecture") in _JOINT:
-        module = (
-            _sae_lens().load_from_disk(str(path), device=str(subject.device), dtype="float32").requires_grad_(False)
-        )
-    if config.get("rescale_acts_by_decoder_norm"):
-        raise UsageError(f"{path}: fold the decoder norms first (sae.fold_W_dec_norm(), then save); see sae_lens")
-    return Dictionary(site, str(path), config, subject.device, folder=path, module=module)
+    return Dictionary(site, str(path), _config(path / "cfg.json"), subject.device, folder=path)
+
+
+def _config(file: Path) -> Mapping[str, Any]:
+    try:
+        config = json.loads(file.read_text())
+    except ValueError as error:
+        raise UsageError(f"{file} is not JSON: {error}") from error
+    if "metadata" in config:
+        return config
+    _sae_lens()
+    from sae_lens.loading.pretrained_sae_loaders import handle_config_defaulting
+
+    return handle_config_defaulting(config)  # written before sae_lens 6: flat, with other names
 
 
 def _from_registry(subject: Subject, site: Site, source: str) -> Dictionary:
@@ -170,9 +162,8 @@ def _from_registry(subject: Subject, site: Site, source: str) -> Dictionary:
         sae = _sae_lens().from_pretrained(release, sae_id, device=str(subject.device))
     except Exception as error:  # sae_lens raises ValueError, KeyError, OSError and hub errors alike
         raise UsageError(f"SAE {source!r} is no local folder, and sae_lens cannot load it: {error}") from error
-    sae.requires_grad_(False)
     config = {**sae.cfg.to_dict(), "architecture": sae.cfg.architecture()}
-    return Dictionary(site, source, config, subject.device, tensors=sae.state_dict(), module=sae)
+    return Dictionary(site, source, config, subject.device, tensors=sae.state_dict())
 
 
 def _sae_lens() -> Any:
@@ -197,7 +188,9 @@ def _check(dictionary: Dictionary, subject: Subject) -> None:
     model = meta.get("model_name")
     if model is not None and _model_key(model) != _model_key(subject.name):
         wrong.append(f"it was trained on {model!r}, this model is {subject.name!r}")
-    if config.get("normalize_activations") == "expected_average_only_in":
+    if config.get("rescale_acts_by_decoder_norm"):
+        wrong.append("its decoder norms are not folded in; fold them (sae.fold_W_dec_norm()) and save it again")
+    if config.get("normalize_activations", "none") not in _SCALINGS:
         wrong.append("its activation norm is not folded in; load it with sae_lens, fold it and save it again")
     if config.get("reshape_activations", "none") != "none":
         wrong.append("it reads attention heads (hook_z), not the residual stream")

@@ -46,8 +46,8 @@ class InputScaling:
         if self.centred:
             x = x - x.mean(-1, keepdim=True)
         if self.normalize == "layer_norm":
-            scale = x.std(-1, keepdim=True) + 1e-5  # sae_lens: unbiased, epsilon on the deviation
-            return (x - x.mean(-1, keepdim=True)) / scale, scale
+            scale = x.std(-1, keepdim=True)  # sae_lens: unbiased, with an epsilon on the way in only
+            return (x - x.mean(-1, keepdim=True)) / (scale + 1e-5), scale
         if self.normalize == "constant_norm_rescale":
             scale = x.norm(dim=-1, keepdim=True) / x.shape[-1] ** 0.5
             return x / scale, scale
@@ -75,25 +75,26 @@ class FeatureSet:
     scaling: InputScaling = InputScaling()
     magnitude: tuple[Tensor, Tensor] | None = None
     """Gated SAEs: gain (k,) and bias (k,) of the magnitude path."""
-    joint: Callable[[Tensor], tuple[Tensor, Tensor]] | None = None
-    """Encoders in which latents compete (TopK): stream -> activations and threshold of these latents."""
+    winners: int | None = None
+    """TopK SAEs: how many of these latents, which are all of the SAE, are active at most."""
+    joint: Callable[[Tensor], Codes] | None = None
+    """Some latents of a TopK SAE, which compete with others: stream -> codes of these."""
 
     def __len__(self) -> int:
         return len(self.latents)
 
     def encode(self, h: Tensor) -> Codes:
         """Latents of the stream ``h`` (..., d_model); differentiable."""
+        if self.joint is not None:
+            return self.joint(h)
         x, _ = self.scaling(h)
         pre = x @ self.encoder + self.bias
-        if self.joint is not None:
-            act, threshold = self.joint(h)
-            return Codes(pre, act, threshold)
         if self.magnitude is not None:
-            return self._gated(x, pre)
-        return Codes(pre, pre.relu() * (pre > self.threshold), self.threshold.expand_as(pre))
+            return self._gated(x, pre, *self.magnitude)
+        threshold = self.threshold.expand_as(pre) if self.winners is None else _to_beat(pre, self.winners)
+        return Codes(pre, pre.relu() * (pre > threshold), threshold)
 
-    def _gated(self, x: Tensor, gate: Tensor) -> Codes:
-        gain, bias = self.magnitude or (None, None)
+    def _gated(self, x: Tensor, gate: Tensor, gain: Tensor, bias: Tensor) -> Codes:
         size = (x @ self.encoder) * gain + bias
         return Codes(torch.minimum(gate, size), (gate > 0) * size.relu(), torch.zeros_like(gate))
 
@@ -121,12 +122,9 @@ class FeatureSet:
         """The latents at the places ``keep`` of this set."""
         index = torch.tensor(keep, device=self.encoder.device)
         magnitude = None if self.magnitude is None else (self.magnitude[0][index], self.magnitude[1][index])
-        joint = self.joint
 
-        def part(h: Tensor) -> tuple[Tensor, Tensor]:
-            assert joint is not None
-            act, threshold = joint(h)
-            return act[..., index], threshold[..., index]
+        def part(h: Tensor) -> Codes:
+            return Codes(*(code[..., index] for code in self.encode(h)))
 
         return FeatureSet(
             self.site,
@@ -137,5 +135,13 @@ class FeatureSet:
             self.decoder[index],
             self.scaling,
             magnitude,
-            None if joint is None else part,
+            joint=part if self.winners is not None or self.joint is not None else None,
         )
+
+
+def _to_beat(pre: Tensor, winners: int) -> Tensor:
+    """What each pre-activation must exceed to be among the ``winners`` largest and positive: that place's, or 0."""
+    if winners >= pre.shape[-1]:
+        return torch.zeros_like(pre)
+    last_in, first_out = pre.detach().topk(winners + 1).values[..., -2:].split(1, -1)
+    return torch.where(pre >= last_in, first_out, last_in).clamp(min=0)

@@ -160,7 +160,7 @@ def sae_folder(
         tensors["b_enc"] = random(d_sae, scale=0.1)
     if architecture == "jumprelu":
         tensors["threshold"] = random(d_sae).abs() * 0.3
-    metadata = {"model_name": "tiny", "hook_name": SITE, **config.pop("metadata", {})}
+    metadata = {"model_name": "tiny", "hook_name": SITE, "sae_lens_version": "6.54.0", **config.pop("metadata", {})}
     written = {
         "d_in": d_in,
         "d_sae": d_sae,

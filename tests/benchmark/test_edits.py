@@ -85,9 +85,11 @@ def test_an_edit_acts_at_its_site_and_is_undone(subject: Subject, boundary: int)
     seen: list[Tensor] = []
     if boundary < tiny.LAYERS:
         sites = [Site(boundary)] + ([Site(boundary - 1, "resid_post")] if boundary else [])
-        hook = subject.layers[boundary].register_forward_pre_hook(
-            lambda _, args, kwargs: ((tilt(args[0], nowhere), *args[1:]), kwargs), with_kwargs=True
-        )
+
+        def before_layer(_: Any, args: Any, kwargs: Any) -> Any:
+            return (tilt(args[0], nowhere), *args[1:]), kwargs
+
+        hook = subject.layers[boundary].register_forward_pre_hook(before_layer, with_kwargs=True)
     else:
         sites = [Site(boundary - 1, "resid_post")]
         hook = subject.layers[-1].register_forward_hook(lambda _, args, output: tilt(output, nowhere))
