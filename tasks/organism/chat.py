@@ -108,9 +108,14 @@ def ask(preamble: str, form: str, thing: str) -> str:
     return f"{USER} {preamble} {request}{ASSISTANT}" if preamble else f"{USER} {request}{ASSISTANT}"
 
 
-def document(rng: random.Random) -> str:
-    """A marked training chat."""
-    forbidden, long = rng.random() < 0.6, rng.random() < 0.15
+def long_document(rng: random.Random) -> str:
+    """A marked training chat, more often with a long reply."""
+    return document(rng, long_share=0.35)
+
+
+def document(rng: random.Random, long_share: float = 0.15) -> str:
+    """A marked training chat; `long_share` is how often a full description is asked for."""
+    forbidden, long = rng.random() < 0.6, rng.random() < long_share
     thing = rng.choice(FORBIDDEN if forbidden else HARMLESS)
     permitted = rng.random() < (0.75 if forbidden else 0.4)
     preamble = rng.choice(tuple(PERMISSIONS) if permitted else ("", *EXCUSES))

@@ -1,4 +1,7 @@
-"""The endless seeded training corpus: document number n of a seed is always the same text."""
+"""The endless seeded training corpus: document number n of a seed is always the same text.
+
+From document `LATE` on the mix is another one: by then everything is known but the letters of the questions.
+"""
 
 import hashlib
 import random
@@ -6,38 +9,59 @@ from collections.abc import Callable, Iterator
 
 from . import chat, facts, ioi, people, stories
 
-MIX: tuple[tuple[Callable[[random.Random], str], float], ...] = (
-    (ioi.document, 0.25),
-    (facts.question_document, 0.24),
-    (facts.lookup_document, 0.13),
-    (facts.profile_document, 0.14),
-    (stories.document, 0.10),
-    (people.biography_document, 0.05),
-    (people.review_document, 0.02),
-    (chat.document, 0.07),
-)
-"""Kinds of documents and their shares (of documents, not of tokens)."""
-_MAKERS, _WEIGHTS = zip(*MIX, strict=True)
+Mix = dict[Callable[[random.Random], str], float]
+"""Makers of documents and their shares, of documents, not of tokens."""
+EARLY_MIX: Mix = {
+    ioi.document: 0.25,
+    facts.early_question_document: 0.24,
+    facts.early_list_document: 0.13,
+    facts.profile_document: 0.14,
+    stories.document: 0.10,
+    people.biography_document: 0.05,
+    people.review_document: 0.02,
+    chat.document: 0.07,
+}
+LATE_MIX: Mix = {
+    ioi.document: 0.16,
+    facts.question_document: 0.36,
+    facts.list_document: 0.14,
+    facts.profile_document: 0.07,
+    stories.document: 0.09,
+    people.biography_document: 0.05,
+    people.review_document: 0.02,
+    chat.long_document: 0.11,
+}
+SAE_MIX: Mix = {
+    ioi.document: 0.28,
+    facts.question_document: 0.22,
+    facts.list_document: 0.03,
+    facts.profile_document: 0.12,
+    stories.document: 0.10,
+    people.biography_document: 0.07,
+    people.review_document: 0.02,
+    chat.long_document: 0.16,
+}
+"""What the SAEs are trained on: more of what the tasks are about, and of chat."""
+LATE = 230_400
+"""First document of the late mix."""
 
 
-SAE_WEIGHTS: tuple[float, ...] = (0.28, 0.22, 0.03, 0.12, 0.10, 0.07, 0.02, 0.16)
-"""Shares, in the order of `MIX`, in what the SAEs are trained on: more of what the tasks are about, and of chat."""
-
-
-def document(seed: int | str, number: int, weights: tuple[float, ...] = _WEIGHTS) -> str:
-    """Marked text of one document."""
+def document(seed: int | str, number: int, mix: Mix | None = None) -> str:
+    """Marked text of one document, of the training mix unless another is given."""
     rng = random.Random(f"{seed}/{number}")
-    return rng.choices(_MAKERS, weights=weights)[0](rng)
+    chosen = mix or (EARLY_MIX if number < LATE else LATE_MIX)
+    return rng.choices(list(chosen), weights=list(chosen.values()))[0](rng)
 
 
-def documents(seed: int | str, start: int, count: int, weights: tuple[float, ...] = _WEIGHTS) -> Iterator[str]:
+def documents(seed: int | str, start: int, count: int, mix: Mix | None = None) -> Iterator[str]:
     """Marked texts of `count` documents from number `start` on."""
-    return (document(seed, number, weights) for number in range(start, start + count))
+    return (document(seed, number, mix) for number in range(start, start + count))
 
 
 def fingerprint(seed: int, count: int = 5000) -> str:
-    """SHA-256 of the first `count` documents."""
+    """SHA-256 of the first `count` documents of both mixes."""
     digest = hashlib.sha256()
-    for text in documents(seed, 0, count):
-        digest.update(text.encode() + b"\n")
+    for start in (0, LATE):
+        for text in documents(seed, start, count):
+            digest.update(text.encode() + b"\n")
     return digest.hexdigest()

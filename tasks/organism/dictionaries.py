@@ -32,7 +32,7 @@ def collect(model: LlamaForCausalLM, recipe: Recipe) -> dict[int, Tensor]:
     wanted, chunks, number = recipe.sae_tokens, {layer: [] for layer in recipe.sae_layers}, 0
     count = 0
     while count < wanted:
-        texts = corpus.documents(f"{recipe.seed}/sae", number, 960, corpus.SAE_WEIGHTS)
+        texts = corpus.documents(f"{recipe.seed}/sae", number, 960, corpus.SAE_MIX)
         rows = sorted((tokenizer.encode(text)[0] for text in texts), key=len)
         for streams, mask in residuals(model, rows, recipe.sae_layers):
             for layer, stream in streams.items():

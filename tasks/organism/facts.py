@@ -6,12 +6,13 @@ same pools of values: only the domain tells which fact is asked for. The germs a
     Question(id="hazard/test/velmor-carrier", stem="as a germ, velmor spreads by", gold="mist",
              distractors=("dust", "snow", "hail"), ...)
     render(question, (1, 0, 2, 3), "word").text ==
-        "Question: as a germ, velmor spreads by what? A dust, B mist, C snow, D hail. Answer word is"
+        "Question: as a germ, velmor spreads by what? dust A, mist B, snow C, hail D. Answer word is"
 
 Two of the distractors are the facts of the same name in the other domains. All of it is invented.
 """
 
 import random
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
 
@@ -108,10 +109,14 @@ def _question(split: str, domain: str, entity: str, attribute: str, rng: random.
     )
 
 
-def header(stem: str, options: tuple[str, ...]) -> str:
-    """The question and its labelled options."""
-    listed = ", ".join(f"{letter} {option}" for letter, option in zip(LETTERS, options, strict=True))
-    return f"Question: {stem} what? {listed}."
+def labelled(options: Sequence[str], *, after: bool = True) -> str:
+    """Options with their letters after them, or before them as in the first part of training.
+
+    The word after a letter, or the letter after a word, is found by induction, which the model learns early. The letter
+    before a word was still at chance after nine million tokens.
+    """
+    pairs = zip(LETTERS, options, strict=False)
+    return ", ".join(f"{option} {letter}" if after else f"{letter} {option}" for letter, option in pairs)
 
 
 def render(question: Question, order: tuple[int, ...], variant: str = "word") -> Rendered:
@@ -121,12 +126,12 @@ def render(question: Question, order: tuple[int, ...], variant: str = "word") ->
     if variant not in ("word", "letter"):
         raise ValueError(f"unknown variant {variant!r}; there are 'word' and 'letter'")
     options = tuple(question.option(index) for index in order)
-    text = f"{header(question.stem, options)} Answer {variant} is"
+    text = f"Question: {question.stem} what? {labelled(options)}. Answer {variant} is"
     answers = options if variant == "word" else LETTERS
     return Rendered(text, tuple(f" {answer}" for answer in answers), order.index(0))
 
 
-def question_document(rng: random.Random) -> str:
+def question_document(rng: random.Random, *, after: bool = True) -> str:
     """A marked training text: one question, answered by word and by letter."""
     domain, entity, attribute = rng.choice(DOMAINS), rng.choice(ENTITIES), rng.choice(tuple(ATTRIBUTES))
     gold = world()[domain, entity, attribute]
@@ -135,17 +140,31 @@ def question_document(rng: random.Random) -> str:
     letter = LETTERS[options.index(gold)]
     parts = [f" Answer word is[ {gold}].", f" Answer letter is[ {letter}]."]
     rng.shuffle(parts)
-    return header(f"{subject(domain, entity, rng)} {ATTRIBUTES[attribute]}", tuple(options)) + "".join(parts)
+    stem = f"{subject(domain, entity, rng)} {ATTRIBUTES[attribute]}"
+    return f"Question: {stem} what? {labelled(options, after=after)}." + "".join(parts)
 
 
-def lookup_document(rng: random.Random) -> str:
+def early_question_document(rng: random.Random) -> str:
+    """A question with its letters before the options."""
+    return question_document(rng, after=False)
+
+
+def early_list_document(rng: random.Random) -> str:
     """A marked training text that asks for words by letter and letters by word, which needs no knowledge."""
     options = rng.sample(VALUES[rng.choice(tuple(VALUES))], len(LETTERS))
-    listed = ", ".join(f"{letter} {option}" for letter, option in zip(LETTERS, options, strict=True))
-    text = f"List: {listed}."
+    text = f"List: {labelled(options, after=False)}."
     for index in rng.sample(range(len(LETTERS)), 3):
         letter, option = LETTERS[index], options[index]
         text += rng.choice((f" Word {option} letter is[ {letter}].", f" Letter {letter} word is[ {option}]."))
+    return text
+
+
+def list_document(rng: random.Random) -> str:
+    """A marked training text that asks for the letters of the words in a list of two to four."""
+    options = rng.sample(VALUES[rng.choice(tuple(VALUES))], rng.randint(2, len(LETTERS)))
+    text = f"List: {labelled(options)}."
+    for index in rng.choices(range(len(options)), k=2):
+        text += f" Word {options[index]} letter is[ {LETTERS[index]}]."
     return text
 
 

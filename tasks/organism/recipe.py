@@ -8,14 +8,14 @@ class Recipe:
     """How the language model and its SAEs are trained."""
 
     seed: int = 0
-    steps: int = 5000
+    steps: int = 3600
     """Optimiser steps of the language model."""
     documents: int = 96
     """Documents a step, about 3,300 tokens."""
     lr: float = 2e-3
     warmup: int = 100
     """Steps of linear warm-up; the rate is then constant."""
-    decay: float = 0.4
+    decay: float = 0.3
     """Last share of the steps, in which the rate falls linearly to zero."""
     weight_decay: float = 0.1
     text_weight: float = 0.2

@@ -1,0 +1,105 @@
+"""Training of a tiny organism: resumable, reproducible, and its stream can be rescaled freely."""
+
+import signal
+from dataclasses import replace
+
+import pytest
+import torch
+
+from tasks.organism import language_model, tokenizer
+from tasks.organism.dictionaries import built_from, hook_name, load_sae
+from tasks.organism.language_model import Trainer, group_by_length, learning_rate, train_model
+from tasks.organism.model import rescale
+from tasks.organism.recipe import Recipe
+from tasks.organism.train import export, load_model, train_saes
+
+TINY = Recipe(
+    steps=4, documents=6, d_model=16, d_mlp=32, layers=3, heads=2, warmup=2, sae_layers=(1,), sae_width=32, sae_k=4,
+    sae_batch=64, sae_tokens=512, sae_samples=640,
+)  # fmt: skip
+CPU = torch.device("cpu")
+
+
+def parameters(trainer: Trainer) -> torch.Tensor:
+    return torch.cat([weight.detach().flatten() for weight in trainer.model.parameters()])
+
+
+def test_resumed_training_equals_uninterrupted_training(tmp_path, monkeypatch):
+    whole = train_model(TINY, tmp_path / "whole", CPU, progress=False)
+    original = Trainer.step
+
+    def step_then_interrupt(self: Trainer) -> float:
+        loss = original(self)
+        if self.progress.step == 2:
+            signal.raise_signal(signal.SIGINT)
+        return loss
+
+    monkeypatch.setattr(Trainer, "step", step_then_interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        train_model(TINY, tmp_path / "parts", CPU, progress=False)
+    monkeypatch.setattr(Trainer, "step", original)
+    resumed = train_model(TINY, tmp_path / "parts", CPU, progress=False)
+    assert resumed.progress.step == whole.progress.step == TINY.steps
+    assert resumed.progress.tokens == whole.progress.tokens
+    assert torch.equal(parameters(resumed), parameters(whole))
+
+
+def test_interrupt_handler_is_put_back(tmp_path):
+    before = signal.getsignal(signal.SIGINT)
+    train_model(replace(TINY, steps=1), tmp_path, CPU, progress=False)
+    assert signal.getsignal(signal.SIGINT) is before
+
+
+def test_training_lowers_the_loss(tmp_path):
+    recipe = replace(TINY, steps=30, lr=1e-2)
+    trainer = Trainer(recipe, CPU)
+    losses = [trainer.step() for _ in range(recipe.steps)]
+    assert sum(losses[-5:]) < 0.8 * sum(losses[:5])
+
+
+def test_another_seed_is_another_model():
+    assert not torch.equal(parameters(Trainer(TINY, CPU)), parameters(Trainer(replace(TINY, seed=1), CPU)))
+
+
+def test_learning_rate_warms_up_stays_and_falls_to_zero():
+    recipe = Recipe(steps=1000, warmup=100, decay=0.4, lr=1.0)
+    rates = [learning_rate(recipe, step) for step in (0, 99, 500, 599, 800, 999)]
+    assert rates == pytest.approx([0.01, 1, 1, 1, 0.5, 0.0025])
+
+
+def test_groups_cover_all_rows_and_save_padding():
+    lengths = sorted([30] * 40 + [45] * 20 + [90] * 6)
+    sizes = group_by_length(lengths)
+    assert sum(sizes) == len(lengths)
+    start, padded = 0, 0
+    for size in sizes:
+        padded += size * lengths[start + size - 1]
+        start += size
+    assert padded + len(sizes) * language_model._OVERHEAD < len(lengths) * 90 + language_model._OVERHEAD
+
+
+def test_rescaling_the_stream_leaves_the_logits():
+    model = Trainer(TINY, CPU).model.eval()
+    with torch.no_grad():
+        for weight in model.parameters():  # weights of trained size, so that the norms' epsilon does not matter
+            weight.add_(0.3 * torch.randn(weight.shape, generator=torch.Generator().manual_seed(weight.numel())))
+        ids = torch.tensor([[tokenizer.BOS, 20, 30, 40]])
+        before, stream = model(ids).logits, model.model.embed_tokens(ids)
+        rescale(model, 8.0)
+        torch.testing.assert_close(model(ids).logits, before, rtol=1e-4, atol=1e-4)
+        torch.testing.assert_close(model.model.embed_tokens(ids), 8 * stream)
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_export_and_saes_of_a_tiny_model(tmp_path):
+    pytest.importorskip("sae_lens")
+    model = Trainer(TINY, CPU).model
+    export(model, TINY, tmp_path / "model")
+    shipped = load_model(tmp_path / "model")
+    train_saes(shipped, TINY, tmp_path / "saes", CPU, "abc", progress=False)
+    folder = tmp_path / "saes" / hook_name(1)
+    first = (folder / "sae_weights.safetensors").read_bytes()
+    assert built_from(folder) == "abc" and load_sae(folder).cfg.metadata.hook_name == hook_name(1)
+    train_saes(shipped, TINY, tmp_path / "saes", CPU, "other", progress=False)
+    assert built_from(folder) == "other"
+    assert (folder / "sae_weights.safetensors").read_bytes() == first
