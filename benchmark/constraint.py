@@ -51,11 +51,13 @@ class EncoderNullSpace:
     def project(self, delta: Tensor) -> Tensor:
         sites = []
         for i, basis in enumerate(self.bases):
-            x = delta[:, i].double()
+            given = x = delta[:, i].double()
             q = basis.to(x.device)
             for _ in range(2):  # the second pass removes what rounding left of the first
                 x = x - (x @ q) @ q.T
-            sites.append(x.to(delta.dtype))
+            # where no direction is free, rounding must not be taken for a perturbation
+            real = x.norm(dim=-1, keepdim=True) > 1e-12 * given.norm(dim=-1, keepdim=True)
+            sites.append((x * real).to(delta.dtype))
         return torch.stack(sites, 1)
 
     def violation(self, delta: Tensor) -> Tensor:

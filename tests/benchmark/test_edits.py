@@ -92,7 +92,11 @@ def test_an_edit_acts_at_its_site_and_is_undone(subject: Subject, boundary: int)
         hook = subject.layers[boundary].register_forward_pre_hook(before_layer, with_kwargs=True)
     else:
         sites = [Site(boundary - 1, "resid_post")]
-        hook = subject.layers[-1].register_forward_hook(lambda _, args, output: tilt(output, nowhere))
+
+        def behind_layer(_: Any, args: Any, output: Any) -> Any:
+            return tilt(output, nowhere)
+
+        hook = subject.layers[-1].register_forward_hook(behind_layer)
     with hook:
         expected = logits(subject, ids)
     for site in sites:
