@@ -15,7 +15,7 @@ from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
-from rapidfuzz import process
+from rapidfuzz import process, utils
 
 from benchmark.errors import UsageError
 
@@ -43,11 +43,9 @@ class Registry(Generic[T]):
         """
 
         def add(thing: T) -> T:
-            other = self.known.get(name)
-            if other is not None and _origin(other) != _origin(thing):
-                raise UsageError(
-                    f"two {self.kind}s are named {name!r}: {_origin(other)} and {_origin(thing)}; rename one"
-                )
+            owner = self._owner(name)
+            if owner is not None and owner != _origin(thing):
+                raise UsageError(f"two {self.kind}s are named {name!r}: {owner} and {_origin(thing)}; rename one")
             if isinstance(thing, type):
                 thing.name = name  # type: ignore[attr-defined]
             self.known[name] = thing
@@ -74,12 +72,19 @@ class Registry(Generic[T]):
         raise UsageError(self._unknown(name))
 
     def _unknown(self, name: str) -> str:
-        near = process.extractOne(name, self.names(), score_cutoff=60)
+        near = process.extractOne(name, self.names(), processor=utils.default_process, score_cutoff=60)
         hint = f" Did you mean {near[0]!r}?" if near else ""
         return f"unknown {self.kind} {name!r}.{hint} Available: {', '.join(self.names())}"
 
+    def _owner(self, name: str) -> str | None:
+        """What has the name already: something registered, or a built-in that is not loaded yet."""
+        if name in self.known:
+            return _origin(self.known[name])
+        entry = self._entries().get(name)
+        return entry.value if entry is not None and _is_built_in(entry) else None
+
     def _entries(self) -> Mapping[str, EntryPoint]:
-        ordered = sorted(entry_points(group=self.group), key=lambda e: bool(e.dist and e.dist.name == _OWN))
+        ordered = sorted(entry_points(group=self.group), key=_is_built_in)
         return {entry.name: entry for entry in ordered}  # the built-in, last, wins a clash
 
     def _load(self, name: str, entry: EntryPoint) -> None:
@@ -87,6 +92,10 @@ class Registry(Generic[T]):
             self.known[name] = entry.load()
         except Exception as error:  # a third party's import may raise anything
             self.broken[name] = f"{type(error).__name__}: {error}"
+
+
+def _is_built_in(entry: EntryPoint) -> bool:
+    return entry.dist is not None and entry.dist.name == _OWN
 
 
 def _origin(thing: Any) -> str:

@@ -66,8 +66,10 @@ def _from_spec(path: Path, options: dict[str, Any]) -> Named:
     if not path.is_file():
         raise UsageError(f"there is no spec file {str(path)!r}")
     try:
-        spec = yaml.safe_load(path.read_text())
-    except yaml.YAMLError as error:
+        text = path.read_text("utf-8")
+        # not every JSON is YAML: that forbids tabs
+        spec = json.loads(text) if path.suffix == ".json" else yaml.safe_load(text)
+    except (ValueError, yaml.YAMLError) as error:
         raise UsageError(f"{path} is not valid YAML or JSON: {error}") from error
     if not isinstance(spec, dict) or not isinstance(spec.get("defense"), str):
         known = ", ".join(DEFENSES.names())
