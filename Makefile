@@ -31,7 +31,7 @@ types: $(READY)
 	$(BIN)/pyright
 
 speed: $(READY)  ## time an attack step against the full pass and against the published loop
-	$(BIN)/python -m pytest tests/speed --benchmark-only --benchmark-columns=median,iqr,rounds -p no:cacheprovider
+	$(BIN)/python -m pytest -s tests/speed/attack_step.py --benchmark-columns=median,iqr,rounds -p no:cacheprovider
 
 clean:  ## remove the environment and caches, never runs/
 	rm -rf $(VENV) .pytest_cache .ruff_cache *.egg-info

@@ -1,7 +1,7 @@
 """Projected gradient ascent over all rows of a problem at once: the optimiser of every gradient attack here.
 
-Sign-free, with momentum; the perturbation itself is projected after every step (METHOD section 5). Small budgets warm-start
-larger ones: a perturbation that fits a budget fits every larger one, so a larger budget never does worse.
+Sign-free, with momentum; the perturbation itself is projected after every step. Small budgets warm-start larger
+ones: a perturbation that fits a budget fits every larger one, so a larger budget never does worse.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Recovery: a bounded perturbation of the residual stream that brings the behavior back (arXiv 2606.18322; METHOD 5)."""
+"""Recovery: a bounded perturbation of the residual stream that brings the behavior back (arXiv 2606.18322)."""
 
 from __future__ import annotations
 

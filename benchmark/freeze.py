@@ -15,10 +15,8 @@ from torch import Tensor
 from benchmark.cell import Group, Scale, run_cell
 from benchmark.contracts import Attack, Example, FittedDefense, Task, ThreatModel
 from benchmark.dictionary import open_dictionary
-from benchmark.packs import make_packs
-from benchmark.passes import FullPass, Writes
 from benchmark.problem import PackSize
-from benchmark.reference import ROWS, eligible, embedding_norm, judge, residual_norms
+from benchmark.reference import eligible, embedding_norm, judge, readout_stream, residual_norms
 from benchmark.registry import ATTACKS
 from benchmark.sites import Site
 from benchmark.subject import Subject
@@ -26,8 +24,8 @@ from benchmark.suite import Frozen, TaskSettings
 
 STEERED = 0.10
 """Share of ``dev`` that may be steered to a wrong target at the ceiling."""
-GRID = tuple(round(0.01 * 2 ** (i / 4), 4) for i in range(33))
-"""Candidate ceilings: 0.01 to 2.56, a quarter of an octave apart."""
+GRID = tuple(round(0.02 * 2 ** (i / 3), 4) for i in range(20))
+"""Candidate ceilings: 0.02 to 1.6, a third of an octave apart."""
 
 
 def measure(subject: Subject, task: Task, settings: TaskSettings, batch_rows: int = 256) -> Frozen:
@@ -90,16 +88,18 @@ def _ceiling(group: Group, attack: Attack, batch_rows: int) -> float:
 def _tau(subject: Subject, task: Task, settings: TaskSettings, examples: Sequence[Example]) -> float:
     """95th percentile of the relative change of the SAE's latents between two random prompts of one length."""
     features = open_dictionary(subject, Site.parse(settings.site)).everything
-    generator = torch.Generator().manual_seed(0)
-    changes: list[Tensor] = []
-    for pack in make_packs(subject, task, examples, ROWS):
-        run = FullPass(subject, pack, {}, Writes((), pack.readout, 0, after=False))
-        b = features.site.boundary
-        stream = run(None, torch.arange(len(pack), device=pack.ids.device), frozenset({b})).stream[b][:, 0]
-        act = features.encode(stream).act
-        other = act[torch.randperm(len(pack), generator=generator).to(act.device)]
-        changes.append(((act - other).norm(dim=1) / act.norm(dim=1).clamp(min=1e-12)).cpu())
+    act = features.encode(readout_stream(subject, task, examples, features.site)).act
+    lengths = torch.tensor([len(task.encode(subject.tokenizer, e).tokens) for e in examples], device=act.device)
+    changes = [_pairwise_change(act[lengths == length]) for length in lengths.unique().tolist()]
     return round(float(torch.cat(changes).quantile(0.95)), 4)
+
+
+def _pairwise_change(act: Tensor) -> Tensor:
+    """Relative change of the activations (prompts, latents) from each prompt to another one, drawn at random."""
+    shift = int(torch.randint(1, max(len(act), 2), (1,), generator=torch.Generator().manual_seed(len(act))))
+    other = act.roll(shift, 0)
+    change = (act - other).norm(dim=1) / act.norm(dim=1).clamp(min=1e-12)
+    return change if len(act) > 1 else change[:0]
 
 
 def write_into(path: Path, frozen: Mapping[str, Frozen]) -> None:

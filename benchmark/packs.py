@@ -51,11 +51,15 @@ class Pack:
         return self.judged_by(torch.full((len(self),), torch.inf))
 
     def with_suffix(self, tokens: int) -> Pack:
-        """The pack with ``tokens`` copies of the token before ``suffix_at`` inserted there, for a soft suffix."""
-        at = self.suffix_at
-        copies = self.ids[:, at - 1 : at].expand(-1, tokens)
+        """The pack with ``tokens`` copies of a token inserted at ``suffix_at``, for a soft suffix.
+
+        The token is the last one before, BOS and padding left out: edits that spare those must not spare the suffix.
+        """
+        at, special = self.suffix_at, self.where.special
+        nearest = torch.cat([self.ids[:, :at].flip(1), self.ids[:, at:]], 1)
+        ordinary = ~torch.cat([special[:, :at].flip(1), special[:, at:]], 1)
+        copies = nearest.gather(1, ordinary.int().argmax(1, keepdim=True)).expand(-1, tokens)
         ids = torch.cat([self.ids[:, :at], copies, self.ids[:, at:]], 1)
-        special = self.where.special
         plain = torch.zeros_like(copies, dtype=torch.bool)
         where = _where(ids, torch.cat([special[:, :at], plain, special[:, at:]], 1))
         return replace(self, ids=ids, where=where, readout=self.readout + tokens * (self.readout >= at - 1))

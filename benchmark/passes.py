@@ -107,10 +107,10 @@ class TailPass:
                     handle.remove()
         start = passage.seen[self.first] if self.writes.after else raw[self.first]
         self.hidden = start[:, self.offset :].clone()
+        kept: list[Any] = cache.layers
         self.prefix = {
-            i: (layer.keys[:, :, : self.offset], layer.values[:, :, : self.offset])
-            for i, layer in enumerate(cache.layers)
-            if i >= self.first
+            i: (kept[i].keys[:, :, : self.offset], kept[i].values[:, :, : self.offset])
+            for i in range(self.first, len(kept))
         }
         self.calls = [_tail_arguments(call, self.offset, self.pack.length) for call in calls]
         self._gathered: tuple[Tensor, dict[int, tuple[Tensor, Tensor]]] | None = None

@@ -191,7 +191,7 @@ def _refuse_twins(cells: Sequence[Cell]) -> None:
 
 
 def suite_attacks(suite: Suite, names: Sequence[str] | None) -> list[Attack]:
-    """The suite's attacks, or those of them with the given names; a name that the suite lacks runs with its defaults."""
+    """The suite's attacks, or those with the given names; an attack that the suite lacks runs with its defaults."""
     listed = [(str(entry["attack"]), {k: v for k, v in entry.items() if k != "attack"}) for entry in suite.attacks]
     if names is None:
         return [resolve_attack(name, options) for name, options in listed]

@@ -82,16 +82,28 @@ def retained(subject: Subject, task: Task, examples: Sequence[Example], edits: M
 
 
 @torch.no_grad()
-def residual_norms(subject: Subject, task: Task, examples: Sequence[Example]) -> dict[int, float]:
-    """Boundary -> median L2 norm of the undefended residual stream at the readout position of ``examples``."""
-    every = frozenset(range(subject.n_layers + 1))
-    norms: dict[int, list[Tensor]] = {b: [] for b in every}
+def readout_streams(
+    subject: Subject, task: Task, examples: Sequence[Example], boundaries: frozenset[int]
+) -> dict[int, Tensor]:
+    """Boundary -> the undefended stream at each example's readout position, (examples, d_model), fp32."""
+    found: dict[int, dict[str, Tensor]] = {b: {} for b in boundaries}
     for pack in make_packs(subject, task, examples, ROWS):
         run = FullPass(subject, pack, {}, Writes((), pack.readout, 1, after=False))
-        seen = run(None, torch.arange(len(pack), device=pack.ids.device), every)
+        seen = run(None, torch.arange(len(pack), device=pack.ids.device), boundaries)
         for b, stream in seen.stream.items():
-            norms[b].append(stream[:, 0].float().norm(dim=-1).cpu())
-    return {b: float(torch.cat(parts).median()) for b, parts in norms.items()}
+            found[b] |= {e.id: h for e, h in zip(pack.examples, stream[:, 0].float(), strict=True)}
+    return {b: torch.stack([rows[e.id] for e in examples]) for b, rows in found.items()}
+
+
+def readout_stream(subject: Subject, task: Task, examples: Sequence[Example], site: Site) -> Tensor:
+    """The undefended stream at ``site`` and each example's readout position, (examples, d_model), fp32."""
+    return readout_streams(subject, task, examples, frozenset({site.boundary}))[site.boundary]
+
+
+def residual_norms(subject: Subject, task: Task, examples: Sequence[Example]) -> dict[int, float]:
+    """Boundary -> median L2 norm of the undefended residual stream at the readout position of ``examples``."""
+    streams = readout_streams(subject, task, examples, frozenset(range(subject.n_layers + 1)))
+    return {b: float(h.norm(dim=1).median()) for b, h in sorted(streams.items())}
 
 
 @torch.no_grad()

@@ -64,8 +64,8 @@ class Store:
         if found != plan["identity"]:
             raise RunDirectoryError(
                 f"{self.root} holds a run of another plan ({found}, this one is {plan['identity']}): the suite, a "
-                f"defense, an attack, the seed, the dtype or the limit differ. Give another --output-dir, or repeat that "
-                f"run's command to resume it. Nothing was changed"
+                f"defense, an attack, the seed, the dtype or the limit differ. Give another --output-dir, or repeat "
+                f"that run's command to resume it. Nothing was changed"
             )
 
     def _prepare(self, plan: Mapping[str, Any]) -> None:
@@ -151,7 +151,8 @@ class Store:
         except OSError as error:
             what = "the disk is full" if error.errno in (errno.ENOSPC, errno.EDQUOT) else str(error)
             raise RunDirectoryError(
-                f"cannot write to {self.root}: {what}. Finished cells are safe; make room and repeat the command to resume"
+                f"cannot write to {self.root}: {what}. Finished cells are safe; "
+                f"make room and repeat the command to resume"
             ) from error
 
 

@@ -138,7 +138,9 @@ def load(
     options: dict[str, Any] = {"revision": revision} if revision else {}
     try:
         tokenizer = AutoTokenizer.from_pretrained(str(source), **options)
-        model = AutoModelForCausalLM.from_pretrained(str(source), dtype=DTYPES[dtype], use_safetensors=True, **options)
+        model: Any = AutoModelForCausalLM.from_pretrained(
+            str(source), dtype=DTYPES[dtype], use_safetensors=True, **options
+        )
     except (OSError, ValueError) as error:
         raise UsageError(f"cannot load a causal language model from {str(source)!r}: {error}") from error
     return Subject(

@@ -1,6 +1,6 @@
 """The promises of a defense, checked one by one: what `bench validate` shows.
 
-The same checks serve every defense, ours and a third party's. Each returns evidence, so that a failure says how far off.
+The same checks serve every defense, ours and a third party's. Each returns evidence: a failure says how far off it is.
 """
 
 from __future__ import annotations

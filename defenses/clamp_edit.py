@@ -18,7 +18,7 @@ from benchmark.errors import UsageError
 from benchmark.features import FeatureSet
 
 Mode = Literal["zero", "set", "set_if_active", "scale"]
-"""``zero``: z' = 0. ``set``: z' = level. ``set_if_active``: z' = -level where z > 0. ``scale``: z' = level * z, a gain."""
+"""``zero``: z' = 0. ``set``: z' = level. ``set_if_active``: z' = -level where z > 0. ``scale``: z' = level z."""
 
 Positions = Literal["all", "skip_special"]
 

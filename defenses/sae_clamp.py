@@ -1,4 +1,4 @@
-"""Clamp SAE latents in the residual stream, the defense that the benchmark is about (arXiv 2606.18322; METHOD 3)."""
+"""Clamp SAE latents of the residual stream, as the study of arXiv 2606.18322 did (METHOD section 3)."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ class SaeClamp(Defense):
     """Firing rate: latents that fire on a larger share of retain tokens are left alone."""
     mode: Mode = "set_if_active"
     strength: float | None = None
-    """In multiples of a latent's mean positive activation on ``fit`` (mode ``scale``: the gain itself); None: calibrated."""
+    """Multiple of a latent's mean positive activation on ``fit`` (mode ``scale``: the gain); None: calibrated."""
     target_share: float = 0.6
     """Calibration: the smallest strength that suppresses this share of ``fit`` ..."""
     retain_share: float = 0.99

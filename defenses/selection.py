@@ -78,12 +78,12 @@ def retain_margin(read: Tensor, batch: Batch) -> Tensor:
 
 
 def by_attribution(task: Activity, retain: Activity | None, contrast: float) -> Tensor:
-    """Score of every latent (width,): its effect on the task, less ``contrast`` times its positive effect on the rest."""
+    """Score of every latent (width,): effect on the task, less ``contrast`` times the positive effect on the rest."""
     return task.effect if retain is None else task.effect - contrast * retain.effect.clamp(min=0)
 
 
 def by_firing_rate(task: Activity, retain: Activity | None, highest_retain_rate: float) -> Tensor:
-    """Score of every latent: its firing rate on the task, 0 where it fires more than the threshold on the retain set."""
+    """Score of every latent: firing rate on the task, 0 where it fires on more of the retain set than that."""
     return task.rate if retain is None else task.rate * (retain.rate < highest_retain_rate)
 
 

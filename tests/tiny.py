@@ -91,7 +91,7 @@ class ToyTask(Task):
     """Does a random model prefer the first of three random words? About half of the examples show the behavior."""
 
     name = "toy"
-    sizes: dict[Split, int] = {"fit": 48, "dev": 24, "test": 40}
+    sizes: dict[Split, int] = {"fit": 24, "dev": 6, "test": 24}
 
     def examples(self, split: Split) -> Sequence[Example]:
         generator = torch.Generator().manual_seed({"fit": 0, "dev": 1, "test": 2}[split])
@@ -194,9 +194,9 @@ def suite_file(folder: Path, **changes: Any) -> Path:
         "saes": {SITE: "sae"},
         "tasks": {"toy": {"site": SITE, "budgets": [0.05, 0.1, 0.3], "suffix_budgets": [0.3, 1.0], "suffix_tokens": 2}},
         "attacks": [
-            {"attack": "recovery", "threat_model": "before_edit", "ascent": {"steps": 8}},
-            {"attack": "recovery", "threat_model": "after_edit", "constraint": "encoder", "ascent": {"steps": 8}},
-            {"attack": "soft-suffix", "ascent": {"steps": 8}},
+            {"attack": "recovery", "threat_model": "before_edit", "ascent": {"steps": 5}},
+            {"attack": "recovery", "threat_model": "after_edit", "constraint": "encoder", "ascent": {"steps": 5}},
+            {"attack": "soft-suffix", "ascent": {"steps": 5}},
         ],
         **changes,
     }

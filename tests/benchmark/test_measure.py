@@ -19,7 +19,15 @@ def held(base: list[list[float]], defended: list[list[float]], attacked: list[li
 
 def test_nothing_moved_is_zero_everywhere():
     row = drift(held([[3.0, 1.0]], [[-1.0, 1.0]], [[-1.0, 1.0]]), 1e-3)[0]
-    moved = ("drift_abs", "drift_linf", "drift_pre_abs", "drift_toward", "drift_away", "reactivated_mass", "decode_drift_abs")
+    moved = (
+        "drift_abs",
+        "drift_linf",
+        "drift_pre_abs",
+        "drift_toward",
+        "drift_away",
+        "reactivated_mass",
+        "decode_drift_abs",
+    )
     assert all(row[name] == 0 for name in moved) and row["zero_reactivation"] is True
 
 

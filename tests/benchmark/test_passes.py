@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from itertools import product
 from typing import Any
 
@@ -10,7 +11,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from benchmark.edits import Edit, Where
+from benchmark.edits import Edit, Where, is_special
 from benchmark.group import restart_is_exact
 from benchmark.packs import Pack
 from benchmark.passes import FullPass, Seen, TailPass, Writes, final_norm
@@ -142,6 +143,19 @@ def test_a_suffix_is_inserted_and_nothing_else_changes() -> None:
     assert (pack.ids[:, 10:14] == plain.ids[:, 9:10]).all()
     assert pack.where.index.tolist() == list(range(16))
     assert torch.equal(pack.where.special.nonzero(), plain.where.special.nonzero())
+
+
+@pytest.mark.parametrize("suffix_at", [1, 3, 12])
+def test_a_suffix_is_no_place_that_an_edit_spares(suffix_at: int) -> None:
+    """Also behind a BOS: what the attacker writes is ordinary text, to both passes."""
+    subject = tiny.bare("llama")
+    plain = tiny.pack(subject, suffix_at=suffix_at)
+    plain.ids[1, 2] = plain.ids[2, 11] = 1
+    pack = replace(plain, where=replace(plain.where, special=is_special(subject, plain.ids))).with_suffix(2)
+    assert torch.equal(pack.where.special, is_special(subject, pack.ids))
+    assert not pack.where.special[:, suffix_at : suffix_at + 2].any()
+    found = compare(subject, pack, {0: Bend()}, Writes((0,), suffix_at, 2, after=False))
+    assert max(found.values()) < 1e-4, found
 
 
 @pytest.mark.parametrize("break_it", ["keys of other rows", "stream of other rows", "one edit forgotten"])

@@ -1,0 +1,154 @@
+"""The clamp as a recipe: what it selects, how it calibrates, what it may look at."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from benchmark.contracts import Split
+from benchmark.dictionary import open_dictionary
+from benchmark.errors import UsageError
+from benchmark.reference import eligible, judge, retained
+from benchmark.sites import Site
+from benchmark.subject import Subject
+from defenses.sae_clamp import STRENGTHS, Layer, SaeClamp
+from defenses.selection import Activity, activity, by_attribution, by_firing_rate, task_margin, top
+from tests.tiny import D_MODEL, SITE, ToyTask, sae_folder, subject
+
+
+@pytest.fixture(scope="module")
+def tiny(tmp_path_factory: pytest.TempPathFactory) -> Subject:
+    return subject(saes={SITE: sae_folder(tmp_path_factory.mktemp("sae"))})
+
+
+class Watched(ToyTask):
+    """Tells which splits were asked for."""
+
+    def __init__(self) -> None:
+        self.asked: list[Split] = []
+
+    def examples(self, split: Split) -> Any:
+        self.asked.append(split)
+        return super().examples(split)
+
+
+def test_fitting_looks_at_the_fit_split_only(tiny: Subject) -> None:
+    task = Watched()
+    SaeClamp(count=8, contrast=0.0, retain_share=0.1).fit(tiny, task, task.examples("fit"))
+    assert set(task.asked) == {"fit"}
+
+
+def test_effect_is_the_gradient_along_a_latent(tiny: Subject) -> None:
+    """Against a finite difference: scaling one latent's contribution everywhere moves the margin as the effect says."""
+    task = ToyTask()
+    examples = task.examples("fit")[:6]
+    dictionary = open_dictionary(tiny, Site.parse(SITE))
+    effect = activity(tiny, task, examples, dictionary, task_margin(task)).effect
+    latent = int(effect.abs().argmax())
+    features = dictionary.features([latent])
+    step = 1e-3
+
+    def nudged(sign: float) -> float:
+        def edit(h: torch.Tensor, where: Any) -> torch.Tensor:
+            act = features.encode(h).act * ~where.special[..., None]
+            return h + sign * step * act @ features.decoder
+
+        return float(judge(tiny, task, examples, {Site.parse(SITE): edit}).margin.mean())
+
+    assert (nudged(1) - nudged(-1)) / (2 * step) == pytest.approx(float(effect[latent]), rel=0.05)
+
+
+def test_contrast_spares_what_the_retain_set_needs() -> None:
+    task = Activity(torch.tensor([3.0, 2.0, 1.0]), torch.ones(3), torch.ones(3))
+    rest = Activity(torch.tensor([2.0, -5.0, 0.0]), torch.ones(3), torch.ones(3))
+    assert by_attribution(task, rest, 2.0).tolist() == [-1.0, 2.0, 1.0]
+    assert top(by_attribution(task, rest, 2.0), 3, "here") == (1, 2)
+
+
+def test_firing_rate_spares_what_fires_on_the_retain_set() -> None:
+    task = Activity(torch.zeros(3), torch.tensor([0.9, 0.5, 0.4]), torch.ones(3))
+    rest = Activity(torch.zeros(3), torch.tensor([0.5, 0.001, 0.0]), torch.ones(3))
+    assert top(by_firing_rate(task, rest, 0.01), 2, "here") == (1, 2)
+
+
+def test_no_qualifying_latent_is_an_error() -> None:
+    with pytest.raises(UsageError, match="no latent of here qualifies"):
+        top(torch.zeros(4), 2, "here")
+
+
+def test_calibration_takes_the_smallest_strength_that_does_both(tiny: Subject) -> None:
+    task = ToyTask()
+    fit = task.examples("fit")
+    recipe = SaeClamp(count=24, contrast=0.0, target_share=0.3, retain_share=0.01)
+    fitted = recipe.fit(tiny, task, fit)
+    found = float(fitted.record["strength"])
+    shown = eligible(tiny, task, fit, judge(tiny, task, fit, {}))
+    chosen = recipe.choose(tiny, task, fit)
+
+    def does_both(strength: float) -> bool:
+        edits = recipe.build(chosen, strength, {}).edits
+        share = float((~judge(tiny, task, fit, edits).shown & shown).sum() / shown.sum())
+        return share >= 0.3 and (retained(tiny, task, task.retain("fit"), edits) or 0) >= 0.01
+
+    assert fitted.record["target_met"] is True and does_both(found)
+    assert not any(does_both(s) for s in STRENGTHS if s < found)
+
+
+def test_a_target_out_of_reach_is_said_in_the_record(tiny: Subject) -> None:
+    fitted = SaeClamp(count=2, contrast=0.0, target_share=1.0, retain_share=0.01).fit(
+        tiny, ToyTask(), ToyTask().examples("fit")
+    )
+    assert fitted.record["target_met"] is False and 0 <= fitted.record["suppressed_fit"] < 1
+
+
+def test_given_latents_and_several_layers_are_used_as_given(tiny: Subject, tmp_path: Path) -> None:
+    other = sae_folder(tmp_path / "other", metadata={"hook_name": "blocks.2.hook_resid_post"}, seed=1)
+    layers = (Layer(SITE, latents=(3, 1)), Layer("blocks.2.hook_resid_post", sae=other, latents=(5,)))
+    fitted = SaeClamp(layers=layers, strength=1.0).fit(tiny, ToyTask(), ToyTask().examples("fit"))
+    assert [f.latents for f in fitted.protected] == [(3, 1), (5,)] and len(fitted.edits) == 2
+
+
+def test_strength_is_in_units_of_the_mean_positive_activation(tiny: Subject) -> None:
+    task = ToyTask()
+    recipe = SaeClamp(layers=(Layer(SITE, latents=(3, 1)),), strength=2.0)
+    chosen = recipe.choose(tiny, task, task.examples("fit"))[0]
+    edit: Any = next(iter(recipe.build([chosen], 2.0, {}).edits.values()))
+    assert torch.allclose(edit.level, 2.0 * chosen.task.level[[3, 1]].float())
+
+
+def test_the_random_control_has_as_many_other_latents_of_like_activity(tiny: Subject) -> None:
+    task = ToyTask()
+    recipe = SaeClamp(count=8, contrast=0.0, strength=2.0)
+    clamp, control = (d.fit(tiny, task, task.examples("fit")) for d in (recipe, recipe.control()))
+    mine, theirs = set(clamp.protected[0].latents), set(control.protected[0].latents)
+    assert len(theirs) == len(mine) and not mine & theirs and control.record["strength"] == 2.0
+    stats = recipe.choose(tiny, task, task.examples("fit"))[0].task
+    total = (stats.rate * stats.level).clamp(min=1e-12).log()
+    off = [
+        abs(float(total[a] - total[b]))
+        for a, b in zip(clamp.protected[0].latents, control.protected[0].latents, strict=True)
+    ]
+    assert sum(off) / len(off) < float((total[:, None] - total[None]).abs().mean())
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"d_in": 16}, f"d_in is 16, the model's width is {D_MODEL}"),
+        ({"metadata": {"hook_name": "blocks.3.hook_resid_pre"}}, "trained at blocks.3.hook_resid_pre"),
+        ({"metadata": {"model_name": "gpt2"}}, "trained on 'gpt2'"),
+    ],
+)
+def test_an_sae_of_something_else_is_refused(tmp_path: Path, change: dict[str, Any], message: str) -> None:
+    folder = sae_folder(tmp_path / "wrong", **change)
+    with pytest.raises(UsageError, match=message):
+        SaeClamp(layers=(Layer(SITE, sae=folder),)).fit(subject(), ToyTask(), ToyTask().examples("fit"))
+
+
+@pytest.mark.parametrize("bad", [{"count": 0}, {"target_share": 0.0}, {"retain_share": 1.5}, {"schedule": "sometimes"}])
+def test_settings_out_of_range_are_refused(bad: dict[str, Any]) -> None:
+    with pytest.raises(UsageError):
+        SaeClamp(**bad)

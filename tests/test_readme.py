@@ -1,0 +1,64 @@
+"""What the README promises is true."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+from benchmark import evaluate
+from benchmark.documentation import describe_class
+from benchmark.registry import from_file
+
+README = (Path(__file__).parents[1] / "README.md").read_text()
+
+
+def block(language: str, containing: str) -> str:
+    return next(b for b in re.findall(rf"```{language}\n(.*?)```", README, re.S) if containing in b)
+
+
+@pytest.fixture
+def mine(tmp_path: Path) -> str:
+    (tmp_path / "my_defense.py").write_text(block("python", "# my_defense.py"))
+    return f"{tmp_path / 'my_defense.py'}:AblateDirection"
+
+
+def test_the_defense_of_the_readme_is_short_and_does_something(mine: str, tmp_path: Path) -> None:
+    lines = [line for line in block("python", "# my_defense.py").splitlines() if line.strip()]
+    assert len(lines) < 25
+    result = evaluate(mine, suite="smoke", tasks=["ioi"], attacks=["recovery"], output_dir=tmp_path / "run")
+    rows = [r for r in result.rows.to_pylist() if r["defense"] == "AblateDirection"]
+    assert result.status == "complete" and any(r["margin_defended"] != r["margin_base"] for r in rows)
+
+
+def test_the_spec_of_the_readme_is_evaluated(tmp_path: Path) -> None:
+    spec = tmp_path / "my_clamp.yaml"
+    spec.write_text(block("yaml", "# my_clamp.yaml"))
+    result = evaluate(str(spec), suite="smoke", tasks=["ioi"], attacks=["zero"], output_dir=tmp_path / "run", limit=4)
+    assert "my-clamp" in set(result.rows["defense"].to_pylist())
+
+
+def test_the_python_of_the_readme_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    code = block("python", "from benchmark import evaluate").replace("limit=20", "limit=4")
+    scope: dict[str, object] = {}
+    exec(code, scope)
+    assert scope["rows"].num_rows > 0  # type: ignore[attr-defined]
+
+
+def test_settings_are_documented_under_their_fields(mine: str) -> None:
+    from benchmark.contracts import Defense
+    from defenses.sae_clamp import SaeClamp
+
+    assert describe_class(from_file(mine, Defense))["settings"][0]["name"] == "site"
+    described = {s["name"]: s["meaning"] for s in describe_class(SaeClamp)["settings"]}
+    assert described["count"] == "Latents selected a layer." and described["error_term"]
+
+
+def test_every_command_that_the_readme_names_exists() -> None:
+    from benchmark.cli import app
+
+    named = set(re.findall(r"`bench (\w+)", README))
+    commands = {c.name or c.callback.__name__ for c in app.registered_commands if c.callback} | {"organism"}
+    assert named and named <= commands
