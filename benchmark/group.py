@@ -13,7 +13,7 @@ from benchmark.edits import Edit, by_boundary
 from benchmark.packs import Pack, make_packs
 from benchmark.passes import FullPass, TailPass, Writes
 from benchmark.prepare import Prepared
-from benchmark.reference import Judged, eligible, judge, retained
+from benchmark.reference import Judged, Retention, eligible, judge
 from benchmark.sites import Site
 from benchmark.spec import Named
 from benchmark.subject import Subject
@@ -99,6 +99,7 @@ def card(group: Group) -> dict[str, Any]:
     return {
         "task": group.task.name,
         "record": dict(group.fitted.record),
+        "suppressed_fit": group.fitted.record.get("suppressed_fit"),
         "eligible": int(group.eligible.sum()),
         "suppressed": int(group.suppressed.sum()),
         "restart": "tail" if group.restart else "full pass: the restarted one differs on this model",
@@ -110,7 +111,7 @@ def card(group: Group) -> dict[str, Any]:
 def utility(subject: Subject, task: Task, retain: Sequence[Example], fitted: FittedDefense) -> dict[str, Any]:
     """Share of the retain set kept, and the cross-entropy of its answers among their choices (nats)."""
     return {
-        "retained": retained(subject, task, retain, fitted.edits),
+        "retained": Retention(subject, task, retain).kept(fitted.edits),
         "n": len(retain),
         "n_clusters": len({e.cluster for e in retain}),
         "ce_base": _cross_entropy(subject, task, retain, {}),

@@ -13,7 +13,7 @@ from typing import Any
 from benchmark.contracts import Attack, Example, Task, ThreatModel
 from benchmark.errors import UsageError
 from benchmark.registry import ATTACKS
-from benchmark.spec import Named, resolve_attack, settings, sha
+from benchmark.spec import Named, fingerprint, resolve_attack, settings, sha
 from benchmark.suite import Suite
 
 SEMANTICS = 1
@@ -107,7 +107,9 @@ def make_plan(
         for named in control_defenses:
             cells += _cells(suite, task, named, [(zero, None)])
     content = {t: [e.content_hash for e in found] for t, found in examples.items()}
-    common = {"semantics": SEMANTICS, "suite": suite.hash, "weights": weights_sha, "dtype": dtype, "seed": seed}
+    saes = {site: fingerprint(source) for site, source in suite.saes.items()}
+    weights = [weights_sha, saes]
+    common = {"semantics": SEMANTICS, "suite": suite.hash, "weights": weights, "dtype": dtype, "seed": seed}
     keyed = _with_keys(cells, everyone, tasks, content, common, seed)
     _refuse_twins(keyed)
     return Plan(suite, everyone, tasks, tuple(keyed), sha([c.key for c in keyed]))

@@ -72,13 +72,20 @@ def eligible(subject: Subject, task: Task, examples: Sequence[Example], base: Ju
     return base.shown & torch.tensor(strict, dtype=torch.bool)
 
 
-def retained(subject: Subject, task: Task, examples: Sequence[Example], edits: Mapping[Site, Edit]) -> float | None:
-    """Share of the ``retain`` examples that the undefended model gets right and the defended one still does."""
-    if not examples:
-        return None
-    base = on_top(judge(subject, task, examples, {}), examples)
-    kept = on_top(judge(subject, task, examples, edits), examples)
-    return float((base & kept).sum() / base.sum()) if base.any() else None
+class Retention:
+    """The ``retain`` examples that the undefended model gets right, asked again under edits."""
+
+    def __init__(self, subject: Subject, task: Task, examples: Sequence[Example]) -> None:
+        right = on_top(judge(subject, task, examples, {}), examples).tolist() if examples else []
+        self.subject, self.task = subject, task
+        self.examples = [e for e, hit in zip(examples, right, strict=True) if hit]
+
+    def kept(self, edits: Mapping[Site, Edit]) -> float | None:
+        """Share of them that the defended model still gets right; None: there are none."""
+        if not self.examples:
+            return None
+        judged = judge(self.subject, self.task, self.examples, edits)
+        return float(on_top(judged, self.examples).float().mean())
 
 
 @torch.no_grad()

@@ -27,11 +27,9 @@ class Named:
     @property
     def spec(self) -> dict[str, Any]:
         """Everything that says what it does, as JSON values."""
-        return {
-            "defense": type(self.defense).__name__,
-            "code": _code_hash(type(self.defense)),
-            **settings(self.defense),
-        }
+        return portable(
+            {"defense": type(self.defense).__name__, "code": _code_hash(type(self.defense)), **settings(self.defense)}
+        )
 
 
 def resolve_defense(reference: str, options: Mapping[str, Any] | None = None) -> Named:
@@ -118,6 +116,24 @@ def settings(thing: Any) -> dict[str, Any]:
 def sha(value: Any) -> str:
     """Short hash of JSON values, independent of the order of keys."""
     return hashlib.sha256(json.dumps(value, sort_keys=True, allow_nan=False).encode()).hexdigest()[:16]
+
+
+def portable(value: Any) -> Any:
+    """Settings in which local SAE folders are replaced by a hash of their weights: the same on every machine."""
+    if isinstance(value, dict):
+        return {k: fingerprint(v) if k == "sae" and isinstance(v, str) else portable(v) for k, v in value.items()}
+    return [portable(v) for v in value] if isinstance(value, list) else value
+
+
+def fingerprint(source: str) -> str:
+    """A hash of a local SAE folder's files; anything else, a name in a registry, stands for itself."""
+    folder = Path(source)
+    if not folder.is_dir():
+        return source
+    digest = hashlib.sha256()
+    for path in sorted(p for p in folder.iterdir() if p.is_file()):
+        digest.update(path.name.encode() + path.read_bytes())
+    return f"sha256:{digest.hexdigest()[:16]}"
 
 
 def _code_hash(kind: type) -> str | None:

@@ -11,7 +11,7 @@ from torch import Tensor
 from benchmark.contracts import Defense, Example, FittedDefense, Task
 from benchmark.registry import register_defense
 from benchmark.subject import Subject
-from defenses.sae_clamp import Chosen, SaeClamp
+from defenses.sae_clamp import Chosen, SaeClamp, settle
 
 
 @register_defense("random-clamp")
@@ -26,8 +26,7 @@ class RandomClamp(Defense):
     """Each latent's stand-in is drawn among so many that are closest to it in total activation."""
 
     def fit(self, subject: Subject, task: Task, examples: Sequence[Example]) -> FittedDefense:
-        chosen = self.clamp.choose(subject, task, examples)
-        strength = float(self.clamp.calibrate(subject, task, examples, chosen).record["strength"])
+        chosen, strength, _ = settle(self.clamp, subject, task, tuple(examples))
         swapped = [self._swap(layer) for layer in chosen]
         return self.clamp.build(swapped, strength, {"stands_in_for": [list(c.features.latents) for c in chosen]})
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Literal, NamedTuple
 
 import torch
@@ -13,9 +14,10 @@ from benchmark.contracts import Defense, Example, FittedDefense, Task
 from benchmark.dictionary import Dictionary, open_dictionary
 from benchmark.errors import UsageError
 from benchmark.features import FeatureSet
-from benchmark.reference import eligible, judge, retained
+from benchmark.reference import Retention, eligible, judge
 from benchmark.registry import register_defense
 from benchmark.sites import Site
+from benchmark.spec import fingerprint
 from benchmark.subject import Subject
 from defenses.clamp_edit import ClampEdit, Mode, Positions, Schedule
 from defenses.selection import Activity, activity, by_attribution, by_firing_rate, retain_margin, task_margin, top
@@ -79,8 +81,8 @@ class SaeClamp(Defense):
             raise UsageError("sae-clamp: count must be at least 1, target_share and retain_share in (0, 1]")
 
     def fit(self, subject: Subject, task: Task, examples: Sequence[Example]) -> FittedDefense:
-        chosen = self.choose(subject, task, examples)
-        return self.calibrate(subject, task, examples, chosen)
+        chosen, strength, found = settle(self, subject, task, tuple(examples))
+        return self.build(chosen, strength, found)
 
     def control(self) -> Defense:
         from defenses.random_clamp import RandomClamp  # it is made of this class
@@ -112,11 +114,11 @@ class SaeClamp(Defense):
 
     def calibrate(
         self, subject: Subject, task: Task, examples: Sequence[Example], chosen: list[Chosen]
-    ) -> FittedDefense:
-        """Fix the strength, on ``fit`` alone; where the target is out of reach, the best that keeps the retain set."""
+    ) -> tuple[float, dict[str, object]]:
+        """The strength and what was found, on ``fit`` alone; out of reach: the best that keeps the retain set."""
         if self.strength is not None or self.mode == "zero":
-            return self.build(chosen, self.strength if self.strength is not None else 1.0, {"calibrated": False})
-        retain = task.retain("fit")
+            return self.strength if self.strength is not None else 1.0, {"calibrated": False}
+        retention = Retention(subject, task, task.retain("fit"))
         shown = eligible(subject, task, examples, judge(subject, task, examples, {}))
         if not shown.any():
             raise UsageError(f"{subject.name} shows {task.name} on no `fit` example: nothing to calibrate a clamp on")
@@ -124,7 +126,7 @@ class SaeClamp(Defense):
         for strength in STRENGTHS:
             edits = self.build(chosen, strength, {}).edits
             share = float((~judge(subject, task, examples, edits).shown & shown).sum() / shown.sum())
-            kept = retained(subject, task, retain, edits)
+            kept = retention.kept(edits)
             if (kept is None or kept >= self.retain_share) and share > best[1]:
                 best = (strength, share, kept)
             if best[1] >= self.target_share:
@@ -134,19 +136,14 @@ class SaeClamp(Defense):
             raise UsageError(
                 f"no strength down to {STRENGTHS[0]} keeps {self.retain_share:.0%} of the retain set of {task.name}"
             )
-        found = {
-            "calibrated": True,
-            "suppressed_fit": share,
-            "retained_fit": kept,
-            "target_met": share >= self.target_share,
-        }
-        return self.build(chosen, strength, found)
+        found = {"calibrated": True, "suppressed_fit": share, "retained_fit": kept}
+        return strength, {**found, "target_met": share >= self.target_share}
 
     def build(self, chosen: Sequence[Chosen], strength: float, found: Mapping[str, object]) -> FittedDefense:
         """The clamp at a strength; every layer's edit is live at once."""
         edits = {c.features.site: self._edit(c, strength) for c in chosen}
         layers = [
-            {"site": str(c.features.site), "sae": c.dictionary.source, "latents": list(c.features.latents)}
+            {"site": str(c.features.site), "sae": fingerprint(c.dictionary.source), "latents": list(c.features.latents)}
             for c in chosen
         ]
         record = {"layers": layers, "mode": self.mode, "strength": strength, **found}
@@ -156,6 +153,15 @@ class SaeClamp(Defense):
         level = torch.full_like(chosen.unit, strength) if self.mode == "scale" else strength * chosen.unit
         drop = chosen.dictionary if self.error_term == "drop" else None
         return ClampEdit(chosen.features, self.mode, level, self.positions, Schedule.parse(self.schedule), drop)
+
+
+@lru_cache(maxsize=4)
+def settle(
+    recipe: SaeClamp, subject: Subject, task: Task, examples: tuple[Example, ...]
+) -> tuple[list[Chosen], float, dict[str, object]]:
+    """Latents, strength and record of a recipe; remembered, because its control starts from the same."""
+    chosen = recipe.choose(subject, task, examples)
+    return chosen, *recipe.calibrate(subject, task, examples, chosen)
 
 
 def parse_site(text: str) -> Site:

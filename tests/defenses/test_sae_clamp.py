@@ -11,7 +11,7 @@ import torch
 from benchmark.contracts import Split
 from benchmark.dictionary import open_dictionary
 from benchmark.errors import UsageError
-from benchmark.reference import eligible, judge, retained
+from benchmark.reference import Retention, eligible, judge
 from benchmark.sites import Site
 from benchmark.subject import Subject
 from defenses.sae_clamp import STRENGTHS, Layer, SaeClamp
@@ -91,7 +91,7 @@ def test_calibration_takes_the_smallest_strength_that_does_both(tiny: Subject) -
     def does_both(strength: float) -> bool:
         edits = recipe.build(chosen, strength, {}).edits
         share = float((~judge(tiny, task, fit, edits).shown & shown).sum() / shown.sum())
-        return share >= 0.3 and (retained(tiny, task, task.retain("fit"), edits) or 0) >= 0.01
+        return share >= 0.3 and (Retention(tiny, task, task.retain("fit")).kept(edits) or 0) >= 0.01
 
     assert fitted.record["target_met"] is True and does_both(found)
     assert not any(does_both(s) for s in STRENGTHS if s < found)
