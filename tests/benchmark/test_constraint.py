@@ -45,9 +45,9 @@ def dependent() -> Tensor:
 
 
 def nearly_equal() -> Tensor:
-    """Two columns whose difference, 1e-4 of them, is a direction of its own."""
+    """Two columns whose difference, a thousandth of them, is a direction of its own."""
     a = random(D, 1, seed=3)
-    return torch.cat([a, a + 1e-4 * random(D, 1, seed=4)], 1)
+    return torch.cat([a, a + 1e-3 * random(D, 1, seed=4)], 1)
 
 
 COLUMNS = {"plain": lambda: random(D, 8, seed=5), "scaled": scaled, "dependent": dependent, "close": nearly_equal}
