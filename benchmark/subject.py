@@ -28,13 +28,15 @@ class Subject:
     model: Any
     tokenizer: Any
     name: str
-    """Name that SAE metadata is compared with, for example ``gpt2-small`` or ``organism``."""
+    """Name that SAE metadata is compared with, for eyample ``gpt2-small`` or ``organism``."""
     revision: str = ""
     saes: Mapping[str, str] = field(default_factory=dict)
     """Hook name -> local folder or ``release/sae_id``; what a defense may ask for by site."""
 
     default_sites: Mapping[str, str] = field(default_factory=dict)
     """Task name -> hook name of the site that the suite names for it."""
+    folder: Path | None = None
+    """Where the weights were read from, if that is a local folder."""
 
     def __post_init__(self) -> None:
         self.model.eval().requires_grad_(False)
@@ -76,8 +78,13 @@ class Subject:
 
     @cached_property
     def weights_sha(self) -> str:
-        """Hash of every parameter and buffer that is saved, in a fixed order."""
+        """Hash of the weights as they are stored, whatever dtype they are used in."""
         digest = hashlib.sha256()
+        stored = sorted(self.folder.glob("*.safetensors")) if self.folder else []
+        for path in stored:
+            digest.update(path.read_bytes())
+        if stored:
+            return digest.hexdigest()
         for name, tensor in sorted(self.model.state_dict().items()):
             digest.update(name.encode())
             digest.update(tensor.detach().float().cpu().contiguous().numpy().tobytes())
@@ -150,6 +157,7 @@ def load(
         revision or "",
         dict(saes or {}),
         dict(default_sites or {}),
+        Path(source) if Path(source).is_dir() else None,
     )
 
 
