@@ -147,7 +147,7 @@ def validate(
 ) -> None:
     """Check a defense's promises: finite, deterministic, undone after use, gradient flows, alone as in a batch."""
     _quiet()
-    from benchmark.group import groups
+    from benchmark.fitting import groups
     from benchmark.prepare import prepare
     from benchmark.validate import check_promises
 

@@ -8,8 +8,8 @@ from typing import Any
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
-from benchmark.cell import Row
 from benchmark.plan import Cell, Plan
+from benchmark.remeasure import Row
 
 
 class Live:

@@ -12,9 +12,10 @@ import torch
 import yaml
 from torch import Tensor
 
-from benchmark.cell import Group, Scale, run_cell
+from benchmark.cell import run_cell
 from benchmark.contracts import Attack, Example, FittedDefense, Task, ThreatModel
 from benchmark.dictionary import open_dictionary
+from benchmark.group import Group, Scale
 from benchmark.problem import PackSize
 from benchmark.reference import eligible, embedding_norm, judge, readout_stream, residual_norms
 from benchmark.registry import ATTACKS

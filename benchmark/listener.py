@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
 
-from benchmark.cell import Row
 from benchmark.plan import Cell, Plan
+from benchmark.remeasure import Row
 
 
 class Listener(Protocol):

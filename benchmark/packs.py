@@ -65,6 +65,21 @@ class Pack:
         return replace(self, ids=ids, where=where, readout=self.readout + tokens * (self.readout >= at - 1))
 
 
+def halves(pack: Pack) -> tuple[Pack, Pack]:
+    """The first and the second half of a pack of at least two."""
+    middle = len(pack) // 2
+    first, second = torch.arange(middle), torch.arange(middle, len(pack))
+    return _part(pack, first), _part(pack, second)
+
+
+def _part(pack: Pack, index: Tensor) -> Pack:
+    examples = tuple(pack.examples[i] for i in index.tolist())
+    index = index.to(pack.ids.device)
+    return replace(
+        pack, examples=examples, ids=pack.ids[index], choices=pack.choices[index], where=pack.where.rows(index)
+    )
+
+
 def _where(ids: Tensor, special: Tensor) -> Where:
     index = torch.arange(ids.shape[1], device=ids.device)
     return Where(index, special, torch.zeros_like(special))

@@ -12,15 +12,17 @@ from typing import Any
 import pyarrow as pa
 from safetensors.torch import save_file
 
-from benchmark.cell import Row, run_cell
+from benchmark.card import card
+from benchmark.cell import run_cell
 from benchmark.contracts import Task
 from benchmark.errors import BenchError
-from benchmark.group import TaskReference, card, make_group
+from benchmark.fitting import TaskReference, make_group
 from benchmark.listener import Listener, Silent
 from benchmark.plan import Cell, Plan
 from benchmark.prepare import Defenses, Prepared, prepare
 from benchmark.problem import PackSize
 from benchmark.provenance import environment
+from benchmark.remeasure import Row
 from benchmark.schema import SCHEMA
 from benchmark.spec import Named, sha
 from benchmark.store import Store, read_json

@@ -11,10 +11,10 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from benchmark.cell import Group
+from benchmark.card import idempotence_gap
 from benchmark.contracts import Example
 from benchmark.edits import edited, is_position_wise
-from benchmark.group import idempotence_gap
+from benchmark.group import Group
 from benchmark.packs import Pack, make_packs
 from benchmark.passes import FullPass, Writes
 from benchmark.reference import read_pack

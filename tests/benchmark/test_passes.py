@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from benchmark.edits import Edit, Where, is_special
-from benchmark.group import restart_is_exact
+from benchmark.fitting import restart_is_exact
 from benchmark.packs import Pack
 from benchmark.passes import FullPass, Seen, TailPass, Writes, final_norm
 from benchmark.subject import Subject
@@ -271,5 +271,5 @@ def test_the_self_check_refuses_a_broken_restart(broken: type[TailPass], monkeyp
     subject, task = tiny.subject("llama"), tiny.ToyTask()
     examples = task.examples("test")
     assert restart_is_exact(subject, task, examples, {2: Bend()}, (2,))
-    monkeypatch.setattr("benchmark.group.TailPass", broken)
+    monkeypatch.setattr("benchmark.fitting.TailPass", broken)
     assert not restart_is_exact(subject, task, examples, {2: Bend()}, (2,))

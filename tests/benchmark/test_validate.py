@@ -11,9 +11,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from benchmark.cell import Group, Scale
 from benchmark.contracts import Defense, FittedDefense
 from benchmark.edits import Where, by_boundary
+from benchmark.group import Group, Scale
 from benchmark.reference import eligible, judge
 from benchmark.registry import DEFENSES
 from benchmark.sites import Site
@@ -117,7 +117,7 @@ class Nothing(Defense):
 
 @pytest.mark.parametrize("name", DEFENSES.names())
 def test_every_registered_defense_keeps_its_promises(name: str, tmp_path: Any) -> None:
-    from benchmark.group import make_group
+    from benchmark.fitting import make_group
     from benchmark.spec import Named
     from benchmark.suite import Frozen, TaskSettings
 

@@ -1,4 +1,4 @@
-"""Writing before and after an edit: the same where the clamp cannot see the write, and only there (METHOD section 4)."""
+"""Writing before and after an edit: the same where the clamp does not see the write, else not (METHOD section 4)."""
 
 from __future__ import annotations
 

@@ -1,0 +1,78 @@
+"""What a fitted defense is and what it costs, beside what it suppresses: fits/<task>__<defense>.json."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+
+from benchmark.contracts import Example, FittedDefense, Task
+from benchmark.edits import Edit
+from benchmark.group import Group
+from benchmark.packs import Pack, make_packs
+from benchmark.passes import FullPass, Writes
+from benchmark.reference import Retention, judge
+from benchmark.sites import Site
+from benchmark.subject import Subject
+
+
+def card(group: Group) -> dict[str, Any]:
+    """What fitting found and what the defense costs, for fits/<task>__<defense>.json."""
+    retain = group.task.retain("test")
+    return {
+        "task": group.task.name,
+        "record": dict(group.fitted.record),
+        "suppressed_fit": group.fitted.record.get("suppressed_fit"),
+        "eligible": int(group.eligible.sum()),
+        "suppressed": int(group.suppressed.sum()),
+        "restart": "tail" if group.restart else "full pass: the restarted one differs on this model",
+        "utility": utility(group.subject, group.task, retain, group.fitted),
+        "idempotence_gap": idempotence_gap(group),
+    }
+
+
+def utility(subject: Subject, task: Task, retain: Sequence[Example], fitted: FittedDefense) -> dict[str, Any]:
+    """Share of the retain set kept, and the cross-entropy of its answers among their choices (nats)."""
+    return {
+        "retained": Retention(subject, task, retain).kept(fitted.edits),
+        "n": len(retain),
+        "n_clusters": len({e.cluster for e in retain}),
+        "ce_base": _cross_entropy(subject, task, retain, {}),
+        "ce_defended": _cross_entropy(subject, task, retain, fitted.edits),
+    }
+
+
+def _cross_entropy(
+    subject: Subject, task: Task, examples: Sequence[Example], edits: Mapping[Site, Edit]
+) -> float | None:
+    reads = judge(subject, task, examples, edits).read
+    losses = [-float(r.log_softmax(0)[e.answer]) for r, e in zip(reads, examples, strict=True)]
+    return sum(losses) / len(losses) if losses else None
+
+
+@torch.no_grad()
+def idempotence_gap(group: Group) -> float | None:
+    """How much a second application of the edits moves the stream, relative to the first; the largest over sites.
+
+    A dictionary is not orthogonal, so this is not 0 for an honest clamp; it is shown, not forbidden.
+    """
+    gaps = [_site_gap(group, b, edit) for b, edit in group.edits.items()]
+    known = [g for g in gaps if g is not None]
+    return max(known) if known else None
+
+
+def _site_gap(group: Group, boundary: int, edit: Edit) -> float | None:
+    moved = moved_again = 0.0
+    for pack in make_packs(group.subject, group.task, group.examples[:32], 32):
+        h = _stream(group, pack, boundary)
+        once = edit(h, pack.where)
+        moved += float((once - h).float().square().sum())
+        moved_again += float((edit(once, pack.where) - once).float().square().sum())
+    return (moved_again / moved) ** 0.5 if moved else None
+
+
+def _stream(group: Group, pack: Pack, boundary: int) -> torch.Tensor:
+    below = {b: e for b, e in group.edits.items() if b < boundary}
+    run = FullPass(group.subject, pack, below, Writes((), 0, 0, after=False))
+    return run(None, torch.arange(len(pack), device=pack.ids.device), frozenset({boundary})).stream[boundary]

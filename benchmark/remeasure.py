@@ -1,0 +1,121 @@
+"""The clean re-measurement: full passes of the live defended model, from tokens, with the perturbations written in.
+
+Nothing of the search is reused: neither its caches nor its restarted pass nor its verdict.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor
+
+from benchmark.aim import Aim
+from benchmark.features import FeatureSet
+from benchmark.group import Group
+from benchmark.measure import Held, behavior, drift
+from benchmark.passes import FullPass, Writes
+from benchmark.problem import PackSize, select
+
+Row = dict[str, object]
+
+VIOLATION = 1e-5
+"""Largest relative leak into the protected directions (METHOD section 5)."""
+NEAR_ZERO = 1e-3
+"""Norms of activations up to this share of the residual norm are too small to divide by."""
+
+
+@torch.no_grad()
+def remeasure(group: Group, target: Aim, delta: Tensor, levels: int, pack_size: PackSize) -> list[Row]:
+    """Rows of ``delta`` (examples x levels, sites, perturbed, d_model): verdict, drift, norms, violations."""
+    sets = [s for s in group.fitted.protected if s.site.boundary >= min(target.writes.boundaries)]
+    observe = frozenset(s.site.boundary for s in sets)
+    columns = _common_columns(target)
+    example = torch.arange(len(target.plain), device=delta.device)
+    quiet = Writes((), target.plain.length - columns, 0, after=False)
+    base = FullPass(group.subject, target.plain, {}, quiet)(None, example, observe).stream
+    defended = FullPass(group.subject, target.plain, group.edits, quiet)(None, example, observe).stream
+    run = FullPass(group.subject, target.pack, group.edits, target.writes)
+    owner = example.repeat_interleave(levels)
+    floor = NEAR_ZERO * max(group.scale.norms.values())
+    rows: list[Row] = []
+
+    def work(part: slice) -> None:
+        index = owner[part]
+        seen = run(delta[part], index, observe)
+        verdict = group.task.verdict(seen.read, select(target.batch, index))
+        held = [_held(s, base, defended, seen.stream, index, columns) for s in sets]
+        moved = drift(held, floor) or [{} for _ in index]
+        judged = zip(index.tolist(), verdict.labels, verdict.margin.tolist(), strict=True)
+        shown = [_verdict_columns(group, target, *one) for one in judged]
+        written = _written_columns(target, delta[part])
+        rows.extend({**a, **b, **c} for a, b, c in zip(shown, moved, written, strict=True))
+
+    pack_size.split(len(owner), work)
+    return [_at_success(row) for row in rows]
+
+
+def _common_columns(target: Aim) -> int:
+    """How many last positions the attacked and the unperturbed text share: those after an inserted suffix, or, where
+    the suffix ends the text, the two readouts."""
+    behind = target.plain.length - target.writes.start
+    return behind if target.pack is target.plain else max(behind, 1)
+
+
+def _held(
+    features: FeatureSet,
+    base: Mapping[int, Tensor],
+    defended: Mapping[int, Tensor],
+    attacked: Mapping[int, Tensor],
+    index: Tensor,
+    columns: int,
+) -> Held:
+    b = features.site.boundary
+    streams = (base[b][index], defended[b][index], attacked[b][:, -columns:])
+    return Held(features, *(features.encode(stream) for stream in streams))
+
+
+def _verdict_columns(group: Group, target: Aim, example: int, label: str, margin: float) -> Row:
+    i = group.place[target.plain.examples[example].id]
+    base, defended = float(group.base.margin[i]), float(group.defended.margin[i])
+    reached = margin > 0
+    row: Row = {"label_attacked": label, "margin_attacked": margin, "recovered": reached}
+    row["outcome"] = "recovered" if reached else "held"
+    # fraction and overshoot compare with the behavior's own margin, which a wrong target does not have
+    return row | (behavior(base, defended, margin) if target.batch.goal == "behavior" else {})
+
+
+def _written_columns(target: Aim, delta: Tensor) -> list[Row]:
+    sites = delta.flatten(2).norm(dim=2).tolist()
+    totals = delta.flatten(1).norm(dim=1).tolist()
+    leaks = target.constraint.violation(delta).tolist()
+    return [
+        {"delta_norm": total, "delta_eps": total / target.unit, "delta_site_norms": norms, "violation": leak}
+        for total, norms, leak in zip(totals, sites, leaks, strict=True)
+    ]
+
+
+def _at_success(row: Row) -> Row:
+    """Rows stop at their first success, so a recovered row's perturbation is that of its first success."""
+    if row["recovered"]:
+        row |= {"first_success_eps": row["delta_eps"], "first_success_drift": row.get("drift_abs")}
+    return row
+
+
+def flags(row: Row, reached: bool, doubts: Mapping[str, bool]) -> list[str]:
+    """Codes of what is doubtful about a measured row; takes its ``violation`` out.
+
+    Args:
+        reached: the optimiser saw the goal reached.
+        doubts: codes about the search, which matter where it failed.
+    """
+    leak, norm = float(row.pop("violation")), float(row["delta_norm"])  # type: ignore[arg-type]
+    raised = {
+        **{code: on and not row["recovered"] for code, on in doubts.items()},
+        "constraint-violated": leak > VIOLATION,
+        "budget-violated": norm > float(row["budget_abs"]) * (1 + 1e-4) + 1e-9,  # type: ignore[arg-type]
+        "remeasurement-lost": reached and not row["recovered"],
+        "overshoot": float(row.get("overshoot") or 0) > 0.5,  # type: ignore[arg-type]
+        "near-zero-normaliser": bool(row.get("near_zero")),
+    }
+    return [code for code, on in raised.items() if on]
