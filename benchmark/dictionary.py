@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import safe_open
+from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from benchmark.errors import UsageError
@@ -44,13 +44,14 @@ class Dictionary:
         """The given latents, or all of them.
 
         Raises:
-            UsageError: a latent that does not exist or is given twice.
+            UsageError: no latent, one that does not exist or is given twice, or a file that is damaged.
         """
         index = list(range(self.width)) if latents is None else [int(i) for i in latents]
         bad = sorted({i for i in index if not 0 <= i < self.width})
-        if bad or len(set(index)) != len(index):
-            why = f"latents {bad} do not exist" if bad else "a latent is given twice"
-            raise UsageError(f"{why} in the SAE {self.source}, which has latents 0 to {self.width - 1}")
+        if not index or bad or len(set(index)) != len(index):
+            why = "no latent is given for" if not index else "a latent is given twice for"
+            why = f"latents {bad} do not exist in" if bad else why
+            raise UsageError(f"{why} the SAE {self.source}, which has latents 0 to {self.width - 1}")
         if latents is not None and self.config["architecture"] in _JOINT:
             return self.everything.subset(index)
         encoder, decoder = self._read("W_enc", index, 1), self._read("W_dec", index, 0)
@@ -107,6 +108,13 @@ class Dictionary:
 
 
 def _read_slices(path: Path, name: str, index: list[int] | None, axis: int) -> Tensor:
+    try:
+        return _slices(path, name, index, axis)
+    except SafetensorError as error:
+        raise UsageError(f"{path} is damaged or lacks {name}: {error}") from error
+
+
+def _slices(path: Path, name: str, index: list[int] | None, axis: int) -> Tensor:
     with safe_open(str(path), framework="pt") as file:
         if index is None:
             return file.get_tensor(name)

@@ -28,7 +28,7 @@ class Subject:
     model: Any
     tokenizer: Any
     name: str
-    """Name that SAE metadata is compared with, for eyample ``gpt2-small`` or ``organism``."""
+    """Name that SAE metadata is compared with, for example ``gpt2-small`` or ``organism``."""
     revision: str = ""
     saes: Mapping[str, str] = field(default_factory=dict)
     """Hook name -> local folder or ``release/sae_id``; what a defense may ask for by site."""

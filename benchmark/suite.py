@@ -1,7 +1,7 @@
 """Suites: what is evaluated on which model, with the constants that make results comparable.
 
-A suite is a YAML file. Local paths in it are relative to the file, so a hub id can always be replaced by a folder with
-the same layout. ``frozen`` holds measured constants; ``bench plan --freeze`` writes them.
+A suite is a YAML file, whole or on top of another one that it ``extends``. Local paths in it are relative to the file,
+so a hub id can always be replaced by a folder with the same layout. ``frozen`` holds measured constants; ``bench plan --freeze`` writes them.
 """
 
 from __future__ import annotations
@@ -101,12 +101,22 @@ def load_suite(reference: str) -> Suite:
     """
     path = suite_path(reference)
     try:
-        suite = Suite.model_validate(yaml.safe_load(path.read_text()))
+        return Suite.model_validate(_content(path))
     except (yaml.YAMLError, ValidationError) as error:
         raise UsageError(f"{path} is not a valid suite: {error}") from error
-    local = {hook: _anchor(source, path.parent) for hook, source in suite.saes.items()}
-    model = suite.model.model_copy(update={"source": _anchor(suite.model.source, path.parent)})
-    return suite.model_copy(update={"saes": local, "model": model})
+
+
+def _content(path: Path) -> Any:
+    """What a file says, on top of the suite that it ``extends``; local folders are relative to the file they stand in."""
+    content = yaml.safe_load(path.read_text())
+    if not isinstance(content, dict):
+        return content
+    if isinstance(content.get("saes"), dict):
+        content["saes"] = {hook: _anchor(source, path.parent) for hook, source in content["saes"].items()}
+    if isinstance(content.get("model"), dict) and "source" in content["model"]:
+        content["model"]["source"] = _anchor(content["model"]["source"], path.parent)
+    base = content.pop("extends", None)
+    return content if base is None else {**_content(suite_path(str(path.parent / base))), **content}
 
 
 def suite_path(reference: str) -> Path:
@@ -121,6 +131,6 @@ def suite_path(reference: str) -> Path:
     return path
 
 
-def _anchor(source: str, folder: Path) -> str:
-    local = (folder / source).resolve()
+def _anchor(source: Any, folder: Path) -> Any:
+    local = (folder / str(source)).resolve()
     return str(local) if local.exists() else source

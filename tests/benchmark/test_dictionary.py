@@ -336,3 +336,22 @@ def test_an_sae_of_the_registry_is_checked_too(
 def same(a: FeatureSet, b: FeatureSet) -> bool:
     codes = zip(a.encode(stream()), b.encode(stream()), strict=True)
     return a.latents == b.latents and torch.equal(a.decoder, b.decoder) and all(torch.equal(x, y) for x, y in codes)
+
+
+def test_a_damaged_or_incomplete_file_is_named(tmp_path: Path) -> None:
+    folder = Path(tiny.sae_folder(tmp_path / "sae"))
+    made, site, weights = tiny.subject(), Site.parse(tiny.SITE), folder / "sae_weights.safetensors"
+    tensors = load_file(weights)
+    del tensors["threshold"]
+    save_file(tensors, weights)
+    with pytest.raises(UsageError, match="lacks threshold"):
+        open_dictionary(made, site, str(folder)).features([1])
+    weights.write_bytes(b"not safetensors")
+    with pytest.raises(UsageError, match="damaged"):
+        open_dictionary(made, site, str(folder)).features([1])
+
+
+def test_no_latents_are_no_feature_set(tmp_path: Path) -> None:
+    opened = open_dictionary(tiny.subject(), Site.parse(tiny.SITE), tiny.sae_folder(tmp_path / "sae"))
+    with pytest.raises(UsageError, match="no latent is given"):
+        opened.features([])
