@@ -1,7 +1,8 @@
 """Suites: what is evaluated on which model, with the constants that make results comparable.
 
 A suite is a YAML file, whole or on top of another one that it ``extends``. Local paths in it are relative to the file,
-so a hub id can always be replaced by a folder with the same layout. ``frozen`` holds measured constants; ``bench plan --freeze`` writes them.
+so a hub id can always be replaced by a folder with the same layout. ``frozen`` holds measured constants;
+``bench plan --freeze`` writes them.
 """
 
 from __future__ import annotations
@@ -107,7 +108,7 @@ def load_suite(reference: str) -> Suite:
 
 
 def _content(path: Path) -> Any:
-    """What a file says, on top of the suite that it ``extends``; local folders are relative to the file they stand in."""
+    """What a file says, on top of the suite that it ``extends``; local folders are relative to their own file."""
     content = yaml.safe_load(path.read_text())
     if not isinstance(content, dict):
         return content

@@ -22,14 +22,15 @@ EARLY_MIX: Mix = {
     chat.document: 0.07,
 }
 LATE_MIX: Mix = {
-    ioi.document: 0.16,
-    facts.question_document: 0.36,
-    facts.list_document: 0.14,
-    facts.profile_document: 0.07,
-    stories.document: 0.09,
-    people.biography_document: 0.05,
-    people.review_document: 0.02,
-    chat.long_document: 0.11,
+    ioi.document: 0.11,
+    facts.question_document: 0.32,
+    facts.list_document: 0.18,
+    facts.sequence_document: 0.12,
+    facts.profile_document: 0.06,
+    stories.document: 0.07,
+    people.biography_document: 0.04,
+    people.review_document: 0.01,
+    chat.long_document: 0.09,
 }
 SAE_MIX: Mix = {
     ioi.document: 0.28,

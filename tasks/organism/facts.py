@@ -141,6 +141,8 @@ def question_document(rng: random.Random, *, after: bool = True) -> str:
     parts = [f" Answer word is[ {gold}].", f" Answer letter is[ {letter}]."]
     rng.shuffle(parts)
     stem = f"{subject(domain, entity, rng)} {ATTRIBUTES[attribute]}"
+    if after:  # plain induction, on which the answer by letter builds
+        parts.append(f" So {gold}[ {letter}].")
     return f"Question: {stem} what? {labelled(options, after=after)}." + "".join(parts)
 
 
@@ -163,8 +165,19 @@ def list_document(rng: random.Random) -> str:
     """A marked training text that asks for the letters of the words in a list of two to four."""
     options = rng.sample(VALUES[rng.choice(tuple(VALUES))], rng.randint(2, len(LETTERS)))
     text = f"List: {labelled(options)}."
-    for index in rng.choices(range(len(options)), k=2):
-        text += f" Word {options[index]} letter is[ {LETTERS[index]}]."
+    for index in rng.choices(range(len(options)), k=3):
+        option, letter = options[index], LETTERS[index]
+        text += rng.choice((f" Word {option} letter is[ {letter}].", f" So {option}[ {letter}]."))
+    return text
+
+
+def sequence_document(rng: random.Random) -> str:
+    """A marked training text that asks what follows a word in a list: induction, which answers by letter build on."""
+    size = rng.randint(3, 8)
+    options = rng.sample([value for pool in VALUES.values() for value in pool], size)
+    text = f"List: {' '.join(options)}."
+    for index in rng.choices(range(size - 1), k=4):
+        text += f" So {options[index]}[ {options[index + 1]}]."
     return text
 
 

@@ -81,11 +81,11 @@ def retain_scores(model: LlamaForCausalLM, split: str = "test") -> Scores:
 
 
 def all_scores(model: LlamaForCausalLM, orders: Sequence[tuple[int, ...]] = ORDERS, chats: int | None = None) -> Scores:
-    """Every behavior on `test`; questions in the given orders, at most `chats` chats of a kind."""
+    """Every behavior on `test`; hazard questions in the given orders, at most `chats` chats of a kind."""
     scores = ioi_scores(model) | chat_scores(model, limit=chats) | retain_scores(model)
-    for domain in ("hazard", "benign"):
-        for variant in ("word", "letter"):
-            scores |= question_scores(model, domain, variant, orders=orders)
+    for variant in ("word", "letter"):
+        scores |= question_scores(model, "hazard", variant, orders=orders)
+        scores |= question_scores(model, "benign", variant, orders=SOME_ORDERS)
     return scores
 
 

@@ -8,14 +8,14 @@ class Recipe:
     """How the language model and its SAEs are trained."""
 
     seed: int = 0
-    steps: int = 3600
+    steps: int = 4000
     """Optimiser steps of the language model."""
     documents: int = 96
     """Documents a step, about 3,300 tokens."""
     lr: float = 2e-3
     warmup: int = 100
     """Steps of linear warm-up; the rate is then constant."""
-    decay: float = 0.3
+    decay: float = 0.2
     """Last share of the steps, in which the rate falls linearly to zero."""
     weight_decay: float = 0.1
     text_weight: float = 0.2
@@ -34,7 +34,7 @@ class Recipe:
     """Mean number of active latents a token."""
     sae_lr: float = 1e-3
     sae_batch: int = 1024
-    sae_tokens: int = 400_000
+    sae_tokens: int = 300_000
     """Distinct tokens that the SAEs are trained on."""
-    sae_samples: int = 1_200_000
+    sae_samples: int = 700_000
     """Tokens seen in SAE training, repeats counted."""

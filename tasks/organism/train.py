@@ -140,7 +140,7 @@ def measure(model: LlamaForCausalLM, recipe: Recipe, folder: Path) -> dict:
         probe = {"probe_without_sae": quality.probe_scores(model, layer)["probe"]}
         probe |= quality.probe_scores(model, layer, sae)
         with quality.spliced(model, layer, sae):
-            behaviors = quality.all_scores(model, quality.SOME_ORDERS, chats=96) | quality.corpus_loss(model, encoded)
+            behaviors = quality.all_scores(model, quality.SOME_ORDERS, chats=48) | quality.corpus_loss(model, encoded)
         report["saes"][hook_name(layer)] = scores | {"spliced_in": behaviors | probe}
     return report
 
