@@ -60,6 +60,8 @@ class SaeClamp(Defense):
     """Latents selected a layer."""
     contrast: float = 2.0
     """Attribution: weight of the effect on the retain set that is held against a latent."""
+    rate_ratio: float = 0.0
+    """Attribution: latents that do not fire so many times as often on the task as on the retain set are left alone."""
     highest_retain_rate: float = 0.01
     """Firing rate: latents that fire on a larger share of retain tokens are left alone."""
     mode: Mode = "set_if_active"
@@ -109,7 +111,7 @@ class SaeClamp(Defense):
 
     def _score(self, task: Activity, retain: Activity | None) -> Tensor:
         if self.select == "attribution":
-            return by_attribution(task, retain, self.contrast)
+            return by_attribution(task, retain, self.contrast, self.rate_ratio)
         return by_firing_rate(task, retain, self.highest_retain_rate)
 
     def calibrate(

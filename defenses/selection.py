@@ -77,9 +77,13 @@ def retain_margin(read: Tensor, batch: Batch) -> Tensor:
     return choice_margin(read, batch.answer)
 
 
-def by_attribution(task: Activity, retain: Activity | None, contrast: float) -> Tensor:
-    """Score of every latent (width,): effect on the task, less ``contrast`` times the positive effect on the rest."""
-    return task.effect if retain is None else task.effect - contrast * retain.effect.clamp(min=0)
+def by_attribution(task: Activity, retain: Activity | None, contrast: float, rate_ratio: float = 0.0) -> Tensor:
+    """Score of every latent (width,): effect on the task, less ``contrast`` times the positive effect on the rest; 0
+    for latents that fire less than ``rate_ratio`` times as often on the task as on the rest."""
+    if retain is None:
+        return task.effect
+    score = task.effect - contrast * retain.effect.clamp(min=0)
+    return score * (task.rate >= rate_ratio * retain.rate)
 
 
 def by_firing_rate(task: Activity, retain: Activity | None, highest_retain_rate: float) -> Tensor:

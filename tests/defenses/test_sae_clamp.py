@@ -152,3 +152,10 @@ def test_an_sae_of_something_else_is_refused(tmp_path: Path, change: dict[str, A
 def test_settings_out_of_range_are_refused(bad: dict[str, Any]) -> None:
     with pytest.raises(UsageError):
         SaeClamp(**bad)
+
+
+def test_a_rate_ratio_spares_latents_that_fire_as_often_elsewhere() -> None:
+    task = Activity(torch.tensor([3.0, 2.0]), torch.tensor([0.4, 0.4]), torch.ones(2))
+    rest = Activity(torch.zeros(2), torch.tensor([0.3, 0.1]), torch.ones(2))
+    assert top(by_attribution(task, rest, 1.0, rate_ratio=2.0), 2, "here") == (1,)
+    assert top(by_attribution(task, rest, 1.0), 2, "here") == (0, 1)
