@@ -154,8 +154,8 @@ def _budgets(suite: Suite, task: str, attack: Attack) -> tuple[tuple[float, ...]
     chosen = suite.tasks[task]
     suffix = attack.threat_model == ThreatModel.SOFT_SUFFIX
     grid = chosen.suffix_budgets if suffix else chosen.budgets
-    # the constrained attack and the controls need no proof that they succeed without bounds
-    if attack.role == "control" or attack.constraint != "none":
+    # controls, constrained attacks and suffixes of a few tokens need not succeed without bounds
+    if attack.role == "control" or attack.constraint != "none" or suffix:
         return grid, frozenset()
     beyond = SANITY_FACTOR * grid[-1]
     return (*grid, beyond), frozenset({beyond})

@@ -22,8 +22,10 @@ from benchmark.subject import Subject
 from defenses.clamp_edit import ClampEdit, Mode, Positions, Schedule
 from defenses.selection import Activity, activity, by_attribution, by_firing_rate, retain_margin, task_margin, top
 
-STRENGTHS = tuple(round(0.25 * 2 ** (i / 2), 3) for i in range(15))
-"""Strengths that calibration tries, ascending: 0.25 to 32 times a latent's mean positive activation."""
+STRENGTHS = tuple(round(0.5 * 2 ** (i / 2), 3) for i in range(11))
+"""Strengths that calibration tries, ascending: 0.5 to 16 times a latent's mean positive activation."""
+HOPELESS = 0.1
+"""Once so much more of the retain set is lost than may be, larger strengths are not tried."""
 
 
 @dataclass(frozen=True)
@@ -56,11 +58,11 @@ class SaeClamp(Defense):
     layers: tuple[Layer, ...] = ()
     """Clamped sites; by default the one that the suite names for the task."""
     select: Literal["attribution", "firing-rate"] = "attribution"
-    count: int = 32
+    count: int = 8
     """Latents selected a layer."""
-    contrast: float = 2.0
+    contrast: float = 1.0
     """Attribution: weight of the effect on the retain set that is held against a latent."""
-    rate_ratio: float = 0.0
+    rate_ratio: float = 2.0
     """Attribution: latents that do not fire so many times as often on the task as on the retain set are left alone."""
     highest_retain_rate: float = 0.01
     """Firing rate: latents that fire on a larger share of retain tokens are left alone."""
@@ -131,7 +133,7 @@ class SaeClamp(Defense):
             kept = retention.kept(edits)
             if (kept is None or kept >= self.retain_share) and share > best[1]:
                 best = (strength, share, kept)
-            if best[1] >= self.target_share:
+            if best[1] >= self.target_share or (kept is not None and kept < self.retain_share - HOPELESS):
                 break
         strength, share, kept = best
         if share < 0:

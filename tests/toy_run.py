@@ -15,7 +15,7 @@ from benchmark.registry import TASKS
 from defenses.sae_clamp import SaeClamp
 from tests.tiny import ToyTask
 
-DEFENSE = SaeClamp(strength=3.0, count=24, contrast=0.0)
+DEFENSE = SaeClamp(strength=3.0, count=24, contrast=0.0, rate_ratio=0.0)
 
 
 class Killer(Silent):

@@ -129,11 +129,13 @@ def test_every_registered_defense_keeps_its_promises(name: str, tmp_path: Any) -
     examples = task.examples("test")
     base = judge(made, task, examples, {})
     reference: Any = SimpleNamespace(examples=examples, base=base, eligible=eligible(made, task, examples, base))
-    options: dict[str, Any] = {"strength": 2.0, "count": 8, "contrast": 0.0} if name == "sae-clamp" else {}
+    options: dict[str, Any] = (
+        {"strength": 2.0, "count": 8, "contrast": 0.0, "rate_ratio": 0.0} if name == "sae-clamp" else {}
+    )
     kind = DEFENSES.get(name)
     defense = kind(**options)
     if name == "random-clamp":
-        defense = DEFENSES.get("sae-clamp")(strength=2.0, count=8, contrast=0.0).control()
+        defense = DEFENSES.get("sae-clamp")(strength=2.0, count=8, contrast=0.0, rate_ratio=0.0).control()
     group = make_group(made, task, Named(name, defense), settings, frozen, reference)
     findings = check_promises(group)
     assert not [f for f in findings if f.kept is False]

@@ -37,7 +37,7 @@ class Watched(ToyTask):
 
 def test_fitting_looks_at_the_fit_split_only(tiny: Subject) -> None:
     task = Watched()
-    SaeClamp(count=8, contrast=0.0, retain_share=0.1).fit(tiny, task, task.examples("fit"))
+    SaeClamp(count=8, contrast=0.0, rate_ratio=0.0, retain_share=0.1).fit(tiny, task, task.examples("fit"))
     assert set(task.asked) == {"fit"}
 
 
@@ -82,7 +82,7 @@ def test_no_qualifying_latent_is_an_error() -> None:
 def test_calibration_takes_the_smallest_strength_that_does_both(tiny: Subject) -> None:
     task = ToyTask()
     fit = task.examples("fit")
-    recipe = SaeClamp(count=24, contrast=0.0, target_share=0.3, retain_share=0.01)
+    recipe = SaeClamp(count=24, contrast=0.0, rate_ratio=0.0, target_share=0.3, retain_share=0.01)
     fitted = recipe.fit(tiny, task, fit)
     found = float(fitted.record["strength"])
     shown = eligible(tiny, task, fit, judge(tiny, task, fit, {}))
@@ -98,7 +98,7 @@ def test_calibration_takes_the_smallest_strength_that_does_both(tiny: Subject) -
 
 
 def test_a_target_out_of_reach_is_said_in_the_record(tiny: Subject) -> None:
-    fitted = SaeClamp(count=2, contrast=0.0, target_share=1.0, retain_share=0.01).fit(
+    fitted = SaeClamp(count=2, contrast=0.0, rate_ratio=0.0, target_share=1.0, retain_share=0.01).fit(
         tiny, ToyTask(), ToyTask().examples("fit")
     )
     assert fitted.record["target_met"] is False and 0 <= fitted.record["suppressed_fit"] < 1
@@ -121,7 +121,7 @@ def test_strength_is_in_units_of_the_mean_positive_activation(tiny: Subject) -> 
 
 def test_the_random_control_has_as_many_other_latents_of_like_activity(tiny: Subject) -> None:
     task = ToyTask()
-    recipe = SaeClamp(count=8, contrast=0.0, strength=2.0)
+    recipe = SaeClamp(count=8, contrast=0.0, rate_ratio=0.0, strength=2.0)
     clamp, control = (d.fit(tiny, task, task.examples("fit")) for d in (recipe, recipe.control()))
     mine, theirs = set(clamp.protected[0].latents), set(control.protected[0].latents)
     assert len(theirs) == len(mine) and not mine & theirs and control.record["strength"] == 2.0
