@@ -18,6 +18,8 @@ from rich.table import Table
 
 from benchmark.errors import BenchError, UsageError
 
+INTERRUPTED = 130
+
 app = typer.Typer(
     help="How much is a latent-space defense worth? Recovery attacks against defenses of language models.",
     no_args_is_help=True,
@@ -301,11 +303,10 @@ def main() -> None:
     except BenchError as error:
         Console(stderr=True).print(f"[bold red]error:[/bold red] {_escape(error)}", soft_wrap=True, highlight=False)
         sys.exit(2)
-    except KeyboardInterrupt:
-        Console(stderr=True).print(
-            "interrupted: finished cells are saved; repeat the command to resume", highlight=False
-        )
-        sys.exit(130)
+    except SystemExit as stop:
+        if stop.code == INTERRUPTED:  # typer has turned Ctrl-C into this code, without a word
+            Console(stderr=True).print("interrupted: finished cells are saved; repeat the command to resume")
+        raise
 
 
 def _escape(error: BenchError) -> str:
