@@ -70,11 +70,6 @@ class PackSize:
         self.on_halved(self.rows)
 
 
-SLACK = 0.01
-"""An optimiser counts a goal as reached at this share of the undefended margin, so that the clean re-measurement
-does not undo a success of the size of a rounding error."""
-
-
 class Problem:
     """Maximise the task's objective over a perturbation of every row, within its budget and the constraint."""
 
@@ -174,8 +169,9 @@ class Problem:
         example = self.example[rows]
         batch = select(self._batch, example)
         read = self._run(delta, example).read
-        margin = self._task.verdict(read, batch).margin.detach()
-        return self._task.objective(read, batch), margin > SLACK * batch.ceiling.abs()
+        with torch.no_grad():
+            reached = self._task.reached(read, batch)
+        return self._task.objective(read, batch), reached
 
 
 def select(batch: Batch, index: Tensor) -> Batch:
