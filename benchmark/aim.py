@@ -7,7 +7,7 @@ from typing import NamedTuple
 from benchmark.constraint import Constraint, EncoderNullSpace, Free
 from benchmark.contracts import Attack, Batch, ThreatModel
 from benchmark.group import Group
-from benchmark.packs import Pack
+from benchmark.pack import Pack
 from benchmark.passes import Writes
 
 
@@ -29,12 +29,12 @@ class Aim(NamedTuple):
 def aim(group: Group, attack: Attack, pack: Pack) -> Aim:
     """The defended sites at the last prompt positions, or a suffix's embeddings."""
     index = [group.place[e.id] for e in pack.examples]
-    batch = pack.judged_by(group.base.margin[index], attack.goal, group.wrong[index])
+    batch = pack.judged_by(group.ceiling[index], attack.goal, group.wrong[index])
     if attack.threat_model == ThreatModel.SOFT_SUFFIX:
         tokens = group.suffix_tokens
         writes = Writes((0,), pack.suffix_at, tokens, after=False)
         return Aim(pack, pack.with_suffix(tokens), writes, Free(), group.scale.suffix_unit(tokens), batch)
-    width = min(group.perturbed, pack.readout + 1)
+    width = min(group.perturbed, int((~pack.where.special[0, : pack.readout + 1]).sum()))
     after = attack.threat_model == ThreatModel.AFTER_EDIT
     writes = Writes(group.sites, pack.readout + 1 - width, width, after)
     return Aim(pack, pack, writes, _constraint(group, attack), group.scale.unit(writes), batch)

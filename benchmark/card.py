@@ -7,12 +7,13 @@ from typing import Any
 
 import torch
 
-from benchmark.contracts import Example, FittedDefense, Task
-from benchmark.edits import Edit
+from benchmark.contracts import Example, FittedDefense, Forced, Readings, Task
+from benchmark.edits import Edit, by_boundary
 from benchmark.group import Group
-from benchmark.packs import Pack, make_packs
+from benchmark.pack import Pack
+from benchmark.packs import make_packs
 from benchmark.passes import FullPass, Writes
-from benchmark.reference import Retention, judge
+from benchmark.reference import ROWS, Retention, judge, read_pack
 from benchmark.sites import Site
 from benchmark.subject import Subject
 
@@ -29,11 +30,24 @@ def card(group: Group) -> dict[str, Any]:
         "restart": "tail" if group.restart else "full pass: the restarted one differs on this model",
         "utility": utility(group.subject, group.task, retain, group.fitted),
         "idempotence_gap": idempotence_gap(group),
+        "task_figures": task_figures(group, retain),
     }
 
 
+def task_figures(group: Group, retain: Sequence[Example]) -> dict[str, Any]:
+    """What the task itself says of a defense, on the ``test`` and ``retain`` examples."""
+    examples = [*group.examples, *retain]
+    base = judge(group.subject, group.task, retain, {}).read
+    defended = judge(group.subject, group.task, retain, group.fitted.edits).read
+    return dict(
+        group.task.summary(
+            Readings(examples, [*group.base.read, *base]), Readings(examples, [*group.defended.read, *defended])
+        )
+    )
+
+
 def utility(subject: Subject, task: Task, retain: Sequence[Example], fitted: FittedDefense) -> dict[str, Any]:
-    """Share of the retain set kept, and the cross-entropy of its answers among their choices (nats)."""
+    """Share of the retain set kept, and the cross-entropy of its answers (nats a choice, or a token)."""
     return {
         "retained": Retention(subject, task, retain).kept(fitted.edits),
         "n": len(retain),
@@ -43,11 +57,19 @@ def utility(subject: Subject, task: Task, retain: Sequence[Example], fitted: Fit
     }
 
 
+@torch.no_grad()
 def _cross_entropy(
     subject: Subject, task: Task, examples: Sequence[Example], edits: Mapping[Site, Edit]
 ) -> float | None:
-    reads = judge(subject, task, examples, edits).read
-    losses = [-float(r.log_softmax(0)[e.answer]) for r, e in zip(reads, examples, strict=True)]
+    placed = by_boundary(subject, edits)
+    losses: list[float] = []
+    for pack in make_packs(subject, task, examples, ROWS):
+        read = read_pack(subject, pack, placed)
+        if isinstance(read, Forced):
+            losses += (-read.log_prob.mean(1)).tolist()
+        else:
+            answers = torch.tensor([e.answer for e in pack.examples], device=read.device)
+            losses += torch.nn.functional.cross_entropy(read, answers, reduction="none").tolist()
     return sum(losses) / len(losses) if losses else None
 
 

@@ -15,7 +15,8 @@ from torch import Tensor
 from benchmark.aim import Aim, aim, cannot
 from benchmark.contracts import Attack
 from benchmark.group import Group
-from benchmark.packs import Pack, halves, make_packs
+from benchmark.pack import Pack, halves
+from benchmark.packs import make_packs
 from benchmark.passes import FullPass, Pass, TailPass
 from benchmark.problem import PackSize, Problem
 from benchmark.remeasure import Row, flags, remeasure
@@ -37,7 +38,7 @@ def run_cell(
         for example in attacked:
             rows[example.id] = [{**row, "outcome": None, "error": why} for row in rows[example.id]]
         attacked = []
-    for pack in make_packs(group.subject, group.task, attacked, size):
+    for pack in make_packs(group.subject, group.task, attacked, size, attack.goal):
         found, delta = _attack_pack(group, attack, budgets, seed, pack, pack_size)
         for i, example in enumerate(pack.examples):
             known = rows[example.id]

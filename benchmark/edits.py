@@ -150,16 +150,17 @@ def _output_hook(boundary: int, act: Callable[[int, Tensor], Tensor]) -> Callabl
 
 
 @contextmanager
-def passing(subject: Subject, passage: Passage) -> Iterator[Passage]:
+def passing(subject: Subject, passage: Passage, generated_from: int | None = None) -> Iterator[Passage]:
     """Make every forward pass inside the block go through ``passage``.
 
-    Positions are absolute: under a key/value cache they continue from the cache's length, so that what belongs to a
+    Positions from ``generated_from`` on count as generated; by default those behind a key/value cache do. Positions are
+    absolute: under a key/value cache they continue from the cache's length, so that what belongs to a
     generated position acts at that position. Everything is undone at the end, also after an exception.
     """
     state: dict[str, Where] = {}
 
     def start_pass(_module: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-        state["where"] = _where(subject, args, kwargs)
+        state["where"] = _where(subject, args, kwargs, generated_from)
 
     handle = subject.model.register_forward_pre_hook(start_pass, with_kwargs=True)
     try:
@@ -183,7 +184,7 @@ def edited(subject: Subject, edits: Mapping[Site, Edit]) -> Iterator[Any]:
         yield subject.model
 
 
-def _where(subject: Subject, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Where:
+def _where(subject: Subject, args: tuple[Any, ...], kwargs: dict[str, Any], generated_from: int | None) -> Where:
     ids = args[0] if args else kwargs.get("input_ids")
     rows = ids if ids is not None else kwargs["inputs_embeds"][..., 0]
     cache = kwargs.get("past_key_values")
@@ -192,7 +193,8 @@ def _where(subject: Subject, args: tuple[Any, ...], kwargs: dict[str, Any]) -> W
     if ids is not None:
         special = is_special(subject, ids)
     index = torch.arange(past, past + rows.shape[1], device=rows.device)
-    return Where(index, special, torch.full_like(special, past > 0))
+    start = generated_from if generated_from is not None else 0 if past > 0 else past + rows.shape[1]
+    return Where(index, special, (index >= start).expand_as(special))
 
 
 def is_special(subject: Subject, ids: Tensor) -> Tensor:

@@ -12,7 +12,8 @@ from benchmark.group import Group, Scale
 from benchmark.packs import make_packs
 from benchmark.passes import FullPass, TailPass, Writes
 from benchmark.prepare import Prepared
-from benchmark.reference import Judged, eligible, judge
+from benchmark.readers import flat
+from benchmark.reference import Judged, ceilings, eligible, judge
 from benchmark.sites import Site
 from benchmark.spec import Named
 from benchmark.subject import Subject
@@ -29,6 +30,7 @@ class TaskReference:
         self.examples = examples
         self.base: Judged = judge(subject, task, examples, {})
         self.eligible = eligible(subject, task, examples, self.base)
+        self.ceiling = ceilings(subject, task, examples, self.base)
 
 
 def make_group(
@@ -49,6 +51,7 @@ def make_group(
         base=reference.base,
         defended=judge(subject, task, reference.examples, fitted.edits),
         eligible=reference.eligible,
+        ceiling=reference.ceiling,
         scale=Scale(norms, frozen.embedding_norm),
         perturbed=settings.perturbed,
         suffix_tokens=settings.suffix_tokens,
@@ -88,5 +91,5 @@ def restart_is_exact(
 
 def _slope(run: FullPass | TailPass, delta: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     at = delta.clone().requires_grad_()
-    read = run(at, torch.arange(len(delta), device=delta.device)).read
+    read = flat(run(at, torch.arange(len(delta), device=delta.device)).read)
     return read.detach(), torch.autograd.grad(read.sum(), at)[0]

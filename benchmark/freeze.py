@@ -17,7 +17,7 @@ from benchmark.contracts import Attack, Example, FittedDefense, Task, ThreatMode
 from benchmark.dictionary import open_dictionary
 from benchmark.group import Group, Scale
 from benchmark.problem import PackSize
-from benchmark.reference import eligible, embedding_norm, judge, readout_stream, residual_norms
+from benchmark.reference import ceilings, eligible, embedding_norm, judge, readout_stream, residual_norms
 from benchmark.registry import ATTACKS
 from benchmark.sites import Site
 from benchmark.subject import Subject
@@ -65,6 +65,7 @@ def _undefended(
         base,
         nowhere,
         eligible(subject, task, examples, base),
+        ceilings(subject, task, examples, base),
         scale,
         settings.perturbed,
         settings.suffix_tokens,

@@ -9,7 +9,7 @@ from functools import cached_property
 import torch
 from torch import Tensor
 
-from benchmark.contracts import Example, FittedDefense, Task
+from benchmark.contracts import Continuation, Example, FittedDefense, Probe, Task
 from benchmark.edits import Edit
 from benchmark.features import FeatureSet
 from benchmark.passes import Writes
@@ -49,6 +49,8 @@ class Group:
     base: Judged
     defended: Judged
     eligible: Tensor
+    ceiling: Tensor
+    """(examples,): the undefended objective."""
     scale: Scale
     perturbed: int
     suffix_tokens: int
@@ -63,11 +65,16 @@ class Group:
     @cached_property
     def wrong(self) -> Tensor:
         """(examples,): index of each example's wrong target, one that the defended model does not show already."""
-        tops = [int(read.argmax()) for read in self.defended.read]
-        chosen = [
-            next((w for w in e.wrong if w != top), e.wrong[0]) for e, top in zip(self.examples, tops, strict=True)
-        ]
-        return torch.tensor(chosen)
+        if isinstance(self.task.readout, Continuation):
+            return torch.zeros(len(self.examples), dtype=torch.long)  # the wrong target is a text
+        open_ = [self._not_shown(e, read) for e, read in zip(self.examples, self.defended.read, strict=True)]
+        return torch.tensor(open_)
+
+    def _not_shown(self, example: Example, read: Tensor) -> int:
+        shown = {int(read.argmax())}
+        if isinstance(self.task.readout, Probe):  # each class by itself
+            shown = set((read > 0).nonzero()[:, 0].tolist())
+        return next((w for w in example.wrong if w not in shown), example.wrong[0])
 
     @property
     def suppressed(self) -> Tensor:

@@ -17,16 +17,19 @@ import torch
 from torch import Tensor, nn
 from transformers.cache_utils import Cache, DynamicCache
 
+from benchmark.contracts import Text
 from benchmark.edits import Edit, Passage, boundaries, is_position_wise, passing
-from benchmark.packs import Pack
+from benchmark.generation import generate
+from benchmark.pack import Pack
+from benchmark.readers import Reader
 from benchmark.subject import Subject
 
 
 class Seen(NamedTuple):
     """What comes out of a pass."""
 
-    read: Tensor
-    """Logits of the choices, (rows, choices), fp32."""
+    read: Any
+    """What the pack's reader makes of it, fp32."""
     stream: dict[int, Tensor]
     """Boundary -> the stream there (rows, position from ``start`` on, d_model)."""
 
@@ -67,12 +70,47 @@ class FullPass:
     writes: Writes
 
     def __call__(self, delta: Tensor | None, rows: Tensor, observe: frozenset[int] = frozenset()) -> Seen:
-        passage = self.writes.passage(self.edits, delta, observe)
-        keep = self.pack.length - self.pack.readout
-        with passing(self.subject, passage):
-            logits = self.subject.model(input_ids=self.pack.ids[rows], use_cache=False, logits_to_keep=keep).logits
-        read = logits[:, 0].gather(1, self.pack.choices[rows]).float()
-        return Seen(read, {b: h[:, self.writes.start :] for b, h in passage.seen.items()})
+        pack = self.pack
+        passage = self.writes.passage(self.edits, delta, observe | _read_at(pack.reader))
+        with passing(self.subject, passage, pack.readout + 1):
+            keep = pack.length - pack.readout
+            logits = self.subject.model(input_ids=pack.ids[rows], use_cache=False, logits_to_keep=keep).logits
+        read = pack.reader(_Logits(logits), passage.seen.get(pack.reader.boundary), rows)  # pyright: ignore
+        return Seen(read, {b: passage.seen[b][:, self.writes.start :] for b in observe})
+
+    def write(self, delta: Tensor | None, rows: Tensor, limit: int) -> list[Text]:
+        """What the perturbed model writes after the prompts, greedily, at most ``limit`` tokens."""
+        passage = self.writes.passage(self.edits, delta, frozenset())
+        return generate(self.subject, self.pack.prompt[rows], passage, limit)
+
+
+class _Logits(NamedTuple):
+    """Logits that the model itself formed (rows, columns, vocabulary)."""
+
+    logits: Tensor
+
+    def few(self, tokens: Tensor) -> Tensor:
+        return self.logits[:, 0].gather(1, tokens)
+
+    def every(self) -> Tensor:
+        return self.logits
+
+
+class _Hidden(NamedTuple):
+    """Final hidden states (rows, columns, d_model), unembedded as far as they are asked for."""
+
+    subject: Subject
+    hidden: Tensor
+
+    def few(self, tokens: Tensor) -> Tensor:
+        return self.subject.unembed(self.hidden[:, 0], tokens)
+
+    def every(self) -> Tensor:
+        return self.subject.unembed_all(self.hidden)
+
+
+def _read_at(reader: Reader) -> frozenset[int]:
+    return frozenset() if reader.boundary is None else frozenset({reader.boundary})
 
 
 class TailPass:
@@ -92,12 +130,13 @@ class TailPass:
         calls: list[inspect.BoundArguments] = []
         raw: dict[int, Tensor] = {}
         layers = self.subject.layers[self.first :]
+        at = _read_at(self.pack.reader)
         cache = DynamicCache()  # without a config: a sliding-window layer would drop keys that later steps need
-        passage = self.writes.passage(self.edits, None, frozenset({self.first}))
+        passage = self.writes.passage(self.edits, None, at | {self.first})
         handles = []
         with (
             boundaries(self.subject, lambda b: b == self.first, lambda b, h: raw.setdefault(b, h)),
-            passing(self.subject, passage),
+            passing(self.subject, passage, self.pack.readout + 1),
         ):
             try:
                 handles = [m.register_forward_pre_hook(_recorder(calls), with_kwargs=True) for m in layers]
@@ -107,6 +146,7 @@ class TailPass:
                     handle.remove()
         start = passage.seen[self.first] if self.writes.after else raw[self.first]
         self.hidden = start[:, self.offset :].clone()
+        self.before = {b: passage.seen[b][:, : self.offset] for b in at}
         kept: list[Any] = cache.layers
         self.prefix = {
             i: (kept[i].keys[:, :, : self.offset], kept[i].values[:, :, : self.offset])
@@ -116,18 +156,25 @@ class TailPass:
         self._gathered: tuple[Tensor, dict[int, tuple[Tensor, Tensor]]] | None = None
 
     def __call__(self, delta: Tensor | None, rows: Tensor, observe: frozenset[int] = frozenset()) -> Seen:
-        passage = self.writes.passage(self.edits, delta, observe)
+        reader = self.pack.reader
+        passage = self.writes.passage(self.edits, delta, observe | _read_at(reader))
         where = self.pack.where.columns(self.offset).rows(rows)
         cache = _PrefixCache(self._prefix(rows), self.offset)
+        # no layer above what is read
+        top = self.subject.n_layers if reader.boundary is None else max({self.first, reader.boundary} | observe)
         h = passage(self.first, self.hidden[rows], where, edited=self.writes.after)
-        for layer, call in zip(self.subject.layers[self.first :], self.calls, strict=True):
-            output = layer(h, **{k: cache if isinstance(v, Cache) else v for k, v in call.items()})
+        for i in range(self.first, top):
+            call = self.calls[i - self.first]
+            output = self.subject.layers[i](h, **{k: cache if isinstance(v, Cache) else v for k, v in call.items()})
             h = output[0] if isinstance(output, tuple) else output
-            h = passage(_index(self.subject, layer) + 1, h, where)
-        last = self.norm(h[:, self.pack.readout - self.offset])
-        read = self.subject.unembed(last, self.pack.choices[rows]).float()
+            h = passage(i + 1, h, where)
         skip = self.writes.start - self.offset
-        return Seen(read, {b: h[:, skip:] for b, h in passage.seen.items()})
+        stream = {b: passage.seen[b][:, skip:] for b in observe}
+        if reader.boundary is not None:
+            whole = torch.cat([self.before[reader.boundary][rows], passage.seen[reader.boundary]], 1)
+            return Seen(reader(None, whole, rows), stream)
+        last = _Hidden(self.subject, self.norm(h[:, self.pack.readout - self.offset :]))
+        return Seen(reader(last, None, rows), stream)
 
     def _prefix(self, rows: Tensor) -> dict[int, tuple[Tensor, Tensor]]:
         """Keys and values of each row's example; kept while the same rows are asked for again."""
@@ -191,10 +238,6 @@ def _columns(value: Any, offset: int, length: int) -> Any:
     if value.dim() == 1:
         return value[offset:]
     return value[:1, offset:] if value.shape[1] == length else value
-
-
-def _index(subject: Subject, layer: nn.Module) -> int:
-    return next(i for i, candidate in enumerate(subject.layers) if candidate is layer)
 
 
 def final_norm(subject: Subject) -> nn.Module:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 
 import torch
@@ -176,7 +176,11 @@ class Problem:
 
 def select(batch: Batch, index: Tensor) -> Batch:
     """The entries ``index`` of a batch."""
-    return Batch(batch.answer[index], batch.wrong[index], batch.ceiling[index], batch.goal)
+    rows = index.tolist()
+    reference = tuple(batch.reference[i] for i in rows) if batch.reference else ()
+    return replace(
+        batch, answer=batch.answer[index], wrong=batch.wrong[index], ceiling=batch.ceiling[index], reference=reference
+    )
 
 
 def _normal(key: str, shape: tuple[int, ...]) -> Tensor:

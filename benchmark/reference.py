@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
-from benchmark.contracts import Example, Task
+from benchmark.contracts import Continuation, Example, Task
 from benchmark.edits import Edit, by_boundary
-from benchmark.packs import Pack, make_packs
-from benchmark.passes import FullPass, Writes
+from benchmark.pack import Pack
+from benchmark.packs import make_packs
+from benchmark.passes import FullPass, Seen, Writes
 from benchmark.sites import Site
 from benchmark.subject import Subject
 
@@ -25,8 +26,8 @@ class Judged(NamedTuple):
     labels: list[str]
     margin: Tensor
     """(examples,), above 0 where the behavior is shown; on the CPU."""
-    read: list[Tensor]
-    """Readout of each example (choices,), on the CPU."""
+    read: list[Any]
+    """What each example was judged by: a tensor (choices,) or (classes,), or a text; on the CPU."""
 
     @property
     def shown(self) -> Tensor:
@@ -35,31 +36,59 @@ class Judged(NamedTuple):
 
 
 @torch.no_grad()
-def read_pack(subject: Subject, pack: Pack, edits: Mapping[int, Edit]) -> Tensor:
-    """The readout of a pack (n, choices), every layer and position computed."""
-    run = FullPass(subject, pack, edits, Writes((), 0, 0, after=False))
-    return run(None, torch.arange(len(pack), device=pack.ids.device)).read
+def read_pack(subject: Subject, pack: Pack, edits: Mapping[int, Edit]) -> Any:
+    """The readout of a pack, every layer and position computed."""
+    return _whole(subject, pack, edits)(None, _all(pack)).read
 
 
+def _whole(subject: Subject, pack: Pack, edits: Mapping[int, Edit]) -> FullPass:
+    return FullPass(subject, pack, edits, Writes((), 0, 0, after=False))
+
+
+def _all(pack: Pack) -> Tensor:
+    return torch.arange(len(pack), device=pack.ids.device)
+
+
+@torch.no_grad()
 def judge(subject: Subject, task: Task, examples: Sequence[Example], edits: Mapping[Site, Edit]) -> Judged:
     """Run the live (defended) model on ``examples`` and let the task judge."""
     placed = by_boundary(subject, edits)
-    labels: dict[str, str] = {}
-    margins: dict[str, Tensor] = {}
-    reads: dict[str, Tensor] = {}
+    found: dict[str, tuple[str, Tensor, Any]] = {}
     for pack in make_packs(subject, task, examples, ROWS):
-        read = read_pack(subject, pack, placed)
+        read = judged_read(task, _whole(subject, pack, placed), None, _all(pack))
         verdict = task.verdict(read, pack.unread())
-        for i, example in enumerate(pack.examples):
-            labels[example.id], margins[example.id] = verdict.labels[i], verdict.margin[i].cpu()
-            reads[example.id] = read[i].cpu()
-    ids = [e.id for e in examples]
-    margin = torch.stack([margins[i] for i in ids]) if ids else torch.zeros(0)
-    return Judged([labels[i] for i in ids], margin, [reads[i] for i in ids])
+        kept = [r.cpu() if isinstance(r, Tensor) else r for r in read]
+        parts = zip(pack.examples, verdict.labels, verdict.margin.cpu(), kept, strict=True)
+        found |= {e.id: (label, margin, r) for e, label, margin, r in parts}
+    rows = [found[e.id] for e in examples]
+    margin = torch.stack([m for _, m, _ in rows]) if rows else torch.zeros(0)
+    return Judged([label for label, _, _ in rows], margin, [r for _, _, r in rows])
 
 
-def on_top(judged: Judged, examples: Sequence[Example]) -> Tensor:
-    """(examples,) bool: the answer outranks every other choice. The verdict on ``retain`` examples of any task."""
+def judged_read(task: Task, run: FullPass, delta: Tensor | None, rows: Tensor, seen: Seen | None = None) -> Any:
+    """What the task's verdict is about: what a pass (``seen``, if it was run already) reads, or the model writes."""
+    if isinstance(task.readout, Continuation):
+        return run.write(delta, rows, task.readout.tokens)
+    return (seen or run(delta, rows)).read
+
+
+@torch.no_grad()
+def ceilings(subject: Subject, task: Task, examples: Sequence[Example], base: Judged) -> Tensor:
+    """(examples,): the undefended model's objective, where an attack's objective saturates."""
+    if not isinstance(task.readout, Continuation):
+        return base.margin
+    found: dict[str, Tensor] = {}
+    for pack in make_packs(subject, task, examples, ROWS):
+        values = task.objective(read_pack(subject, pack, {}), pack.unread()).cpu()
+        found |= {e.id: value for e, value in zip(pack.examples, values, strict=True)}
+    return torch.stack([found[e.id] for e in examples]) if examples else torch.zeros(0)
+
+
+def kept(task: Task, judged: Judged, examples: Sequence[Example]) -> Tensor:
+    """(examples,) bool: the verdict on ``retain`` examples of any task. The answer outranks every other choice or
+    class, or is what the undefended model writes."""
+    if isinstance(task.readout, Continuation):
+        return judged.shown
     return torch.tensor([int(read.argmax()) == e.answer for read, e in zip(judged.read, examples, strict=True)])
 
 
@@ -76,7 +105,7 @@ class Retention:
     """The ``retain`` examples that the undefended model gets right, asked again under edits."""
 
     def __init__(self, subject: Subject, task: Task, examples: Sequence[Example]) -> None:
-        right = on_top(judge(subject, task, examples, {}), examples).tolist() if examples else []
+        right = kept(task, judge(subject, task, examples, {}), examples).tolist() if examples else []
         self.subject, self.task = subject, task
         self.examples = [e for e, hit in zip(examples, right, strict=True) if hit]
 
@@ -85,7 +114,7 @@ class Retention:
         if not self.examples:
             return None
         judged = judge(self.subject, self.task, self.examples, edits)
-        return float(on_top(judged, self.examples).float().mean())
+        return float(kept(self.task, judged, self.examples).float().mean())
 
 
 @torch.no_grad()
@@ -96,7 +125,7 @@ def readout_streams(
     found: dict[int, dict[str, Tensor]] = {b: {} for b in boundaries}
     for pack in make_packs(subject, task, examples, ROWS):
         run = FullPass(subject, pack, {}, Writes((), pack.readout, 1, after=False))
-        seen = run(None, torch.arange(len(pack), device=pack.ids.device), boundaries)
+        seen = run(None, _all(pack), boundaries)
         for b, stream in seen.stream.items():
             found[b] |= {e.id: h for e, h in zip(pack.examples, stream[:, 0].float(), strict=True)}
     return {b: torch.stack([rows[e.id] for e in examples]) for b, rows in found.items()}
@@ -118,7 +147,6 @@ def embedding_norm(subject: Subject, task: Task, examples: Sequence[Example]) ->
     """Median L2 norm of what enters the first layer, over the tokens of ``examples`` but BOS."""
     parts = []
     for pack in make_packs(subject, task, examples, ROWS):
-        run = FullPass(subject, pack, {}, Writes((), 0, 0, after=False))
-        stream = run(None, torch.arange(len(pack), device=pack.ids.device), frozenset({0})).stream[0]
+        stream = _whole(subject, pack, {})(None, _all(pack), frozenset({0})).stream[0]
         parts.append(stream.float().norm(dim=-1)[~pack.where.special].cpu())
     return float(torch.cat(parts).median())

@@ -16,6 +16,7 @@ from benchmark.group import Group
 from benchmark.measure import Held, behavior, drift
 from benchmark.passes import FullPass, Writes
 from benchmark.problem import PackSize, select
+from benchmark.reference import judged_read
 
 Row = dict[str, object]
 
@@ -43,7 +44,8 @@ def remeasure(group: Group, target: Aim, delta: Tensor, levels: int, pack_size: 
     def work(part: slice) -> None:
         index = owner[part]
         seen = run(delta[part], index, observe)
-        verdict = group.task.verdict(seen.read, select(target.batch, index))
+        read = judged_read(group.task, run, delta[part], index, seen)
+        verdict = group.task.verdict(read, select(target.batch, index))
         held = [_held(s, base, defended, seen.stream, index, columns) for s in sets]
         moved = drift(held, floor) or [{} for _ in index]
         judged = zip(index.tolist(), verdict.labels, verdict.margin.tolist(), strict=True)
@@ -80,7 +82,7 @@ def _verdict_columns(group: Group, target: Aim, example: int, label: str, margin
     base, defended = float(group.base.margin[i]), float(group.defended.margin[i])
     reached = margin > 0
     row: Row = {"label_attacked": label, "margin_attacked": margin, "recovered": reached}
-    row["outcome"] = "recovered" if reached else "held"
+    row["outcome"] = "recovered" if reached else "degenerate" if label == "degenerate" else "held"
     # fraction and overshoot compare with the behavior's own margin, which a wrong target does not have
     return row | (behavior(base, defended, margin) if target.batch.goal == "behavior" else {})
 

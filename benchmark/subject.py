@@ -118,6 +118,13 @@ class Subject:
         logits = torch.einsum("rd,rcd->rc", hidden, head.weight[tokens])
         if getattr(head, "bias", None) is not None:
             logits = logits + head.bias[tokens]
+        return self._capped(logits)
+
+    def unembed_all(self, hidden: Tensor) -> Tensor:
+        """Logits of all tokens: ``hidden`` (..., d_model) after the final norm -> (..., vocabulary)."""
+        return self._capped(self.model.get_output_embeddings()(hidden))
+
+    def _capped(self, logits: Tensor) -> Tensor:
         cap = getattr(self.model.config.get_text_config(), "final_logit_softcapping", None)
         return logits if cap is None else cap * torch.tanh(logits / cap)
 

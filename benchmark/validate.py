@@ -5,7 +5,7 @@ The same checks serve every defense, ours and a third party's. Each returns evid
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
 import torch
@@ -13,10 +13,12 @@ from torch import Tensor
 
 from benchmark.card import idempotence_gap
 from benchmark.contracts import Example
-from benchmark.edits import edited, is_position_wise
+from benchmark.edits import Edit, edited, is_position_wise
 from benchmark.group import Group
-from benchmark.packs import Pack, make_packs
+from benchmark.pack import Pack
+from benchmark.packs import make_packs
 from benchmark.passes import FullPass, Writes
+from benchmark.readers import flat
 from benchmark.reference import read_pack
 
 REPEATS = 5
@@ -40,29 +42,29 @@ def check_promises(group: Group) -> list[Finding]:
 
 def finite(group: Group, pack: Pack) -> Finding:
     """Edited streams and readouts hold no NaN or infinity."""
-    read = read_pack(group.subject, pack, group.edits)
+    read = _read(group, pack, group.edits)
     bad = int((~read.isfinite()).sum())
     return Finding("finite", bad == 0, f"{bad} of {read.numel()} read logits are not finite")
 
 
 def deterministic(group: Group, pack: Pack) -> Finding:
     """Equal forwards give equal numbers."""
-    reads = [read_pack(group.subject, pack, group.edits) for _ in range(REPEATS)]
+    reads = [_read(group, pack, group.edits) for _ in range(REPEATS)]
     spread = max(_gap(reads[0], read) for read in reads)
     return Finding("deterministic", spread == 0.0, f"{REPEATS} equal forwards differ by at most {spread:.1e}")
 
 
 def undone(group: Group, pack: Pack) -> Finding:
     """After use, and after an exception while in use, the model is what it was."""
-    before = read_pack(group.subject, pack, {})
+    before = _read(group, pack, {})
     hooks = _hooks(group)
     try:
         with edited(group.subject, group.fitted.edits):
-            read_pack(group.subject, pack, {})
+            _read(group, pack, {})
             raise _Interrupted
     except _Interrupted:
         pass
-    gap = _gap(before, read_pack(group.subject, pack, {}))
+    gap = _gap(before, _read(group, pack, {}))
     left = _hooks(group) - hooks
     return Finding(
         "undone after use", gap == 0.0 and left == 0, f"logits differ by {gap:.1e} afterwards, {left} hooks left"
@@ -71,8 +73,8 @@ def undone(group: Group, pack: Pack) -> Finding:
 
 def unmixed(group: Group, pack: Pack) -> Finding:
     """An example alone gives what it gives in a batch."""
-    together = read_pack(group.subject, pack, group.edits)
-    alone = [read_pack(group.subject, p, group.edits) for p in _singles(group, pack.examples)]
+    together = _read(group, pack, group.edits)
+    alone = [_read(group, p, group.edits) for p in _singles(group, pack.examples)]
     gap = max(_relative(a[0], b) for a, b in zip(alone, together, strict=True))
     return Finding("same alone and in a batch", gap <= _tolerance(group), f"relative difference {gap:.1e}")
 
@@ -85,7 +87,7 @@ def differentiable(group: Group, pack: Pack) -> Finding:
         len(pack), len(group.sites), 1, group.subject.d_model, device=pack.ids.device, requires_grad=True
     )
     run = FullPass(group.subject, pack, group.edits, Writes(group.sites, pack.readout, 1, after=False))
-    read = run(delta, _rows(pack)).read
+    read = flat(run(delta, _rows(pack)).read)
     if not read.requires_grad:
         return Finding("gradient flows", False, "the edits cut the gradient off")
     norms = torch.autograd.grad(read.square().sum(), delta)[0].flatten(1).norm(dim=1)
@@ -138,6 +140,10 @@ def _sample(group: Group) -> Pack:
 
 def _singles(group: Group, examples: Sequence[Example]) -> list[Pack]:
     return [make_packs(group.subject, group.task, [e], 1)[0] for e in examples]
+
+
+def _read(group: Group, pack: Pack, edits: Mapping[int, Edit]) -> Tensor:
+    return flat(read_pack(group.subject, pack, edits))
 
 
 def _rows(pack: Pack) -> Tensor:

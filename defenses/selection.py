@@ -17,7 +17,8 @@ from benchmark.choices import choice_margin
 from benchmark.contracts import Batch, Example, Task
 from benchmark.dictionary import Dictionary
 from benchmark.errors import UsageError
-from benchmark.packs import Pack, make_packs
+from benchmark.pack import Pack
+from benchmark.packs import make_packs
 from benchmark.passes import FullPass, Writes
 from benchmark.subject import Subject
 

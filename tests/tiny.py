@@ -30,7 +30,8 @@ from transformers import (
 from benchmark.choices import choice_margin, encode_choices
 from benchmark.contracts import Batch, Encoded, Example, Split, Task, Verdict
 from benchmark.edits import Where, is_special
-from benchmark.packs import Pack
+from benchmark.pack import Pack
+from benchmark.readers import ChoiceReader
 from benchmark.subject import Subject
 
 D_MODEL, LAYERS, VOCABULARY = 32, 4, 60
@@ -132,7 +133,7 @@ def pack(subject: Subject, rows: int = 3, length: int = 12, suffix_at: int | Non
     choices = torch.randint(3, VOCABULARY, (rows, 3), generator=generator)
     where = Where(torch.arange(length), is_special(subject, ids), torch.zeros(rows, length, dtype=torch.bool))
     examples = tuple(Example(f"pack/{i}", f"cluster {i}", "") for i in range(rows))
-    return Pack(examples, ids, choices, length - 1, length if suffix_at is None else suffix_at, where)
+    return Pack(examples, ids, ChoiceReader(choices), length - 1, length if suffix_at is None else suffix_at, where)
 
 
 def sae_folder(

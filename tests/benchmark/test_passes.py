@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from benchmark.edits import Edit, Where, is_special
 from benchmark.fitting import restart_is_exact
-from benchmark.packs import Pack
+from benchmark.pack import Pack
 from benchmark.passes import FullPass, Seen, TailPass, Writes, final_norm
 from benchmark.subject import Subject
 from tests import tiny
@@ -221,10 +221,10 @@ def test_reading_some_choices_equals_gathering_all_logits(subject: Subject, bias
         given: list[Tensor] = []
         with head.register_forward_pre_hook(lambda _, args: given.append(args[0])):
             pack = tiny.pack(subject)
-            logits = model(input_ids=pack.ids).logits[:, -1].gather(1, pack.choices)
-        read = subject.unembed(given[0][:, -1], pack.choices)
+            logits = model(input_ids=pack.ids).logits[:, -1].gather(1, pack.reader.tokens)
+        read = subject.unembed(given[0][:, -1], pack.reader.tokens)
         assert gap(logits, read) < 1e-5
-        bare = torch.einsum("rd,rcd->rc", given[0][:, -1], head.weight[pack.choices])
+        bare = torch.einsum("rd,rcd->rc", given[0][:, -1], head.weight[pack.reader.tokens])
         bent = biased or model.config.model_type == "gemma2"
         assert (gap(logits, bare) > 1e-2) == bent  # the bias and the softcap matter
     finally:

@@ -79,6 +79,7 @@ def kept(edit: Any) -> dict[str, bool | None]:
         base,
         base,
         eligible(made, task, examples, base),
+        base.margin,
         Scale(dict.fromkeys(range(5), 1.0), 1.0),
         1,
         2,
@@ -128,7 +129,9 @@ def test_every_registered_defense_keeps_its_promises(name: str, tmp_path: Any) -
     frozen = Frozen(weights_sha="", residual_norms=norms, embedding_norm=1.0, ceiling=1.0, suffix_ceiling=1.0, tau=1.0)
     examples = task.examples("test")
     base = judge(made, task, examples, {})
-    reference: Any = SimpleNamespace(examples=examples, base=base, eligible=eligible(made, task, examples, base))
+    reference: Any = SimpleNamespace(
+        examples=examples, base=base, eligible=eligible(made, task, examples, base), ceiling=base.margin
+    )
     options: dict[str, Any] = (
         {"strength": 2.0, "count": 8, "contrast": 0.0, "rate_ratio": 0.0} if name == "sae-clamp" else {}
     )

@@ -19,8 +19,9 @@ from transformers import GPT2Config, GPT2LMHeadModel
 
 from benchmark.contracts import Example
 from benchmark.edits import Where, is_special
-from benchmark.packs import Pack
+from benchmark.pack import Pack
 from benchmark.passes import FullPass, TailPass, Writes
+from benchmark.readers import ChoiceReader
 from benchmark.subject import Subject
 
 LENGTH, LAYER, WIDTH, ROWS = 64, 4, 24_576, 16
@@ -50,7 +51,7 @@ def frozen_pass(kind: type, gpt2: Any, rows: int) -> Callable[[], Tensor]:
     ids = torch.randint(50_000, (rows, LENGTH))
     where = Where(torch.arange(LENGTH), is_special(subject, ids), torch.zeros(rows, LENGTH, dtype=torch.bool))
     choices = torch.randint(50_000, (rows, 2))
-    pack = Pack((Example("", "", ""),) * rows, ids, choices, LENGTH - 1, LENGTH, where)
+    pack = Pack((Example("", "", ""),) * rows, ids, ChoiceReader(choices), LENGTH - 1, LENGTH, where)
     run = kind(subject, pack, {}, Writes((LAYER,), LENGTH - 1, 1, after=False))
     index = torch.arange(rows)
 
