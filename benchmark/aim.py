@@ -34,7 +34,8 @@ def aim(group: Group, attack: Attack, pack: Pack) -> Aim:
         tokens = group.suffix_tokens
         writes = Writes((0,), pack.suffix_at, tokens, after=False)
         return Aim(pack, pack.with_suffix(tokens), writes, Free(), group.scale.suffix_unit(tokens), batch)
-    width = min(group.perturbed, int((~pack.where.special[0, : pack.readout + 1]).sum()))
+    ordinary = int((~pack.where.special[0, : pack.readout + 1]).sum())
+    width = ordinary if group.perturbed == "all" else min(group.perturbed, ordinary)
     after = attack.threat_model == ThreatModel.AFTER_EDIT
     writes = Writes(group.sites, pack.readout + 1 - width, width, after)
     return Aim(pack, pack, writes, _constraint(group, attack), group.scale.unit(writes), batch)

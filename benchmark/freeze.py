@@ -40,7 +40,9 @@ def measure(subject: Subject, task: Task, settings: TaskSettings, batch_rows: in
         residual_norms={str(_site(subject, b)): round(n, 6) for b, n in norms.items()},
         embedding_norm=round(embedding, 6),
         ceiling=_ceiling(undefended, wrong(threat_model=ThreatModel.BEFORE_EDIT), batch_rows),
-        suffix_ceiling=_ceiling(undefended, wrong(threat_model=ThreatModel.SOFT_SUFFIX, restarts=1), batch_rows),
+        suffix_ceiling=_ceiling(undefended, wrong(threat_model=ThreatModel.SOFT_SUFFIX, restarts=1), batch_rows)
+        if ThreatModel.SOFT_SUFFIX in task.threat_models
+        else None,
         tau=_tau(subject, task, settings, fit),
     )
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Literal
 
 import torch
 from torch import Tensor
@@ -52,7 +53,7 @@ class Group:
     ceiling: Tensor
     """(examples,): the undefended objective."""
     scale: Scale
-    perturbed: int
+    perturbed: int | Literal["all"]
     suffix_tokens: int
     restart: bool
     """The restarted pass equals the full one, so it may be used."""

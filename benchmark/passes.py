@@ -121,7 +121,7 @@ class TailPass:
         self.first = min(writes.boundaries)
         alone = all(is_position_wise(edit) for b, edit in edits.items() if b >= self.first)
         # an edit that looks at other positions needs the whole sequence; then only layers are saved
-        self.offset = writes.start if alone else 0
+        self.offset = min(writes.start, pack.readout) if alone else 0
         self.norm = final_norm(subject)
         self._capture()
 

@@ -8,7 +8,7 @@ so a hub id can always be replaced by a folder with the same layout. ``frozen`` 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
@@ -45,7 +45,8 @@ class Frozen(_Strict):
     embedding_norm: float
     ceiling: float
     """Largest eps at which the undefended model is steered to a wrong target on at most 10 % of ``dev``."""
-    suffix_ceiling: float
+    suffix_ceiling: float | None = None
+    """The same for suffixes; None: no suffix can reach the task's readout."""
     tau: float
     """95th percentile of the drift that swapping one benign prompt for another of the same length causes."""
 
@@ -55,21 +56,23 @@ class TaskSettings(_Strict):
 
     site: str
     """Where a default defense acts and, where a defense has no site of its own, the attacker writes."""
-    perturbed: int = Field(1, ge=1)
-    """Number of prompt positions that may be perturbed, ending at the readout."""
+    perturbed: Annotated[int, Field(ge=1)] | Literal["all"] = 1
+    """Number of prompt positions that may be perturbed, ending at the readout; BOS never is."""
     suffix_tokens: int = Field(4, ge=1)
     budgets: tuple[Budget, ...]
     """Shares of the residual norm, ascending."""
-    suffix_budgets: tuple[Budget, ...]
-    """Shares of the embedding norm times the root of ``suffix_tokens``, ascending."""
+    suffix_budgets: tuple[Budget, ...] = ()
+    """Shares of the embedding norm times the root of ``suffix_tokens``, ascending; none where no suffix can reach."""
     frozen: Frozen | None = None
 
     @model_validator(mode="after")
     def _check(self) -> TaskSettings:
         Site.parse(self.site)
         for grid in (self.budgets, self.suffix_budgets):
-            if not grid or list(grid) != sorted(set(grid)):
-                raise ValueError("budgets must be ascending, without repetition, at least one")
+            if list(grid) != sorted(set(grid)):
+                raise ValueError("budgets must be ascending, without repetition")
+        if not self.budgets:
+            raise ValueError("budgets must be ascending, at least one")
         return self
 
 
