@@ -1,7 +1,8 @@
 """Projected gradient ascent over all rows of a problem at once: the optimiser of every gradient attack here.
 
-Sign-free, with momentum; the perturbation itself is projected after every step. Small budgets warm-start larger
-ones: a perturbation that fits a budget fits every larger one, so a larger budget never does worse.
+Sign-free, with momentum; the perturbation itself is brought back into the feasible set after every step, and only
+feasible ones are remembered. Small budgets warm-start larger ones: a perturbation that fits a budget fits every larger
+one, so a larger budget never does worse.
 """
 
 from __future__ import annotations
@@ -38,7 +39,7 @@ class Ascent:
                 break
             search.ascend(rows, self._length(step), self.momentum)
             if (step + 1) % max(self.steps // self.exchanges, 1) == 0:
-                search.exchange()
+                search.share()
             if step == int(0.9 * self.steps) - 1:
                 late = search.best.clone()
         search.close()
@@ -64,31 +65,42 @@ class _Search:
         return (~self.done).nonzero()[:, 0]
 
     def ascend(self, rows: Tensor, length: float, momentum: float) -> None:
-        """One step of ``length`` budgets along the averaged direction, then the projection."""
+        """One step of ``length`` budgets along the averaged direction, back into the feasible set."""
         state, gradient = self.problem.slope(self.delta[rows], rows)
         self._remember(rows, state)
         moving = ~self.done[rows]
         rows, gradient = rows[moving], gradient[moving]
-        self.velocity[rows] = momentum * self.velocity[rows] + (1 - momentum) * _unit(gradient)
-        step = _unit(self.velocity[rows]) * (length * self.problem.budget[rows])[:, None, None, None]
-        self.delta[rows] = self.problem.project(self.delta[rows] + step, rows)
+        if len(rows) == 0:
+            return
+        at, budget, constraint = self.delta[rows], self.problem.budget[rows], self.problem.constraint
+        way = constraint.tangent(gradient, at, rows)
+        self.velocity[rows] = momentum * self.velocity[rows] + (1 - momentum) * _unit(way)
+        # what was tangent at earlier iterates need not be here
+        way = _unit(constraint.tangent(self.velocity[rows], at, rows))
+        self.delta[rows] = constraint.step(at, way * (length * budget)[:, None, None, None], budget, rows)
 
     def close(self) -> None:
         """Judge the last iterates, and let every row have the best that its budget allows."""
         rows = self.open_rows()
         if len(rows):
             self._remember(rows, self.problem.evaluate(self.delta[rows], rows))
-        self.exchange()
+        self.share()
 
-    def exchange(self) -> None:
-        """Rows take over the best perturbation of their example at this budget or a smaller one, where it is better."""
-        source, value = self._champions()
-        better = value > self.best
-        self.best_delta[better] = self.best_delta[source[better]]
-        self.delta[better] = self.best_delta[better]
-        self.velocity[better] = 0
-        self.best[better] = value[better]
-        self.done |= self.done[source]
+    def share(self, *, reached_only: bool = False) -> None:
+        """Rows take over the best perturbation of their example at this budget or a smaller one.
+
+        Where that one reached the goal, the rows of this and of every larger budget have reached it too, and stop;
+        ``reached_only``: nothing else is taken over.
+        """
+        source = self._champions()
+        late = self.done[source] & ~self.done
+        better = (self.best[source] > self.best) & (not reached_only)
+        takes = late | better
+        self.best_delta[takes] = self.best_delta[source[takes]]
+        self.best[takes] = self.best[source[takes]]
+        self.delta[takes] = self.best_delta[takes]
+        self.velocity[takes] = 0
+        self.done |= late
 
     def converged(self, late: Tensor | None) -> Tensor:
         """(rows,): reached, or gained at most 1 % of its whole gain in the last tenth of the steps."""
@@ -96,7 +108,7 @@ class _Search:
             return self.done
         return self.done | (self.best - late <= 0.01 * (self.best - self.first) + 1e-6)
 
-    def _champions(self) -> tuple[Tensor, Tensor]:
+    def _champions(self) -> Tensor:
         """For every row, the best row of its example among all restarts of its own and smaller budgets."""
         examples, levels, restarts = self.problem.grid
         # a reached goal outranks every objective that has not
@@ -108,27 +120,23 @@ class _Search:
             smaller = own[:, level - 1] >= own[:, level]
             own[:, level] = torch.where(smaller, own[:, level - 1], own[:, level])
             champion[:, level] = torch.where(smaller, champion[:, level - 1], champion[:, level])
-        source = champion[..., None].expand(-1, -1, restarts).reshape(-1)
-        value = torch.where(self.done[source], self.best[source].clamp(min=self.best), self.best[source])
-        return source, value
+        return champion[..., None].expand(-1, -1, restarts).reshape(-1)
 
     def _remember(self, rows: Tensor, state: State) -> None:
         if self.first is None:
             self.first = state.objective.clone()
-        better = (state.objective > self.best[rows]) | (state.reached & ~self.done[rows])
+        # success first, then the objective; and only what the constraint allows
+        reached = state.reached & ~self.done[rows]
+        better = ((state.objective > self.best[rows]) | reached) & self._feasible(rows)
         self.best_delta[rows[better]] = self.delta[rows[better]]
         self.best[rows[better]] = state.objective[better]
-        if state.reached.any():
-            self.done[rows] |= state.reached
-            self._spread()
+        reached &= better
+        if reached.any():
+            self.done[rows[reached]] = True
+            self.share(reached_only=True)
 
-    def _spread(self) -> None:
-        """A goal reached at a budget is reached at every larger one: those rows take the perturbation over and stop."""
-        source, _ = self._champions()
-        late = self.done[source] & ~self.done
-        self.best_delta[late] = self.best_delta[source[late]]
-        self.best[late] = self.best[source[late]]
-        self.done |= late
+    def _feasible(self, rows: Tensor) -> Tensor:
+        return self.problem.constraint.feasible(self.delta[rows], rows)
 
 
 def _starts(problem: Problem) -> Tensor:
@@ -141,7 +149,7 @@ def _starts(problem: Problem) -> Tensor:
         / noise.flatten(1).norm(dim=1).clamp(min=1e-30)[:, None, None, None]
     )
     start = torch.where((problem.restart > 0)[:, None, None, None], inside, torch.zeros_like(inside))
-    return problem.project(start)
+    return problem.constraint.restore(start, problem.budget)
 
 
 def _unit(x: Tensor) -> Tensor:

@@ -1,4 +1,4 @@
-"""Linear constraints on a perturbation: what it must leave alone.
+"""Constraints on a perturbation: what it must leave alone. Here the linear ones; ``cross_layer`` has a nonlinear one.
 
 The perturbation itself is projected after every optimiser step. Projecting only the gradient is not enough: a step
 rescaled per coordinate, as Adam's, leaves the null space again (measured: 37 % of the norm back inside the span).
@@ -16,24 +16,65 @@ from benchmark.features import FeatureSet
 
 
 class Constraint(Protocol):
-    """A linear subspace that perturbations (rows, sites, perturbed, d_model) have to stay in."""
+    """The set that perturbations (rows, sites, perturbed, d_model) have to stay in; zero is always in it.
 
-    def project(self, delta: Tensor) -> Tensor:
-        """The closest perturbation that obeys the constraint."""
+    ``rows`` (rows,) says which rows of the problem the perturbations belong to, all by default: a linear set is the
+    same for every row, any other is not.
+    """
+
+    def project(self, delta: Tensor, rows: Tensor | None = None) -> Tensor:
+        """The closest perturbation in the set, or in its tangent space at zero where it is not linear."""
         ...
 
-    def violation(self, delta: Tensor) -> Tensor:
-        """(rows,): how far outside, relative to the perturbation; 0 for a zero perturbation."""
+    def tangent(self, vector: Tensor, delta: Tensor, rows: Tensor | None = None) -> Tensor:
+        """What an optimiser at ``delta`` may follow of ``vector``: all of it where ``step`` comes back exactly."""
         ...
+
+    def step(self, delta: Tensor, move: Tensor, budget: Tensor, rows: Tensor | None = None) -> Tensor:
+        """From ``delta`` in the set along ``move`` and back into the set and the ball of norm ``budget`` (rows,).
+
+        A row that cannot come back stays where it is.
+        """
+        ...
+
+    def restore(self, delta: Tensor, budget: Tensor, rows: Tensor | None = None) -> Tensor:
+        """Any perturbation brought into the set and the ball; one that is there already is returned as it is."""
+        ...
+
+    def feasible(self, delta: Tensor, rows: Tensor | None = None) -> Tensor:
+        """(rows,) bool: in the set, as far as a search can tell."""
+        ...
+
+    def violation(self, delta: Tensor, rows: Tensor | None = None) -> Tensor:
+        """(rows,): how far outside, relative; 0 inside and for a zero perturbation."""
+        ...
+
+
+def within(delta: Tensor, budget: Tensor) -> Tensor:
+    """``delta`` shortened to the norm ``budget`` (rows,) where it is longer."""
+    norm = delta.flatten(1).norm(dim=1)
+    return delta * (budget / norm.clamp(min=1e-30)).clamp(max=1.0)[:, None, None, None]
 
 
 class Free:
     """Nothing is asked of the perturbation."""
 
-    def project(self, delta: Tensor) -> Tensor:
+    def project(self, delta: Tensor, rows: Tensor | None = None) -> Tensor:
         return delta
 
-    def violation(self, delta: Tensor) -> Tensor:
+    def tangent(self, vector: Tensor, delta: Tensor, rows: Tensor | None = None) -> Tensor:
+        return vector
+
+    def step(self, delta: Tensor, move: Tensor, budget: Tensor, rows: Tensor | None = None) -> Tensor:
+        return within(delta + move, budget)
+
+    def restore(self, delta: Tensor, budget: Tensor, rows: Tensor | None = None) -> Tensor:
+        return within(delta, budget)
+
+    def feasible(self, delta: Tensor, rows: Tensor | None = None) -> Tensor:
+        return torch.ones(delta.shape[0], dtype=torch.bool, device=delta.device)
+
+    def violation(self, delta: Tensor, rows: Tensor | None = None) -> Tensor:
         return delta.new_zeros(delta.shape[0])
 
 
@@ -48,7 +89,7 @@ class EncoderNullSpace:
         self.directions = [_directions(group, d_model) for group in sets]
         self.bases = [_orthonormal(a) for a in self.directions]
 
-    def project(self, delta: Tensor) -> Tensor:
+    def project(self, delta: Tensor, rows: Tensor | None = None) -> Tensor:
         sites = []
         for i, basis in enumerate(self.bases):
             given = x = delta[:, i].double()
@@ -60,7 +101,20 @@ class EncoderNullSpace:
             sites.append((x * real).to(delta.dtype))
         return torch.stack(sites, 1)
 
-    def violation(self, delta: Tensor) -> Tensor:
+    def tangent(self, vector: Tensor, delta: Tensor, rows: Tensor | None = None) -> Tensor:
+        return vector
+
+    def step(self, delta: Tensor, move: Tensor, budget: Tensor, rows: Tensor | None = None) -> Tensor:
+        return within(self.project(delta + move), budget)
+
+    def restore(self, delta: Tensor, budget: Tensor, rows: Tensor | None = None) -> Tensor:
+        # a subspace and a ball around zero: one after the other is the exact projection
+        return within(self.project(delta), budget)
+
+    def feasible(self, delta: Tensor, rows: Tensor | None = None) -> Tensor:
+        return torch.ones(delta.shape[0], dtype=torch.bool, device=delta.device)
+
+    def violation(self, delta: Tensor, rows: Tensor | None = None) -> Tensor:
         worst = delta.new_zeros(delta.shape[0])
         for i, a in enumerate(self.directions):
             if a.shape[1] == 0:
