@@ -26,7 +26,7 @@ class Where:
     index: Tensor
     """Absolute positions (position,), also under a key/value cache."""
     special: Tensor
-    """BOS or padding (rows, position), bool."""
+    """The BOS or padding that a text begins with (rows, position), bool."""
     generated: Tensor
     """Beyond the prompt (rows, position), bool."""
 
@@ -190,7 +190,7 @@ def _where(subject: Subject, args: tuple[Any, ...], kwargs: dict[str, Any], gene
     cache = kwargs.get("past_key_values")
     past = int(cache.get_seq_length()) if cache is not None else 0
     special = torch.zeros(rows.shape[:2], dtype=torch.bool, device=rows.device)
-    if ids is not None:
+    if ids is not None and past == 0:
         special = is_special(subject, ids)
     index = torch.arange(past, past + rows.shape[1], device=rows.device)
     start = generated_from if generated_from is not None else 0 if past > 0 else past + rows.shape[1]
@@ -198,8 +198,12 @@ def _where(subject: Subject, args: tuple[Any, ...], kwargs: dict[str, Any], gene
 
 
 def is_special(subject: Subject, ids: Tensor) -> Tensor:
-    """Which tokens are BOS or padding: (rows, position), bool."""
-    special = torch.zeros_like(ids, dtype=torch.bool)
+    """Which positions are the BOS or padding that a text begins with: (rows, position), bool.
+
+    By place and not by token alone: such a token further on is text, which somebody typed or the model wrote, and a
+    defense that spares the beginning must not spare that.
+    """
+    plain = torch.zeros_like(ids, dtype=torch.bool)
     for token in subject.plain_ids:
-        special |= ids == token
-    return special
+        plain |= ids == token
+    return plain.int().cumprod(1).bool()

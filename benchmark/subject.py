@@ -72,7 +72,7 @@ class Subject:
 
     @cached_property
     def plain_ids(self) -> frozenset[int]:
-        """Token ids of BOS and padding: positions that ``skip_special`` never edits."""
+        """Token ids of BOS and padding; where a text begins with them, ``skip_special`` never edits."""
         ids = (self.tokenizer.bos_token_id, self.tokenizer.pad_token_id)
         return frozenset(i for i in ids if i is not None)
 

@@ -216,6 +216,14 @@ def test_beginning_of_text_and_padding_are_special(subject: Subject) -> None:
     assert poke.calls[-1].special.tolist() == [[False] * 3] * 2
 
 
+def test_a_special_token_inside_a_text_is_text(subject: Subject) -> None:
+    ids = torch.tensor([[1, 7, 1, 0, 8]])
+    poke = Poke()
+    with edited(subject, {Site(1): poke}):
+        subject.model(input_ids=ids)
+    assert poke.calls[0].special.tolist() == [[True, False, False, False, False]]
+
+
 def test_columns_and_rows_of_a_place_are_cut_together() -> None:
     where = Where(torch.arange(4), torch.tensor([[True, False, False, True], [False] * 4]), torch.zeros(2, 4).bool())
     cut = where.columns(1).rows(torch.tensor([0, 0, 1]))
