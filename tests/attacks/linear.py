@@ -43,7 +43,7 @@ def make(
     gaps = torch.linspace(0.2, 3.0, EXAMPLES)
     run = Linear(gaps, slopes)
     held = constraint or Free()
-    reachable = held.project(slopes[:, None, None])[:, 0, 0].norm(dim=1)
+    reachable = held.project(slopes[:, None, None], torch.arange(EXAMPLES))[:, 0, 0].norm(dim=1)
     size = PackSize(pack)
     batch = Batch(torch.zeros(EXAMPLES, dtype=torch.long), torch.ones(EXAMPLES, dtype=torch.long), torch.ones(EXAMPLES))
     problem = Problem(

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import pytest
 import torch
+from torch import Tensor
 
-from attacks.ascent import Ascent
+from attacks.ascent import Ascent, _Search
 from attacks.random_direction import RandomDirection
 from attacks.zero import Zero
-from benchmark.constraint import EncoderNullSpace
+from benchmark.constraint import EncoderNullSpace, Free
 from benchmark.features import FeatureSet
+from benchmark.passes import Seen
+from benchmark.problem import State
 from benchmark.sites import Site
-from tests.attacks.linear import EXAMPLES, D, make
+from tests.attacks.linear import EXAMPLES, D, Linear, make
 
 BUDGETS = [0.05 * 1.05**i for i in range(70)]
 
@@ -107,6 +110,65 @@ def test_random_directions_use_their_whole_budget_inside_the_feasible_set():
 def test_zero_reaches_nothing():
     made = make([0.0])
     assert not made.problem.evaluate(Zero().run(made.problem).delta).reached.any()
+
+
+class Window(Linear):
+    """The goal is a narrow band along the slope: large budgets step over it."""
+
+    def __call__(self, delta: Tensor | None, rows: Tensor, observe: frozenset[int] = frozenset()) -> Seen:
+        along = super().__call__(delta, rows, observe).read[:, 0] / self.slopes[rows].norm(dim=1)
+        first = 0.05 - (along - 0.5).abs()
+        return Seen(torch.stack([first, torch.zeros_like(first)], 1), {})
+
+
+@pytest.mark.parametrize("restarts", [1, 2])
+def test_rows_whose_smaller_budget_reached_the_goal_take_no_further_slopes(restarts):
+    budgets = [0.2, 1.0, 7.0, 90.0]
+    made = make(budgets, restarts=restarts)
+    made.problem._run = Window(torch.zeros(EXAMPLES), made.run.slopes)
+    attempt = Ascent(steps=20, exchanges=1).run(made.problem)
+    slopes = made.problem.backwards.view(EXAMPLES, 4, restarts)
+    # half a budget of 1 is the middle of the band: seen at the second slope, and nothing after it
+    assert (slopes[:, 0] == 20).all() and (slopes[:, 1:] == 2).all()
+    state = made.problem.evaluate(attempt.delta)
+    assert state.reached.view(EXAMPLES, 4, restarts)[:, 1:].all()
+    given = attempt.delta.view(EXAMPLES, 4, restarts, D)
+    assert torch.equal(given[:, 2:], given[:, 1:2, :1].expand_as(given[:, 2:])), "larger budgets take it over"
+
+
+def test_a_reached_goal_outranks_a_better_objective_and_moves_nobody_else():
+    made = make([1.0, 2.0])
+    search = _Search(made.problem)
+    search.delta = made.problem.noise()
+    # first example: reached at the small budget with a low objective; second: only the objectives differ
+    objective = torch.zeros(2 * EXAMPLES)
+    objective[:4] = torch.tensor([1.0, 5.0, 5.0, 1.0])
+    search._remember(torch.arange(2 * EXAMPLES), State(objective, torch.arange(2 * EXAMPLES) == 0))
+    assert torch.equal(search.best_delta[1], search.delta[0]) and float(search.best[1]) == 1.0
+    assert search.open_rows().tolist() == list(range(2, 2 * EXAMPLES))
+    assert not torch.equal(search.delta[2], search.delta[3])
+    search.share()
+    assert torch.equal(search.delta[2], search.delta[3]) and search.best[2:4].tolist() == [5.0, 5.0]
+
+
+class Fussy(Free):
+    """Nothing is asked, but a share of the space is called infeasible: no step avoids it, and it is noticed."""
+
+    def feasible(self, delta: Tensor, rows: Tensor | None = None) -> Tensor:
+        return delta.flatten(1).norm(dim=1) <= 0.6
+
+
+def test_only_feasible_iterates_are_remembered_and_only_those_can_succeed():
+    made = make([0.3, 2.0, 50.0], constraint=Fussy())
+    attempt = Ascent(steps=10).run(made.problem)
+    assert Fussy().feasible(attempt.delta).all()
+    reached = made.problem.evaluate(attempt.delta).reached
+    seen = torch.zeros_like(reached)
+    for delta, rows in made.run.calls[:-1]:
+        if len(delta) == len(seen):
+            seen |= (delta[:, 0, 0] * made.run.slopes[rows]).sum(1) - made.run.gaps[rows] > 0.01
+    assert (seen & ~reached).any(), "a goal reached outside the set is none"
+    assert (made.problem.backwards[~reached] == 10).all(), "and the search goes on"
 
 
 def test_blind_rows_are_noticed():
