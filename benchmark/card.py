@@ -13,9 +13,13 @@ from benchmark.group import Group
 from benchmark.pack import Pack
 from benchmark.packs import make_packs
 from benchmark.passes import FullPass, Writes
+from benchmark.readers import flat
 from benchmark.reference import ROWS, Retention, judge, read_pack
 from benchmark.sites import Site
 from benchmark.subject import Subject
+
+REPEATS = 5
+"""Equal forwards that a deterministic defense answers alike."""
 
 
 def card(group: Group) -> dict[str, Any]:
@@ -30,6 +34,9 @@ def card(group: Group) -> dict[str, Any]:
         "restart": "tail" if group.restart else "full pass: the restarted one differs on this model",
         "utility": utility(group.subject, group.task, retain, group.fitted),
         "idempotence_gap": idempotence_gap(group),
+        "spread": spread(group),
+        "edit_moved": edit_moved(group),
+        "monitor_false_positives": None if group.detector is None else group.detector.false_positives,
         "task_figures": task_figures(group, retain),
     }
 
@@ -74,6 +81,26 @@ def _cross_entropy(
 
 
 @torch.no_grad()
+def spread(group: Group) -> float:
+    """Largest difference between equal forwards of the defended model: 0 unless the defense draws at random."""
+    pack = make_packs(group.subject, group.task, group.examples[:32], 32)[0]
+    reads = [flat(read_pack(group.subject, pack, group.edits)) for _ in range(REPEATS)]
+    return max(float((read - reads[0]).abs().nan_to_num(nan=torch.inf).max()) for read in reads)
+
+
+@torch.no_grad()
+def edit_moved(group: Group) -> float | None:
+    """L2 change of the stream by the edits in a scored forward, relative to the stream; None: there are no edits."""
+    moved = whole = 0.0
+    for boundary in group.edits:
+        for pack in make_packs(group.subject, group.task, group.examples[:32], 32):
+            h = _stream(group, pack, boundary)
+            moved += float((_stream(group, pack, boundary, edited=True) - h).float().square().sum())
+            whole += float(h.float().square().sum())
+    return (moved / whole) ** 0.5 if whole else None
+
+
+@torch.no_grad()
 def idempotence_gap(group: Group) -> float | None:
     """How much a second application of the edits moves the stream, relative to the first; the largest over sites.
 
@@ -94,7 +121,8 @@ def _site_gap(group: Group, boundary: int, edit: Edit) -> float | None:
     return (moved_again / moved) ** 0.5 if moved else None
 
 
-def _stream(group: Group, pack: Pack, boundary: int) -> torch.Tensor:
-    below = {b: e for b, e in group.edits.items() if b < boundary}
-    run = FullPass(group.subject, pack, below, Writes((), 0, 0, after=False))
+def _stream(group: Group, pack: Pack, boundary: int, *, edited: bool = False) -> torch.Tensor:
+    """What comes to the edit at ``boundary``, or what leaves it, in a scored forward."""
+    live = {b: e for b, e in group.edits.items() if b < boundary or edited}
+    run = FullPass(group.subject, pack, live, Writes((), 0, 0, after=False))
     return run(None, torch.arange(len(pack), device=pack.ids.device), frozenset({boundary})).stream[boundary]

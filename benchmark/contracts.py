@@ -30,6 +30,10 @@ Goal = Literal["behavior", "wrong"]
 """What an attack aims at: the suppressed behavior, or a matched wrong target (the control for steering)."""
 
 
+WRONG_TARGET = "wrong-target"
+"""What an attack with the goal ``wrong`` is called in the results."""
+
+
 class ThreatModel(StrEnum):
     """What the attacker may write (METHOD section 4)."""
 
@@ -246,9 +250,9 @@ class FittedDefense:
     edits: Mapping[Site, Edit]
     protected: Sequence[FeatureSet] = ()
     """What drift is measured on, at most one set a site."""
-    monitor: Monitor | None = None
     record: Mapping[str, Any] = field(default_factory=dict)
     """What fitting found (latents, strength, shares), for people and for the report; plain JSON values."""
+    monitor: Monitor | None = None
 
 
 class Defense(ABC):
@@ -274,16 +278,45 @@ class Attempt(NamedTuple):
     """(rows,) bool: the objective no longer improved at the end, or the goal was reached."""
 
 
+class TokenAttempt(NamedTuple):
+    """What an attack proposes to type; the harness types it, reads the text again and judges what comes of that."""
+
+    tokens: Tensor
+    """(rows, n) token ids."""
+    converged: Tensor
+    """(rows,) bool: the search ended by itself, or the goal was reached."""
+
+
+@dataclass(frozen=True)
 class Attack(ABC):
-    """A pure optimiser over a differentiable problem. Subclasses are frozen dataclasses."""
+    """A pure optimiser over a problem. Subclasses are frozen dataclasses, which change defaults and add settings."""
 
     name: ClassVar[str]
     role: ClassVar[Literal["attack", "control"]] = "attack"
-    threat_model: ThreatModel
+    learns: ClassVar[bool] = False
+    """It is trained on the suppressed ``fit`` examples before it is run."""
+    threat_model: ThreatModel = ThreatModel.BEFORE_EDIT
     constraint: Literal["none", "encoder", "jacobian"] = "none"
     goal: Goal = "behavior"
     restarts: int = 1
 
     @abstractmethod
-    def run(self, problem: Problem) -> Attempt:
-        """Search for perturbations of all rows of ``problem`` within their budgets."""
+    def run(self, problem: Any) -> Any:
+        """Search in all rows of a ``Problem`` within their budgets: an ``Attempt``.
+
+        Under the threat model ``token_suffix``: of a ``TokenProblem``, a ``TokenAttempt``.
+        """
+
+    def trained(self, problems: Sequence[Problem]) -> Attack:
+        """The attack after learning from ``problems``, of suppressed ``fit`` examples with the budgets of ``test``."""
+        return self
+
+    @property
+    def is_control(self) -> bool:
+        """Not an attempt at the behavior: a control by nature, or an attack aimed at a wrong target."""
+        return self.role == "control" or self.goal == "wrong"
+
+    @property
+    def title(self) -> str:
+        """Its name in the results; whatever aims at a wrong target is called after that."""
+        return self.name if self.goal == "behavior" else WRONG_TARGET

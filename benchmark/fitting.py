@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 import torch
 
 from benchmark.contracts import Example, Task
+from benchmark.detection import make_detector
 from benchmark.edits import Edit, by_boundary
 from benchmark.group import Group, Scale
 from benchmark.packs import make_packs
@@ -56,6 +57,7 @@ def make_group(
         perturbed=settings.perturbed,
         suffix_tokens=settings.suffix_tokens,
         restart=restart_is_exact(subject, task, reference.examples, edits, sites),
+        detector=make_detector(subject, task, fitted),
     )
 
 

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from benchmark.contracts import Continuation, Example, FittedDefense, Probe, Task
+from benchmark.detection import Detector
 from benchmark.edits import Edit
 from benchmark.features import FeatureSet
 from benchmark.passes import Writes
@@ -57,6 +58,7 @@ class Group:
     suffix_tokens: int
     restart: bool
     """The restarted pass equals the full one, so it may be used."""
+    detector: Detector | None = None
 
     @cached_property
     def place(self) -> dict[str, int]:

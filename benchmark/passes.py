@@ -78,6 +78,13 @@ class FullPass:
         read = pack.reader(_Logits(logits), passage.seen.get(pack.reader.boundary), rows)  # pyright: ignore
         return Seen(read, {b: passage.seen[b][:, self.writes.start :] for b in observe})
 
+    def whole(self, delta: Tensor | None, rows: Tensor, boundary: int) -> Tensor:
+        """The stream at ``boundary`` over the whole text, (rows, position, d_model)."""
+        passage = self.writes.passage(self.edits, delta, frozenset({boundary}))
+        with passing(self.subject, passage, self.pack.readout + 1):
+            self.subject.model(input_ids=self.pack.ids[rows], use_cache=False, logits_to_keep=1)
+        return passage.seen[boundary]
+
     def write(self, delta: Tensor | None, rows: Tensor, limit: int) -> list[Text]:
         """What the perturbed model writes after the prompts, greedily, at most ``limit`` tokens."""
         passage = self.writes.passage(self.edits, delta, frozenset())

@@ -51,7 +51,8 @@ def remeasure(group: Group, target: Aim, delta: Tensor, levels: int, pack_size: 
         judged = zip(index.tolist(), verdict.labels, verdict.margin.tolist(), strict=True)
         shown = [_verdict_columns(group, target, *one) for one in judged]
         written = _written_columns(target, delta[part])
-        rows.extend({**a, **b, **c} for a, b, c in zip(shown, moved, written, strict=True))
+        watched = _detection_columns(group, run, delta[part], index)
+        rows.extend({**a, **b, **c, **d} for a, b, c, d in zip(shown, moved, written, watched, strict=True))
 
     pack_size.split(len(owner), work)
     return [_at_success(row) for row in rows]
@@ -95,6 +96,13 @@ def _written_columns(target: Aim, delta: Tensor) -> list[Row]:
         {"delta_norm": total, "delta_eps": total / target.unit, "delta_site_norms": norms, "violation": leak}
         for total, norms, leak in zip(totals, sites, leaks, strict=True)
     ]
+
+
+def _detection_columns(group: Group, run: FullPass, delta: Tensor, index: Tensor) -> list[Row]:
+    if group.detector is None:
+        return [{} for _ in index]
+    scores = group.detector.scores(run, delta, index).tolist()
+    return [{"monitor_score": score, "detected": score > group.detector.threshold} for score in scores]
 
 
 def _at_success(row: Row) -> Row:

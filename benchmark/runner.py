@@ -182,7 +182,7 @@ class _Run:
             except (BenchError, KeyboardInterrupt):
                 raise
             except Exception as error:
-                self._error(f"cell {cell.key} ({task.name} x {named.name} x {cell.attack.name}) failed", error, 1)
+                self._error(f"cell {cell.key} ({task.name} x {named.name} x {cell.attack.title}) failed", error, 1)
                 continue
             self._save(cell, rows, deltas)
 
@@ -201,7 +201,7 @@ class _Run:
             "cell_key": cell.key,
             "task": cell.task,
             "defense": cell.defense,
-            "attack": attack.name,
+            "attack": attack.title,
             "threat_model": str(attack.threat_model),
             "constraint": attack.constraint,
             "goal": attack.goal,
@@ -259,7 +259,15 @@ class _Run:
         norm = self.frozen[name].residual_norms
         grids = {"budgets": list(settings.budgets), "suffix_budgets": list(settings.suffix_budgets)}
         ids = [e.content_hash for e in self.prepared.examples(self.plan.tasks[name])]
-        return {"site": settings.site, **grids, **frozen, "residual_norms": norm, "examples_hash": sha(ids)}
+        families = sorted(self.plan.tasks[name].threat_models)
+        return {
+            "site": settings.site,
+            "threat_models": families,
+            **grids,
+            **frozen,
+            "residual_norms": norm,
+            "examples_hash": sha(ids),
+        }
 
 
 def _add_thresholds(rows: list[Row], wrong: Mapping[str, float | None], ran: bool) -> None:
