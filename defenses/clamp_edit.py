@@ -14,43 +14,11 @@ from torch import Tensor
 
 from benchmark.dictionary import Dictionary
 from benchmark.edits import Where
-from benchmark.errors import UsageError
 from benchmark.features import FeatureSet
+from defenses.schedule import Positions, Schedule, where_it_acts
 
 Mode = Literal["zero", "set", "set_if_active", "scale"]
 """``zero``: z' = 0. ``set``: z' = level. ``set_if_active``: z' = -level where z > 0. ``scale``: z' = level z."""
-
-Positions = Literal["all", "skip_special"]
-
-
-@dataclass(frozen=True)
-class Schedule:
-    """At which positions an intermittent intervention acts."""
-
-    kind: Literal["always", "prompt", "generated", "every"] = "always"
-    period: int = 1
-
-    @classmethod
-    def parse(cls, text: str) -> Schedule:
-        """Read ``always``, ``prompt``, ``generated`` or ``every:n``.
-
-        Raises:
-            UsageError: anything else.
-        """
-        kind, _, period = text.partition(":")
-        if kind == "every" and period.isdigit() and int(period) > 0:
-            return cls("every", int(period))
-        if not period and kind in ("always", "prompt", "generated"):
-            return cls(kind)  # type: ignore[arg-type]
-        raise UsageError(f"unknown schedule {text!r}; there are always, prompt, generated and every:<n>, n >= 1")
-
-    def acts(self, where: Where) -> Tensor:
-        """(rows, position), bool."""
-        if self.kind == "every":
-            return (where.index % self.period == 0).expand_as(where.special)
-        if self.kind == "always":
-            return torch.ones_like(where.special)
-        return where.generated if self.kind == "generated" else ~where.generated
 
 
 @dataclass(frozen=True, eq=False)
@@ -71,11 +39,8 @@ class ClampEdit:
     def __call__(self, h: Tensor, where: Where, /) -> Tensor:
         act = self.features.encode(h).act
         moved = self.features.decode_change(h, self.target(act) - act)
-        changed = (h.float() if self.reconstruction is None else self._reconstruct(h, self.reconstruction)) + moved
-        selected = self.schedule.acts(where)
-        if self.positions == "skip_special":
-            selected = selected & ~where.special
-        return torch.where(selected[..., None], changed.to(h.dtype), h)
+        changed = (h.float() if self.reconstruction is None else reconstruct(h, self.reconstruction)) + moved
+        return where_it_acts(h, changed, where, self.schedule, self.positions)
 
     def target(self, act: Tensor) -> Tensor:
         """The activations z' that replace ``act`` (..., k)."""
@@ -87,13 +52,14 @@ class ClampEdit:
             return self.level * act
         return torch.where(act > 0, -self.level, act)
 
-    @staticmethod
-    def _reconstruct(h: Tensor, dictionary: Dictionary) -> Tensor:
-        features = dictionary.everything
-        decoded = dictionary.decode(features.encode(h).act)
-        _, scale = features.scaling(h)
-        if scale is not None:
-            decoded = decoded * scale
-        # what the SAE never sees it cannot reconstruct: the mean of a centred stream, or of a layer norm, is kept
-        blind = features.scaling.centred or features.scaling.normalize == "layer_norm"
-        return decoded + h.float().mean(-1, keepdim=True) if blind else decoded
+
+def reconstruct(h: Tensor, dictionary: Dictionary) -> Tensor:
+    """What an SAE makes of the stream ``h`` (..., d_model): the same shape, fp32."""
+    features = dictionary.everything
+    decoded = dictionary.decode(features.encode(h).act)
+    _, scale = features.scaling(h)
+    if scale is not None:
+        decoded = decoded * scale
+    # what the SAE never sees it cannot reconstruct: the mean of a centred stream, or of a layer norm, is kept
+    blind = features.scaling.centred or features.scaling.normalize == "layer_norm"
+    return decoded + h.float().mean(-1, keepdim=True) if blind else decoded

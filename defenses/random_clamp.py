@@ -11,7 +11,8 @@ from torch import Tensor
 from benchmark.contracts import Defense, Example, FittedDefense, Task
 from benchmark.registry import register_defense
 from benchmark.subject import Subject
-from defenses.sae_clamp import Chosen, SaeClamp, settle
+from defenses.latents import Chosen
+from defenses.sae_clamp import SaeClamp, settle
 
 
 @register_defense("random-clamp")
@@ -31,7 +32,7 @@ class RandomClamp(Defense):
         return self.clamp.build(swapped, strength, {"stands_in_for": [list(c.features.latents) for c in chosen]})
 
     def _swap(self, chosen: Chosen) -> Chosen:
-        total = (chosen.task.rate * chosen.task.level).clamp(min=1e-12).log()
+        total = chosen.task.mean.clamp(min=1e-12).log()
         generator = torch.Generator().manual_seed(self.seed)
         latents = _stand_ins(total, chosen.features.latents, self.candidates, generator)
         features = chosen.dictionary.features(latents)

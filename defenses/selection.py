@@ -1,6 +1,6 @@
 """Which latents a defense clamps: two rules, both on the ``fit`` split alone.
 
-``attribution``: activation x gradient of the task's margin, contrasted with the same on the retain set, so that
+``attribution``: activation x gradient of the task's objective, contrasted with the same on the retain set, so that
 latents which other behaviors need are left alone. ``firing-rate``: fires often on the task and rarely on the retain
 set, as SAEBench's unlearning evaluation selects (arXiv 2503.09532).
 """
@@ -8,13 +8,13 @@ set, as SAEBench's unlearning evaluation selects (arXiv 2503.09532).
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
 from benchmark.choices import choice_margin
-from benchmark.contracts import Batch, Example, Task
+from benchmark.contracts import Batch, Continuation, Example, Task
 from benchmark.dictionary import Dictionary
 from benchmark.errors import UsageError
 from benchmark.pack import Pack
@@ -23,59 +23,84 @@ from benchmark.passes import FullPass, Writes
 from benchmark.subject import Subject
 
 _ROWS = 32
-_Margin = Callable[[Tensor, Batch], Tensor]
+Objective = Callable[[Any, Batch], Tensor]
+"""What is read of a pack, and its batch -> (rows,), differentiable."""
 
 
 class Activity(NamedTuple):
     """Statistics of every latent over the tokens of some examples (BOS and padding left out); each (width,)."""
 
     effect: Tensor
-    """Mean over examples of sum over positions of activation x gradient: the margin lost at z = 0, to first order."""
+    """Mean over examples of sum over positions of activation x gradient: what the objective loses at z = 0, to first
+    order. Negative: the latent pushes against the objective."""
     rate: Tensor
     """Share of tokens on which the latent is active."""
     level: Tensor
     """Mean activation over the tokens on which it is active; 0 where it never is."""
 
+    @property
+    def mean(self) -> Tensor:
+        """Mean activation over all tokens (width,)."""
+        return self.rate * self.level
+
+
+class _Sums:
+    """Running sums of the statistics of one dictionary, fp64 on the CPU."""
+
+    def __init__(self, dictionary: Dictionary) -> None:
+        self.features = dictionary.everything
+        self.effect, self.fired, self.mass = (torch.zeros(dictionary.width, dtype=torch.float64) for _ in range(3))
+
+    def add(self, stream: Tensor, gradient: Tensor, ordinary: Tensor) -> None:
+        act = self.features.encode(stream).act * ordinary[..., None]
+        slope = gradient.float() @ self.features.decoder.T
+        self.effect += (act * slope).sum((0, 1)).double().cpu()
+        self.fired += (act > 0).sum((0, 1)).double().cpu()
+        self.mass += act.clamp(min=0).sum((0, 1)).double().cpu()
+
+    def over(self, examples: int, tokens: int) -> Activity:
+        return Activity(
+            self.effect / max(examples, 1), self.fired / max(tokens, 1), self.mass / self.fired.clamp(min=1)
+        )
+
 
 def activity(
-    subject: Subject, task: Task, examples: Sequence[Example], dictionary: Dictionary, margin: _Margin
-) -> Activity:
-    """Measure all latents of ``dictionary`` on ``examples``."""
-    width = dictionary.width
-    effect, fired, mass = (torch.zeros(width, dtype=torch.float64) for _ in range(3))
-    tokens = 0
-    features = dictionary.everything
+    subject: Subject, task: Task, examples: Sequence[Example], dictionaries: Sequence[Dictionary], objective: Objective
+) -> list[Activity]:
+    """Measure all latents of every dictionary on ``examples``; one pass of the model serves all of them."""
+    sums, tokens = [_Sums(d) for d in dictionaries], 0
+    boundaries = tuple(d.site.boundary for d in dictionaries)
     for pack in make_packs(subject, task, examples, _ROWS):
-        stream, gradient = _stream_gradient(subject, pack, dictionary.site.boundary, margin)
-        with torch.no_grad():
-            act = features.encode(stream).act * ~pack.where.special[..., None]
-            slope = gradient.float() @ features.decoder.T
-            effect += (act * slope).sum((0, 1)).double().cpu()
-            fired += (act > 0).sum((0, 1)).double().cpu()
-            mass += act.clamp(min=0).sum((0, 1)).double().cpu()
-        tokens += int((~pack.where.special).sum())
-    return Activity(effect / max(len(examples), 1), fired / max(tokens, 1), mass / fired.clamp(min=1))
+        ordinary = ~pack.where.special
+        for one, (stream, gradient) in zip(sums, stream_gradients(subject, pack, boundaries, objective), strict=True):
+            with torch.no_grad():
+                one.add(stream, gradient, ordinary)
+        tokens += int(ordinary.sum())
+    return [one.over(len(examples), tokens) for one in sums]
 
 
-def _stream_gradient(subject: Subject, pack: Pack, boundary: int, margin: _Margin) -> tuple[Tensor, Tensor]:
-    """The undefended stream at ``boundary`` and the gradient of the margin there, both (n, position, d_model)."""
-    run = FullPass(subject, pack, {}, Writes((boundary,), 0, pack.length, after=False))
-    zero = torch.zeros(len(pack), 1, pack.length, subject.d_model, device=pack.ids.device, requires_grad=True)
-    rows = torch.arange(len(pack), device=pack.ids.device)
-    seen = run(zero, rows, frozenset({boundary}))
-    batch = pack.unread()
-    gradient = torch.autograd.grad(margin(seen.read, batch).sum(), zero)[0]
-    return seen.stream[boundary].detach(), gradient[:, 0]
+def stream_gradients(
+    subject: Subject, pack: Pack, boundaries: tuple[int, ...], objective: Objective
+) -> list[tuple[Tensor, Tensor]]:
+    """At each boundary the undefended stream and the objective's gradient there, both (n, position, d_model)."""
+    run = FullPass(subject, pack, {}, Writes(boundaries, 0, pack.length, after=False))
+    shape = (len(pack), len(boundaries), pack.length, subject.d_model)
+    zero = torch.zeros(shape, device=pack.ids.device, requires_grad=True)
+    seen = run(zero, torch.arange(len(pack), device=pack.ids.device), frozenset(boundaries))
+    gradient = torch.autograd.grad(objective(seen.read, pack.unread()).sum(), zero)[0]
+    return [(seen.stream[b].detach(), gradient[:, i]) for i, b in enumerate(boundaries)]
 
 
-def task_margin(task: Task) -> _Margin:
-    """The margin that the task judges by."""
-    return lambda read, batch: task.verdict(read, batch).margin
+def retain_objective(task: Task) -> Objective:
+    """What a retain example must not lose: its answer against all alternatives, or its own continuation."""
+    if isinstance(task.readout, Continuation):
+        return task.objective
+    return lambda read, batch: choice_margin(read, batch.answer)
 
 
-def retain_margin(read: Tensor, batch: Batch) -> Tensor:
-    """The margin of a retain example: its answer against all alternatives."""
-    return choice_margin(read, batch.answer)
+def opposed(activity: Activity) -> Activity:
+    """The same latents as seen by a defense that amplifies: what the objective loses as they grow."""
+    return activity._replace(effect=-activity.effect)
 
 
 def by_attribution(task: Activity, retain: Activity | None, contrast: float, rate_ratio: float = 0.0) -> Tensor:

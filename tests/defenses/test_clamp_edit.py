@@ -17,7 +17,8 @@ from benchmark.edits import Where, edited
 from benchmark.errors import UsageError
 from benchmark.sites import Site
 from benchmark.subject import Subject
-from defenses.clamp_edit import ClampEdit, Mode, Schedule
+from defenses.clamp_edit import ClampEdit, Mode
+from defenses.schedule import Schedule
 from tests import tiny
 
 ARCHITECTURES = ("standard", "jumprelu", "gated", "topk")

@@ -13,9 +13,11 @@ from benchmark.dictionary import open_dictionary
 from benchmark.errors import UsageError
 from benchmark.reference import Retention, eligible, judge
 from benchmark.sites import Site
+from benchmark.spec import resolve_defense
 from benchmark.subject import Subject
-from defenses.sae_clamp import STRENGTHS, Layer, SaeClamp
-from defenses.selection import Activity, activity, by_attribution, by_firing_rate, task_margin, top
+from defenses.latents import Layer
+from defenses.sae_clamp import GAINS, STRENGTHS, SaeClamp
+from defenses.selection import Activity, activity, by_attribution, by_firing_rate, top
 from tests.tiny import D_MODEL, SITE, ToyTask, sae_folder, subject
 
 
@@ -46,7 +48,7 @@ def test_effect_is_the_gradient_along_a_latent(tiny: Subject) -> None:
     task = ToyTask()
     examples = task.examples("fit")[:6]
     dictionary = open_dictionary(tiny, Site.parse(SITE))
-    effect = activity(tiny, task, examples, dictionary, task_margin(task)).effect
+    effect = activity(tiny, task, examples, [dictionary], task.objective)[0].effect
     latent = int(effect.abs().argmax())
     features = dictionary.features([latent])
     step = 1e-3
@@ -109,6 +111,85 @@ def test_given_latents_and_several_layers_are_used_as_given(tiny: Subject, tmp_p
     layers = (Layer(SITE, latents=(3, 1)), Layer("blocks.2.hook_resid_post", sae=other, latents=(5,)))
     fitted = SaeClamp(layers=layers, strength=1.0).fit(tiny, ToyTask(), ToyTask().examples("fit"))
     assert [f.latents for f in fitted.protected] == [(3, 1), (5,)] and len(fitted.edits) == 2
+
+
+def test_one_spec_names_several_sites_with_given_or_selected_latents(tiny: Subject, tmp_path: Path) -> None:
+    sae_folder(tmp_path / "other", metadata={"hook_name": "blocks.2.hook_resid_post"}, seed=1)
+    spec = tmp_path / "mine.yaml"
+    spec.write_text(f"""
+defense: sae-clamp
+layers:
+  - {{site: {SITE}, latents: [3, 1]}}
+  - {{site: blocks.2.hook_resid_post, sae: other}}
+count: 5
+contrast: 0.0
+rate_ratio: 0.0
+strength: 1.0
+""")
+    fitted = resolve_defense(str(spec)).defense.fit(tiny, ToyTask(), ToyTask().examples("fit"))
+    assert [len(f) for f in fitted.protected] == [2, 5] and fitted.protected[0].latents == (3, 1)
+    assert [entry["latents"] for entry in fitted.record["layers"]] == [list(f.latents) for f in fitted.protected]
+
+
+def test_layers_at_one_place_of_the_stream_are_refused(tiny: Subject) -> None:
+    layers = (Layer(SITE), Layer("blocks.2.hook_resid_pre", sae=tiny.saes[SITE]))
+    with pytest.raises(UsageError, match="are the same place in the stream"):
+        SaeClamp(layers=layers).fit(tiny, ToyTask(), ToyTask().examples("fit"))
+
+
+def test_calibration_has_the_edits_of_all_layers_live(
+    tiny: Subject, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from defenses import calibration
+
+    tried: list[set[str]] = []
+
+    def watched(self: Any, edits: Any) -> calibration.Outcome:
+        tried.append({str(site) for site in edits})
+        return calibration.Outcome(1.0, 1.0)
+
+    monkeypatch.setattr(calibration.Trial, "__call__", watched)
+    other = sae_folder(tmp_path / "other", metadata={"hook_name": "blocks.2.hook_resid_post"}, seed=1)
+    layers = (Layer(SITE, latents=(3, 1)), Layer("blocks.2.hook_resid_post", sae=other, latents=(5,)))
+    SaeClamp(layers=layers).fit(tiny, ToyTask(), ToyTask().examples("fit"))
+    assert tried == [{SITE, "blocks.2.hook_resid_post"}]
+
+
+def test_layers_measured_together_give_what_each_gives_alone(tiny: Subject, tmp_path: Path) -> None:
+    task, hook = ToyTask(), "blocks.2.hook_resid_post"
+    other = sae_folder(tmp_path / "other", metadata={"hook_name": hook}, seed=1)
+    pair = [open_dictionary(tiny, Site.parse(SITE)), open_dictionary(tiny, Site.parse(hook), other)]
+    examples = task.examples("fit")[:6]
+    together = activity(tiny, task, examples, pair, task.objective)
+    alone = [activity(tiny, task, examples, [one], task.objective)[0] for one in pair]
+    for a, b in zip(together, alone, strict=True):
+        assert all(torch.allclose(x, y, atol=1e-6) for x, y in zip(a, b, strict=True))
+
+
+@pytest.mark.parametrize(("mode", "sign"), [("zero", 1), ("set_if_active", 1), ("scale", -1), ("set", -1)])
+def test_those_latents_are_clamped_whose_clamping_lowers_the_margin(tiny: Subject, mode: Any, sign: int) -> None:
+    """To first order: what is driven up pushed against the behavior before, what is driven down pushed for it."""
+    task = ToyTask()
+    examples = task.examples("fit")
+    recipe = SaeClamp(mode=mode, strength=2.0, count=12, contrast=0.0, rate_ratio=0.0)
+    chosen = recipe.choose(tiny, task, examples)
+    assert (sign * chosen[0].task.effect[list(chosen[0].features.latents)] > 0).all()
+    nudge = SaeClamp(mode="scale", strength=1 - 0.02 * sign, layers=(Layer(SITE, latents=chosen[0].features.latents),))
+    nudged = judge(tiny, task, examples, nudge.fit(tiny, task, examples).edits).margin
+    assert nudged.mean() < judge(tiny, task, examples, {}).margin.mean()
+
+
+@pytest.mark.parametrize(("mode", "strength"), [("scale", 0.5), ("set", -1.0), ("zero", None)])
+def test_a_clamp_that_drives_latents_down_selects_those_that_carry_the_behavior(mode: Any, strength: Any) -> None:
+    assert not SaeClamp(mode=mode, strength=strength).amplifies
+    assert SaeClamp(mode="scale").amplifies and SaeClamp(mode="set").amplifies
+
+
+def test_amplification_is_calibrated_on_gains_above_one(tiny: Subject) -> None:
+    task = ToyTask()
+    recipe = SaeClamp(mode="scale", count=24, contrast=0.0, rate_ratio=0.0, target_share=0.3, retain_share=0.01)
+    found = float(recipe.fit(tiny, task, task.examples("fit")).record["strength"])
+    assert found in GAINS and min(GAINS) == 1.5 and list(GAINS) == sorted(GAINS)
 
 
 def test_strength_is_in_units_of_the_mean_positive_activation(tiny: Subject) -> None:

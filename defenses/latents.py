@@ -1,0 +1,136 @@
+"""The latents that a defense acts on, at one site or several: given, or selected on ``fit``."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal, NamedTuple
+
+from torch import Tensor
+
+from benchmark.contracts import Example, Task
+from benchmark.dictionary import Dictionary, open_dictionary
+from benchmark.errors import UsageError
+from benchmark.features import FeatureSet
+from benchmark.sites import Site
+from benchmark.spec import fingerprint
+from benchmark.subject import Subject
+from defenses.selection import Activity, activity, by_attribution, by_firing_rate, opposed, retain_objective, top
+
+
+@dataclass(frozen=True)
+class Layer:
+    """One site of a defense; several are live at once."""
+
+    site: str
+    sae: str | None = None
+    """Local folder or ``release/sae_id``; by default the suite's SAE at the site."""
+    latents: tuple[int, ...] | None = None
+    """Given latents; by default they are selected."""
+
+
+@dataclass(frozen=True)
+class Rule:
+    """How latents are selected where none are given."""
+
+    select: Literal["attribution", "firing-rate"] = "attribution"
+    count: int = 8
+    """Latents selected a layer."""
+    contrast: float = 1.0
+    """Attribution: weight of the effect on the retain set that is held against a latent."""
+    rate_ratio: float = 2.0
+    """Attribution: latents that do not fire so many times as often on the task as on the retain set are left alone."""
+    highest_retain_rate: float = 0.01
+    """Firing rate: latents that fire on a larger share of retain tokens are left alone."""
+
+    def __post_init__(self) -> None:
+        if self.count < 1:
+            raise UsageError(f"{self.count} latents a layer were asked for; `count` must be at least 1")
+
+    def score(self, task: Activity, retain: Activity | None) -> Tensor:
+        """Score of every latent (width,); only those above 0 qualify."""
+        if self.select == "attribution":
+            return by_attribution(task, retain, self.contrast, self.rate_ratio)
+        return by_firing_rate(task, retain, self.highest_retain_rate)
+
+
+class Chosen(NamedTuple):
+    """The latents of one layer, and their natural units."""
+
+    dictionary: Dictionary
+    features: FeatureSet
+    unit: Tensor
+    """(k,): mean positive activation of each latent on ``fit``."""
+    task: Activity
+    retain: Activity | None
+
+    @property
+    def record(self) -> dict[str, object]:
+        """Which latents of which SAE, as JSON values."""
+        source = fingerprint(self.dictionary.source)
+        return {"site": str(self.features.site), "sae": source, "latents": list(self.features.latents)}
+
+
+def choose(
+    subject: Subject,
+    task: Task,
+    examples: Sequence[Example],
+    layers: Sequence[Layer],
+    rule: Rule,
+    *,
+    amplified: bool = False,
+) -> list[Chosen]:
+    """Open the SAEs and settle the latents of every layer, all on the same passes of the undefended model.
+
+    Args:
+        layers: none is the suite's site for the task.
+        amplified: the defense drives latents up, so that those qualify which push against the objective.
+
+    Raises:
+        UsageError: a site or SAE that does not exist or fit, or a layer on which no latent qualifies.
+    """
+    layers = layers or (Layer(subject.default_site(task.name)),)
+    dictionaries = open_dictionaries(subject, layers)
+    retain = task.retain("fit")
+    on_task = activity(subject, task, examples, dictionaries, task.objective)
+    on_rest: Sequence[Activity | None] = [None] * len(layers)
+    if retain:
+        on_rest = activity(subject, task, retain, dictionaries, retain_objective(task))
+    found = []
+    for layer, dictionary, mine, rest in zip(layers, dictionaries, on_task, on_rest, strict=True):
+        latents = layer.latents or _select(rule, mine, rest, amplified, f"{dictionary.source} at {dictionary.site}")
+        features = dictionary.features(latents)
+        unit = mine.level[list(features.latents)].float().to(subject.device)
+        found.append(Chosen(dictionary, features, unit, mine, rest))
+    return found
+
+
+def _select(rule: Rule, task: Activity, retain: Activity | None, amplified: bool, where: str) -> tuple[int, ...]:
+    if amplified:
+        task, retain = opposed(task), retain and opposed(retain)
+    return top(rule.score(task, retain), rule.count, where)
+
+
+def open_dictionaries(subject: Subject, layers: Sequence[Layer]) -> list[Dictionary]:
+    """The SAE of every layer.
+
+    Raises:
+        UsageError: a site or SAE that does not exist or fit, or two layers at one place of the stream.
+    """
+    found = [open_dictionary(subject, parse_site(layer.site), layer.sae) for layer in layers]
+    if len({d.site.boundary for d in found}) < len(found):
+        sites = ", ".join(layer.site for layer in layers)
+        raise UsageError(f"two of the layers {sites} are the same place in the stream; give one layer for both")
+    return found
+
+
+def parse_site(text: str) -> Site:
+    """A site as a user wrote it.
+
+    Raises:
+        UsageError: not a site of the residual stream.
+    """
+    try:
+        return Site.parse(text)
+    except ValueError as error:
+        raise UsageError(str(error)) from error

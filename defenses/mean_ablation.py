@@ -1,0 +1,59 @@
+"""Set SAE latents to what they are on average elsewhere: nothing is pushed out of its usual range.
+
+Mean ablation replaces a component's activation by its mean over a reference set, where zero ablation would leave the
+distribution that later layers know (Wang et al. 2023, arXiv 2211.00593, section 2).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+
+from benchmark.contracts import Defense, Example, FittedDefense, Task
+from benchmark.registry import register_defense
+from benchmark.subject import Subject
+from defenses.calibration import Trial
+from defenses.clamp_edit import ClampEdit
+from defenses.latents import Chosen, Layer, Rule, choose
+from defenses.monitors import Kind, make_monitor
+from defenses.schedule import Positions, Schedule
+
+
+@register_defense("mean-ablation")
+@dataclass(frozen=True)
+class MeanAblation(Defense):
+    """Latents, given or selected on ``fit``, are held at their mean activation over benign tokens of ``fit``."""
+
+    layers: tuple[Layer, ...] = ()
+    """Sites; by default the one that the suite names for the task."""
+    rule: Rule = Rule()
+    """How latents are selected where none are given."""
+    positions: Positions = "skip_special"
+    schedule: str = "always"
+    """always | prompt | generated | every:n."""
+    monitor: Kind = "none"
+    """Detector at the last site: none | sae-residual | z-score | mahalanobis."""
+
+    def __post_init__(self) -> None:
+        Schedule.parse(self.schedule)
+
+    def fit(self, subject: Subject, task: Task, examples: Sequence[Example]) -> FittedDefense:
+        chosen = choose(subject, task, examples, self.layers, self.rule)
+        edits = {c.features.site: self._edit(c) for c in chosen}
+        benign = "retain" if chosen[0].retain is not None else "task"  # a task without a retain set has nothing else
+        record = {"layers": [c.record for c in chosen], "mean_over": benign, "mode": "set"}
+        outcome = Trial(subject, task, examples)(edits)
+        monitor = make_monitor(self.monitor, subject, task, examples, edits, chosen)
+        return FittedDefense(edits, tuple(c.features for c in chosen), monitor, {**record, **outcome.record})
+
+    def _edit(self, chosen: Chosen) -> ClampEdit:
+        level = benign_mean(chosen)
+        return ClampEdit(chosen.features, "set", level, self.positions, Schedule.parse(self.schedule))
+
+
+def benign_mean(chosen: Chosen) -> torch.Tensor:
+    """Mean activation (k,) of the latents over all tokens of the retain set, or of the task where there is none."""
+    measured = chosen.retain or chosen.task
+    return measured.mean[list(chosen.features.latents)].to(chosen.unit)

@@ -1,0 +1,52 @@
+"""Control: the model hardly sees the prompt, so no behavior is left to attack, and nothing else either."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import partial
+
+import torch
+from torch import Tensor
+
+from benchmark.contracts import Defense, Example, FittedDefense, Task
+from benchmark.errors import UsageError
+from benchmark.registry import register_defense
+from benchmark.subject import Subject
+from defenses.calibration import Trial
+from defenses.latents import parse_site
+from defenses.schedule import Schedule, Scheduled
+from defenses.streams import token_stream
+
+
+@register_defense("prompt-destroyer")
+@dataclass(frozen=True)
+class PromptDestroyer(Defense):
+    """Every prompt position's stream is replaced by the mean one of ``fit``, but for a trace."""
+
+    site: str = "blocks.0.hook_resid_pre"
+    """By default what enters the first layer; later layers would still attend to what earlier ones made of the
+    prompt."""
+    trace: float = 1e-3
+    """Share of each position's deviation from the mean that is left: without it no gradient would pass, and the attack
+    would fail for a reason that has nothing to do with robustness."""
+    schedule: str = "prompt"
+    """always | prompt | generated | every:n."""
+
+    def __post_init__(self) -> None:
+        Schedule.parse(self.schedule)
+        if not 0 < self.trace < 1:
+            raise UsageError(f"trace is {self.trace}; it must be in (0, 1)")
+
+    def fit(self, subject: Subject, task: Task, examples: Sequence[Example]) -> FittedDefense:
+        site = parse_site(self.site)
+        mean = token_stream(subject, task, [*examples, *task.retain("fit")], site, {}).mean(0)
+        change = partial(towards, mean=mean, trace=self.trace)
+        edits = {site: Scheduled(change, Schedule.parse(self.schedule))}
+        outcome = Trial(subject, task, examples)(edits)
+        return FittedDefense(edits, record={"site": str(site), "trace": self.trace, **outcome.record})
+
+
+def towards(h: Tensor, mean: Tensor, trace: float) -> Tensor:
+    """``mean`` (d_model,) and a ``trace`` of how ``h`` (..., d_model) deviates from it."""
+    return torch.lerp(mean, h, trace)
