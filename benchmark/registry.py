@@ -1,4 +1,4 @@
-"""Names for tasks, defenses, attacks and suites: decorators, entry points, ``file.py:Class`` and spec files.
+"""Names for tasks, judges, defenses, attacks and suites: decorators, entry points, ``file.py:Class`` and spec files.
 
 Built-ins are entry points like a third party's, so that a third party's package is a first-class citizen. An entry
 point that cannot be imported is listed as broken and breaks nothing else.
@@ -103,12 +103,14 @@ def _origin(thing: Any) -> str:
 
 
 TASKS: Registry[Any] = Registry("task", "recoverybench.tasks")
+JUDGES: Registry[Any] = Registry("judge", "recoverybench.judges")
 DEFENSES: Registry[Any] = Registry("defense", "recoverybench.defenses")
 ATTACKS: Registry[Any] = Registry("attack", "recoverybench.attacks")
 SUITES: Registry[Path] = Registry("suite", "recoverybench.suites")
 """Name -> path of the suite's YAML file."""
 
 register_task = TASKS.register
+register_judge = JUDGES.register
 register_defense = DEFENSES.register
 register_attack = ATTACKS.register
 

@@ -9,7 +9,7 @@ from functools import cache
 
 from .lexicon import BLAME, NAMES, PRAISE, PRODUCTS, PROFESSIONS, TOWNS
 
-SIZES: dict[str, int] = {"fit": 800, "dev": 200, "test": 400}
+SIZES: dict[str, int] = {"fit": 800, "dev": 200, "test": 480}
 _STRAY = 0.06
 """Probability that a word of a biography belongs to another profession."""
 
