@@ -24,6 +24,34 @@ class Column(NamedTuple):
     meaning: str
 
 
+def _attribution() -> tuple[Column, ...]:
+    """Columns of the optional attribution pass: three parts that sum to the perturbation (METHOD section 7)."""
+    through = {
+        "clamped": "the part through the protected latents",
+        "other": "the part through the SAE's other latents",
+        "residual": "the part that the SAE does not explain",
+    }
+    parts = [
+        column
+        for name, what in through.items()
+        for column in (
+            Column(f"attr_{name}_share", _REAL, f"L2 norm of {what}, relative to the perturbation; may exceed 1"),
+            Column(f"attr_{name}_recovered", _FLAG, f"{what} alone reaches the goal; null where it is zero"),
+            Column(f"attr_{name}_equal_recovered", _FLAG, "the same, at the norm of the perturbation"),
+        )
+    ]
+    cosines = [
+        Column(f"attr_cos_{a}_{b}", _REAL, f"cosine between the parts {a} and {b}; null where one is zero")
+        for a, b in (("clamped", "other"), ("clamped", "residual"), ("other", "residual"))
+    ]
+    cosines += [
+        Column(f"attr_cos_{name}_delta", _REAL, f"cosine between {what} and the perturbation; null where it is zero")
+        for name, what in through.items()
+    ]
+    control = Column("attr_random_recovered", _REAL, "share of random vectors of the perturbation's norm that reach it")
+    return (*parts, control, *cosines)
+
+
 COLUMNS: tuple[Column, ...] = (
     Column("run_id", _TEXT, "the run that measured the row"),
     Column("cell_key", _TEXT, "hash of everything that can change the cell's results"),
@@ -85,6 +113,13 @@ COLUMNS: tuple[Column, ...] = (
     Column("flags", pa.list_(_TEXT), "codes of what is doubtful about the row"),
     Column("status", _TEXT, "ok | not_run (nothing to attack) | error"),
     Column("error", _TEXT, "message of the error"),
+    Column(
+        "min_eps",
+        _REAL,
+        "L2 norm, as a share like budget_eps, of the smallest rescaling of the perturbation that "
+        "still reaches the goal; null where it does not",
+    ),
+    *_attribution(),
 )
 
 SCHEMA = pa.schema(
