@@ -46,7 +46,8 @@ class MeanAblation(Defense):
         record = {"layers": [c.record for c in chosen], "mean_over": benign, "mode": "set"}
         outcome = Trial(subject, task, examples)(edits)
         monitor = make_monitor(self.monitor, subject, task, examples, edits, chosen)
-        return FittedDefense(edits, tuple(c.features for c in chosen), monitor, {**record, **outcome.record})
+        protected = tuple(c.features for c in chosen)
+        return FittedDefense(edits, protected, monitor=monitor, record={**record, **outcome.record})
 
     def _edit(self, chosen: Chosen) -> ClampEdit:
         level = benign_mean(chosen)

@@ -1,0 +1,65 @@
+"""A toy world for defenses: a tiny model, a random SAE at its site, and what an edit does to a generation."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from benchmark.dictionary import Dictionary, open_dictionary
+from benchmark.edits import Edit, Where, edited
+from benchmark.sites import Site
+from benchmark.subject import Subject
+from defenses.latents import Layer, Rule
+from defenses.sae_clamp import SaeClamp
+from tests import tiny
+
+HERE = Site.parse(tiny.SITE)
+LATENTS = (3, 1, 40)
+LENIENT: dict[str, Any] = {"contrast": 0.0, "rate_ratio": 0.0}
+"""On a random model no latent stands out: take the best all the same."""
+CLAMP = SaeClamp(strength=2.0, **LENIENT)
+RULE = Rule(**LENIENT)
+GIVEN = (Layer(tiny.SITE, latents=LATENTS),)
+
+
+def world(folder: Path, d_sae: int = 64) -> tuple[Subject, Dictionary]:
+    """A tiny subject and the SAE at its site."""
+    made = tiny.subject(saes={tiny.SITE: tiny.sae_folder(folder, d_sae=d_sae)})
+    return made, open_dictionary(made, HERE)
+
+
+def stream(rows: int = 3, length: int = 8) -> Tensor:
+    return 2 * torch.randn(rows, length, tiny.D_MODEL, generator=torch.Generator().manual_seed(5)) + 0.4
+
+
+def place(h: Tensor) -> Where:
+    """BOS in front of every row, all of it prompt."""
+    special = torch.zeros(h.shape[:2], dtype=torch.bool)
+    special[:, 0] = True
+    return Where(torch.arange(h.shape[1]), special, torch.zeros_like(special))
+
+
+def moved_in_generation(subject: Subject, site: Site, edit: Edit, prompt: int = 5, new: int = 6) -> list[int]:
+    """Absolute positions at which ``edit`` changes the stream while ``new`` tokens are generated behind a prompt."""
+    moved: dict[int, bool] = {}
+
+    def watched(h: Tensor, where: Where) -> Tensor:
+        out = edit(h, where)
+        moved.update(zip(where.index.tolist(), (out != h).any(-1).all(0).tolist(), strict=True))
+        return out
+
+    ids = tiny.pack(subject, 2, prompt).ids
+    with edited(subject, {site: watched}) as model:
+        model.generate(
+            ids,
+            attention_mask=torch.ones_like(ids),
+            max_new_tokens=new + 1,  # the last one is written and never read
+            min_new_tokens=new + 1,
+            do_sample=False,
+            suppress_tokens=[0, 1],  # a BOS that the model writes would be spared
+        )
+    assert sorted(moved) == list(range(prompt + new))
+    return [position for position, did in moved.items() if did]
