@@ -10,6 +10,9 @@ from benchmark.group import Group
 from benchmark.pack import Pack
 from benchmark.passes import Writes
 
+TOLERANCE = 0.03
+"""Largest relative drift under the constraint ``jacobian``, as in the study, where the suite's own tau is not less."""
+
 
 class Aim(NamedTuple):
     """An attack aimed at a pack."""
@@ -24,12 +27,18 @@ class Aim(NamedTuple):
     """L2 norm of eps = 1."""
     batch: Batch
     """What the task judges by, with the attack's goal."""
+    tolerance: float | None = None
+    """Largest relative drift of the protected activations that a perturbation may cause; None: ``constraint`` says it
+    all."""
 
 
 def aim(group: Group, attack: Attack, pack: Pack) -> Aim:
     """The defended sites at the last prompt positions, or a suffix's embeddings."""
     index = [group.place[e.id] for e in pack.examples]
     batch = pack.judged_by(group.ceiling[index], attack.goal, group.wrong[index])
+    if attack.threat_model == ThreatModel.TOKEN_SUFFIX:
+        nothing = Writes((0,), min(pack.suffix_at, pack.readout), 0, after=False)  # the text itself is another one
+        return Aim(pack, pack, nothing, Free(), 1.0, batch)
     if attack.threat_model == ThreatModel.SOFT_SUFFIX:
         tokens = group.suffix_tokens
         writes = Writes((0,), pack.suffix_at, tokens, after=False)
@@ -38,17 +47,19 @@ def aim(group: Group, attack: Attack, pack: Pack) -> Aim:
     width = ordinary if group.perturbed == "all" else min(group.perturbed, ordinary)
     after = attack.threat_model == ThreatModel.AFTER_EDIT
     writes = Writes(group.sites, pack.readout + 1 - width, width, after)
-    return Aim(pack, pack, writes, _constraint(group, attack), group.scale.unit(writes), batch)
+    tolerance = min(group.tau, TOLERANCE) if attack.constraint == "jacobian" else None
+    return Aim(pack, pack, writes, _constraint(group, attack), group.scale.unit(writes), batch, tolerance)
 
 
 def _constraint(group: Group, attack: Attack) -> Constraint:
-    if attack.constraint == "none":
+    if attack.constraint != "encoder":
         return Free()
     return EncoderNullSpace([group.protected_at([b]) for b in group.sites], group.subject.d_model)
 
 
 def cannot(group: Group, attack: Attack) -> str | None:
     """Why an attack does not apply to the group's defense; None: it does."""
-    if attack.constraint == "encoder" and not group.protected_at(group.sites):
-        return "the defense protects no features at the attacked site: there is nothing for the constraint to hold"
+    held = {"encoder": group.protected_at(group.sites), "jacobian": group.protected_from(min(group.sites))}
+    if not held.get(attack.constraint, True):
+        return f"the defense protects no features there: the constraint {attack.constraint} has nothing to hold"
     return None

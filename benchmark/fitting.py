@@ -57,6 +57,7 @@ def make_group(
         perturbed=settings.perturbed,
         suffix_tokens=settings.suffix_tokens,
         restart=restart_is_exact(subject, task, reference.examples, edits, sites),
+        tau=frozen.tau,
         detector=make_detector(subject, task, fitted),
     )
 

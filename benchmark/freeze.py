@@ -34,13 +34,12 @@ def measure(subject: Subject, task: Task, settings: TaskSettings, batch_rows: in
     fit, dev = task.examples("fit"), task.examples("dev")
     norms, embedding = residual_norms(subject, task, fit), embedding_norm(subject, task, fit)
     undefended = _undefended(subject, task, settings, dev, Scale(norms, embedding))
-    wrong = ATTACKS.get("wrong-target")
     return Frozen(
         weights_sha=subject.weights_sha,
         residual_norms={str(_site(subject, b)): round(n, 6) for b, n in norms.items()},
         embedding_norm=round(embedding, 6),
-        ceiling=_ceiling(undefended, wrong(threat_model=ThreatModel.BEFORE_EDIT), batch_rows),
-        suffix_ceiling=_ceiling(undefended, wrong(threat_model=ThreatModel.SOFT_SUFFIX, restarts=1), batch_rows)
+        ceiling=_ceiling(undefended, ATTACKS.get("recovery")(goal="wrong"), batch_rows),
+        suffix_ceiling=_ceiling(undefended, ATTACKS.get("soft-suffix")(goal="wrong"), batch_rows)
         if ThreatModel.SOFT_SUFFIX in task.threat_models
         else None,
         tau=_tau(subject, task, settings, fit),
@@ -72,6 +71,7 @@ def _undefended(
         settings.perturbed,
         settings.suffix_tokens,
         restart=True,
+        tau=0.0,
     )
 
 

@@ -58,7 +58,11 @@ class Group:
     suffix_tokens: int
     restart: bool
     """The restarted pass equals the full one, so it may be used."""
+    tau: float
+    """Relative drift that swapping one benign prompt for another causes."""
     detector: Detector | None = None
+    attribution: bool = False
+    """Whether recoveries are split into parts that are replayed."""
 
     @cached_property
     def place(self) -> dict[str, int]:
@@ -87,3 +91,7 @@ class Group:
     def protected_at(self, boundaries: Sequence[int]) -> list[FeatureSet]:
         """The protected feature sets at some boundaries."""
         return [s for s in self.fitted.protected if s.site.boundary in boundaries]
+
+    def protected_from(self, boundary: int) -> list[FeatureSet]:
+        """The protected feature sets that a write at ``boundary`` can move."""
+        return [s for s in self.fitted.protected if s.site.boundary >= boundary]

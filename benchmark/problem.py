@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
-from typing import NamedTuple
+from typing import NamedTuple, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor
@@ -70,6 +70,14 @@ class PackSize:
         self.on_halved(self.rows)
 
 
+@runtime_checkable
+class Metered(Protocol):
+    """A constraint that runs the model itself."""
+
+    forwards: Tensor
+    backwards: Tensor
+
+
 class Problem:
     """Maximise the task's objective over a perturbation of every row, within its budget and the constraint."""
 
@@ -102,6 +110,8 @@ class Problem:
         """Index of each row's restart (rows,)."""
         self.forwards = torch.zeros(self.rows, dtype=torch.long, device=device)
         self.backwards = torch.zeros(self.rows, dtype=torch.long, device=device)
+        self.slopes = torch.zeros(self.rows, dtype=torch.long, device=device)
+        """Gradients of the objective taken, which is what counts as a step."""
         self.blind = torch.zeros(self.rows, dtype=torch.bool, device=device)
         """Rows that met a zero or non-finite gradient: the attack could not see there."""
 
@@ -116,18 +126,22 @@ class Problem:
 
     def noise(self) -> Tensor:
         """Standard normal numbers shaped like a perturbation; a row's depend on its key only, not on the pack."""
-        parts = [_normal(f"{key}|{level}|{r}", self._shape) for key in self._keys for level, r in self._levels()]
+        parts = [normal(f"{key}|{level}|{r}", self._shape) for key in self._keys for level, r in self._levels()]
         return torch.stack(parts).to(self.budget.device)
 
     def _levels(self) -> list[tuple[int, int]]:
         return [(level, r) for level in range(self.grid[1]) for r in range(self.grid[2])]
 
-    def project(self, delta: Tensor, rows: Tensor | None = None) -> Tensor:
-        """The constraint, then the budget: a subspace and a ball around zero, so this is the exact projection."""
+    def restore(self, delta: Tensor, rows: Tensor | None = None) -> Tensor:
+        """``delta`` brought into the constraint and the budget."""
         budget = self.budget if rows is None else self.budget[rows]
-        delta = self.constraint.project(delta)
-        norm = delta.flatten(1).norm(dim=1)
-        return delta * (budget / norm.clamp(min=1e-30)).clamp(max=1.0)[:, None, None, None]
+        return self.constraint.restore(delta, budget, rows)
+
+    def settle(self) -> None:
+        """Add what the constraint spent to the bill; once, when the search is over."""
+        if isinstance(self.constraint, Metered):
+            self.forwards += self.constraint.forwards
+            self.backwards += self.constraint.backwards
 
     def evaluate(self, delta: Tensor, rows: Tensor | None = None) -> State:
         """Objective and success of ``delta`` at the rows ``rows`` (all by default)."""
@@ -157,6 +171,7 @@ class Problem:
         self._pack_size.split(len(index), work)
         self.forwards[index] += 1
         self.backwards[index] += 1
+        self.slopes[index] += 1
         size = gradient.flatten(1).norm(dim=1)
         # a saturated objective is flat because the goal is reached, not because the attack is blind
         self.blind[index] |= ((size == 0) | ~size.isfinite()) & ~reached
@@ -183,6 +198,7 @@ def select(batch: Batch, index: Tensor) -> Batch:
     )
 
 
-def _normal(key: str, shape: tuple[int, ...]) -> Tensor:
+def normal(key: str, shape: tuple[int, ...]) -> Tensor:
+    """Standard normal numbers that depend on ``key`` alone."""
     seed = int.from_bytes(hashlib.sha256(key.encode()).digest()[:8], "big") >> 1
     return torch.randn(shape, generator=torch.Generator().manual_seed(seed))

@@ -29,7 +29,7 @@ NEAR_ZERO = 1e-3
 @torch.no_grad()
 def remeasure(group: Group, target: Aim, delta: Tensor, levels: int, pack_size: PackSize) -> list[Row]:
     """Rows of ``delta`` (examples x levels, sites, perturbed, d_model): verdict, drift, norms, violations."""
-    sets = [s for s in group.fitted.protected if s.site.boundary >= min(target.writes.boundaries)]
+    sets = group.protected_from(min(target.writes.boundaries))
     observe = frozenset(s.site.boundary for s in sets)
     columns = _common_columns(target)
     example = torch.arange(len(target.plain), device=delta.device)
@@ -38,7 +38,7 @@ def remeasure(group: Group, target: Aim, delta: Tensor, levels: int, pack_size: 
     defended = FullPass(group.subject, target.plain, group.edits, quiet)(None, example, observe).stream
     run = FullPass(group.subject, target.pack, group.edits, target.writes)
     owner = example.repeat_interleave(levels)
-    floor = NEAR_ZERO * max(group.scale.norms.values())
+    floor = drift_floor(group)
     rows: list[Row] = []
 
     def work(part: slice) -> None:
@@ -55,7 +55,22 @@ def remeasure(group: Group, target: Aim, delta: Tensor, levels: int, pack_size: 
         rows.extend({**a, **b, **c, **d} for a, b, c, d in zip(shown, moved, written, watched, strict=True))
 
     pack_size.split(len(owner), work)
+    if target.tolerance is not None:
+        rows = [_within_tolerance(row, target.tolerance, floor) for row in rows]
     return [_at_success(row) for row in rows]
+
+
+def drift_floor(group: Group) -> float:
+    """L2 norm of activations at or below which nothing is divided by."""
+    return NEAR_ZERO * max(group.scale.norms.values())
+
+
+def _within_tolerance(row: Row, tolerance: float, floor: float) -> Row:
+    """A recovery counts only together with its constraint: the drift measured here, not the search's."""
+    moved, relative = float(row["drift_abs"]), row["drift_rel"]  # type: ignore[arg-type]
+    excess = max((moved / floor if relative is None else float(relative)) / tolerance - 1, 0.0)  # type: ignore[arg-type]
+    held = {"recovered": False, "outcome": "held"} if row["recovered"] and excess > VIOLATION else {}
+    return {**row, "violation": excess, **held}
 
 
 def _common_columns(target: Aim) -> int:

@@ -85,6 +85,7 @@ def kept(edit: Any) -> dict[str, bool | None]:
         1,
         2,
         restart=False,
+        tau=1.0,
     )
     return {f.promise: f.kept for f in check_promises(group)}
 
