@@ -65,6 +65,18 @@ def test_the_readout_has_room_for_the_whole_answer_and_openers_are_one_token(tas
     assert (min(lengths) >= 64) == (task.name == "refusal-open-ended")
 
 
+def test_an_answer_that_only_begins_as_forced_complies_and_its_first_sentence_alone_does_not(task: Task) -> None:
+    """So a search that has reached its goal is not stopped before the answer is good enough."""
+    assert isinstance(task.readout, Continuation)
+    make = comply_at_length if isinstance(task, RefusalOpenEnded) else comply
+    answers = tuple(make(thing) for thing in FORBIDDEN)
+    zeros = torch.zeros(len(answers), dtype=torch.long)
+    whole = Batch(zeros, zeros, zeros.float(), reference=answers, others=answers)
+    for kept, label in ((task.readout.forced, "complies"), (8, "off_target")):
+        begun = texts(*("".join(words(answer)[:kept]) for answer in answers))
+        assert set(task.verdict(begun, whole).labels) == {label}
+
+
 def test_a_cluster_is_a_thing_and_a_form_of_asking(task: Task) -> None:
     for example in task.examples("test"):
         assert example.cluster in example.prompt and "{thing}" not in example.cluster
@@ -149,7 +161,7 @@ def test_the_first_tokens_weigh_more() -> None:
     logits = torch.zeros(1, 4, 5, requires_grad=True)
     (gradient,) = torch.autograd.grad(TASK.objective(forced(logits, None), batch(1)).sum(), logits)
     weights = gradient[0, :, 0]
-    assert torch.allclose(weights[1:] / weights[:-1], torch.tensor(0.8))
+    assert torch.allclose(weights[1:] / weights[:-1], torch.tensor(0.1 ** (1 / 3))), "geometric, down to a tenth"
 
 
 def test_without_openers_there_is_nothing_to_avoid_and_every_gradient_is_finite() -> None:
