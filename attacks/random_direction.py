@@ -7,7 +7,7 @@ from typing import Literal
 
 import torch
 
-from benchmark.contracts import Attack, Attempt, Goal, ThreatModel
+from benchmark.contracts import Attack, Attempt
 from benchmark.problem import Problem
 from benchmark.registry import register_attack
 
@@ -18,9 +18,7 @@ class RandomDirection(Attack):
     """The best of ``restarts`` random draws at the full budget: conservative, since one gradient attack has fewer."""
 
     role = "control"
-    threat_model: ThreatModel = ThreatModel.BEFORE_EDIT
     constraint: Literal["none", "encoder"] = "none"
-    goal: Goal = "behavior"
     restarts: int = 8
 
     def run(self, problem: Problem) -> Attempt:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from attacks.ascent import Ascent
-from benchmark.contracts import Attack, Attempt, Goal, ThreatModel
+from benchmark.contracts import Attack, Attempt
 from benchmark.problem import Problem
 from benchmark.registry import register_attack
 
@@ -16,9 +16,7 @@ from benchmark.registry import register_attack
 class Recovery(Attack):
     """Gradient ascent on the stream at the defended site, one perturbation an example."""
 
-    threat_model: ThreatModel = ThreatModel.BEFORE_EDIT
     constraint: Literal["none", "encoder"] = "none"
-    goal: Goal = "behavior"
     restarts: int = 2
     ascent: Ascent = Ascent()
 

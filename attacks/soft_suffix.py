@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from attacks.ascent import Ascent
-from benchmark.contracts import Attack, Attempt, Goal, ThreatModel
+from benchmark.contracts import Attack, Attempt, ThreatModel
 from benchmark.problem import Problem
 from benchmark.registry import register_attack
 
@@ -17,9 +17,7 @@ class SoftSuffix(Attack):
     """Gradient ascent on the suffix vectors, which start as copies of the prompt's last token."""
 
     threat_model: ThreatModel = ThreatModel.SOFT_SUFFIX
-    constraint: Literal["none", "encoder"] = "none"
-    goal: Goal = "behavior"
-    restarts: int = 1
+    constraint: Literal["none"] = "none"
     ascent: Ascent = Ascent()
 
     def run(self, problem: Problem) -> Attempt:

@@ -57,7 +57,7 @@ class Live:
         self.attacked += len(attacked)
         self.recovered += sum(bool(r["recovered"]) for r in attacked)
         tally = f"{self.rows} rows, {self.recovered}/{self.attacked} recovered"
-        self.progress.update(self.bar, advance=1, description=f"{cell.task}: {cell.attack.name}", tally=tally)
+        self.progress.update(self.bar, advance=1, description=f"{cell.task}: {cell.attack.title}", tally=tally)
         if not self.console.is_terminal and not resumed:
             self._say(f"  {cell.task} x {cell.defense} x {_title(cell)}: {_reached(attacked)}")
 
@@ -69,7 +69,7 @@ class Live:
 
 
 def _title(cell: Cell) -> str:
-    return f"{cell.attack.name} ({cell.attack.threat_model}, {cell.attack.constraint})"
+    return f"{cell.attack.title} ({cell.attack.threat_model}, {cell.attack.constraint})"
 
 
 def _reached(attacked: Sequence[Row]) -> str:

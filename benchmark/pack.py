@@ -70,6 +70,13 @@ class Pack:
         where = _where(ids, torch.cat([special[:, :at], plain, special[:, at:]], 1), readout)
         return replace(self, ids=ids, where=where, readout=readout)
 
+    def retyped(self, prompts: Tensor, special: Tensor) -> Pack:
+        """The pack with other prompts of one length (n, position), read at their end, before the same answers."""
+        ids = torch.cat([prompts, self.ids[:, self.readout + 1 :]], 1)
+        readout = prompts.shape[1] - 1
+        rest = torch.zeros_like(ids[:, readout + 1 :], dtype=torch.bool)
+        return replace(self, ids=ids, where=_where(ids, torch.cat([special, rest], 1), readout), readout=readout)
+
     @property
     def prompt(self) -> Tensor:
         """(n, position): what the model answers to."""
@@ -80,10 +87,11 @@ def halves(pack: Pack) -> tuple[Pack, Pack]:
     """The first and the second half of a pack of at least two."""
     middle = len(pack) // 2
     first, second = torch.arange(middle), torch.arange(middle, len(pack))
-    return _part(pack, first), _part(pack, second)
+    return part_of(pack, first), part_of(pack, second)
 
 
-def _part(pack: Pack, index: Tensor) -> Pack:
+def part_of(pack: Pack, index: Tensor) -> Pack:
+    """The examples ``index`` of a pack."""
     rows = index.to(pack.ids.device)
     return replace(
         pack,

@@ -32,7 +32,7 @@ class Cell:
     defense: str
     attack: Attack
     budgets: tuple[float, ...]
-    """Ascending eps."""
+    """Ascending eps; of token suffixes, numbers of tokens."""
     sanity: frozenset[float]
     """Those that only serve sanity flags."""
     seed: int
@@ -46,11 +46,11 @@ class Cell:
             "key": self.key,
             "task": self.task,
             "defense": self.defense,
-            "attack": attack.name,
+            "attack": attack.title,
             "threat_model": str(attack.threat_model),
             "constraint": attack.constraint,
             "goal": attack.goal,
-            "role": attack.role,
+            "role": "control" if attack.is_control else "attack",
             "settings": settings(attack),
             "budgets": list(self.budgets),
             "sanity_budgets": sorted(self.sanity),
@@ -116,33 +116,37 @@ def make_plan(
 
 
 def _with_controls(attacks: Sequence[Attack]) -> Iterator[tuple[Attack, Attack | None]]:
-    """Every attack after its matched wrong target; then zero budget and random directions."""
+    """Every attack after itself aimed at the wrong target; then zero budget, random directions and random suffixes."""
     controls: dict[Attack, None] = {}
     for attack in attacks:
-        if attack.role == "control":
+        if attack.is_control:
             controls[attack] = None
             continue
-        wrong = _matched(attack)
+        wrong = replace(attack, goal="wrong")
         yield wrong, None
         yield attack, wrong
-        if attack.threat_model in (ThreatModel.AFTER_EDIT, ThreatModel.BEFORE_EDIT):
-            shared: dict[str, Any] = {"threat_model": attack.threat_model, "constraint": attack.constraint}
-            controls[ATTACKS.get("random-direction")(**shared)] = None
-            controls[ATTACKS.get("zero")(threat_model=attack.threat_model)] = None
+        controls |= dict.fromkeys(_blind(attack))
     for control in controls:
         yield control, None
 
 
-def _matched(attack: Attack) -> Attack:
-    """The wrong-target control with the attack's own access, constraint and effort."""
-    effort = {n: v for n, v in vars(attack).items() if n in ("threat_model", "constraint", "restarts", "ascent")}
-    return ATTACKS.get("wrong-target")(**effort)
+def _blind(attack: Attack) -> Iterator[Attack]:
+    """What an attack must beat: no search at all, with the same access."""
+    if attack.threat_model == ThreatModel.SOFT_SUFFIX:
+        return
+    if attack.threat_model == ThreatModel.TOKEN_SUFFIX:
+        yield ATTACKS.get("random-suffix")()
+    else:
+        yield ATTACKS.get("random-direction")(threat_model=attack.threat_model, constraint=attack.constraint)
+    yield ATTACKS.get("zero")(threat_model=attack.threat_model)
 
 
 def _cells(suite: Suite, task: str, named: Named, attacks: Any) -> list[Cell]:
     cells: list[Cell] = []
     for attack, wrong in attacks:
         budgets, sanity = _budgets(suite, task, attack)
+        if not budgets:
+            continue  # the suite gives the task no budgets for this threat model
         matched = next((c.key for c in cells if c.attack == wrong), None)
         cells.append(Cell(f"{task}/{named.name}/{attack!r}", task, named.name, attack, budgets, sanity, 0, matched))
     return cells
@@ -152,10 +156,12 @@ def _budgets(suite: Suite, task: str, attack: Attack) -> tuple[tuple[float, ...]
     if attack.name == "zero":
         return (0.0,), frozenset()
     chosen = suite.tasks[task]
+    if attack.threat_model == ThreatModel.TOKEN_SUFFIX:
+        return tuple(map(float, chosen.token_budgets)), frozenset()
     suffix = attack.threat_model == ThreatModel.SOFT_SUFFIX
     grid = chosen.suffix_budgets if suffix else chosen.budgets
     # controls, constrained attacks and suffixes of a few tokens need not succeed without bounds
-    if attack.role == "control" or attack.constraint != "none" or suffix:
+    if attack.is_control or attack.constraint != "none" or suffix or not grid:
         return grid, frozenset()
     beyond = SANITY_FACTOR * grid[-1]
     return (*grid, beyond), frozenset({beyond})

@@ -63,12 +63,14 @@ class TaskSettings(_Strict):
     """Shares of the residual norm, ascending."""
     suffix_budgets: tuple[Budget, ...] = ()
     """Shares of the embedding norm times the root of ``suffix_tokens``, ascending; none where no suffix can reach."""
+    token_budgets: tuple[Annotated[int, Field(ge=1)], ...] = ()
+    """Numbers of tokens that a typed suffix may have, ascending; none: no such attacks."""
     frozen: Frozen | None = None
 
     @model_validator(mode="after")
     def _check(self) -> TaskSettings:
         Site.parse(self.site)
-        for grid in (self.budgets, self.suffix_budgets):
+        for grid in (self.budgets, self.suffix_budgets, self.token_budgets):
             if list(grid) != sorted(set(grid)):
                 raise ValueError("budgets must be ascending, without repetition")
         if not self.budgets:

@@ -193,11 +193,20 @@ def suite_file(folder: Path, **changes: Any) -> Path:
         "name": "toy",
         "model": {"source": "model", "name": "tiny"},
         "saes": {SITE: "sae"},
-        "tasks": {"toy": {"site": SITE, "budgets": [0.05, 0.1, 0.3], "suffix_budgets": [0.3, 1.0], "suffix_tokens": 2}},
+        "tasks": {
+            "toy": {
+                "site": SITE,
+                "budgets": [0.05, 0.1, 0.3],
+                "suffix_budgets": [0.3, 1.0],
+                "suffix_tokens": 2,
+                "token_budgets": [1, 2],
+            }
+        },
         "attacks": [
             {"attack": "recovery", "threat_model": "before_edit", "ascent": {"steps": 5}},
             {"attack": "recovery", "threat_model": "after_edit", "constraint": "encoder", "ascent": {"steps": 5}},
             {"attack": "soft-suffix", "ascent": {"steps": 5}},
+            {"attack": "gcg", "steps": 2, "candidates": 8},
         ],
         **changes,
     }

@@ -81,13 +81,14 @@ def test_the_weights_of_an_sae_count_and_its_place_does_not(suite: Suite, tmp_pa
 def test_every_attack_comes_after_its_matched_wrong_target(suite: Suite) -> None:
     made = plan(suite)
     order = [c.key for c in made.cells]
-    attacks = [c for c in made.cells if c.attack.role == "attack"]
-    assert len(attacks) == 3
+    attacks = [c for c in made.cells if not c.attack.is_control]
+    assert len(attacks) == 4
     for cell in attacks:
         wrong = next(c for c in made.cells if c.key == cell.matched)
         assert order.index(wrong.key) < order.index(cell.key)
-        same = ("threat_model", "constraint", "restarts", "ascent")
-        assert all(getattr(wrong.attack, n) == getattr(cell.attack, n) for n in same) and wrong.attack.goal == "wrong"
+        assert wrong.attack == replace(cell.attack, goal="wrong"), "the same search, for another goal"
+        described = wrong.describe()
+        assert (described["attack"], described["goal"], described["role"]) == ("wrong-target", "wrong", "control")
         ranked = [b for b in cell.budgets if b not in cell.sanity]
         assert list(wrong.budgets) == ranked, "the same budgets, or the comparison means nothing"
 
@@ -97,6 +98,19 @@ def test_residual_attacks_bring_zero_and_random_directions(suite: Suite) -> None
     found = {(a.name, str(a.threat_model), a.constraint) for a in mine if a.role == "control"}
     assert {("zero", "before_edit", "none"), ("zero", "after_edit", "none")} <= found
     assert {("random-direction", "before_edit", "none"), ("random-direction", "after_edit", "encoder")} <= found
+
+
+def test_token_attacks_bring_random_suffixes_and_the_empty_one(suite: Suite) -> None:
+    mine = [c for c in plan(suite).cells if c.defense == "mine" and c.attack.threat_model == "token_suffix"]
+    found = {c.attack.title: c.budgets for c in mine}
+    assert found == {"gcg": (1, 2), "wrong-target": (1, 2), "random-suffix": (1, 2), "zero": (0,)}
+
+
+def test_a_task_without_budgets_for_a_threat_model_is_not_attacked_that_way(tmp_path: Path) -> None:
+    task = {"site": SITE, "budgets": [0.1]}
+    made = plan(load_suite(str(suite_file(tmp_path, tasks={"toy": task}))))
+    searched = {str(c.attack.threat_model) for c in made.cells if not c.attack.is_control}
+    assert searched == {"before_edit", "after_edit"}
 
 
 def test_control_defenses_are_classified_and_not_attacked(suite: Suite) -> None:
@@ -132,6 +146,7 @@ def test_registered_suites_are_frozen_on_the_weights_that_ship(name: str) -> Non
         ({"tasks": {"toy": {"site": "layer 3", "budgets": [0.1], "suffix_budgets": [0.1]}}}, "blocks.<layer>"),
         ({"tasks": {"toy": {"site": SITE, "budgets": [0.2, 0.1], "suffix_budgets": [0.1]}}}, "ascending"),
         ({"tasks": {"toy": {"site": SITE, "budgets": [], "suffix_budgets": [0.1]}}}, "ascending"),
+        ({"tasks": {"toy": {"site": SITE, "budgets": [0.1], "token_budgets": [2, 1]}}}, "ascending"),
     ],
 )
 def test_a_bad_suite_says_what_is_wrong(tmp_path: Path, change: dict[str, Any], message: str) -> None:

@@ -1,0 +1,24 @@
+"""Control: random tokens typed behind the prompt; what the gradient adds is what GCG has over this."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+
+from benchmark.contracts import Attack, ThreatModel, TokenAttempt
+from benchmark.registry import register_attack
+from benchmark.token_problem import TokenProblem
+
+
+@register_attack("random-suffix")
+@dataclass(frozen=True)
+class RandomSuffix(Attack):
+    """The best of ``restarts`` random suffixes of each length."""
+
+    role = "control"
+    threat_model: ThreatModel = ThreatModel.TOKEN_SUFFIX
+    restarts: int = 8
+
+    def run(self, problem: TokenProblem) -> TokenAttempt:
+        return TokenAttempt(problem.draw(), torch.ones_like(problem.example, dtype=torch.bool))
