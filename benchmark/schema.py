@@ -61,7 +61,7 @@ COLUMNS: tuple[Column, ...] = (
     Column("defense", _TEXT, "name of the defense"),
     Column("attack", _TEXT, "name of the attack"),
     Column("threat_model", _TEXT, "after_edit | before_edit | soft_suffix | token_suffix"),
-    Column("constraint", _TEXT, "none | encoder: what the perturbation must leave alone"),
+    Column("constraint", _TEXT, "none | encoder | jacobian: what the perturbation must leave alone"),
     Column("goal", _TEXT, "behavior | wrong: what the attack aims at; `recovered` is about this goal"),
     Column("seed", _COUNT, "seed of the run"),
     Column("budget_eps", _REAL, "budget as a share of the site's residual norm (suffix: of the embedding norm)"),
