@@ -27,6 +27,8 @@ STEERED = 0.10
 """Share of ``dev`` that may be steered to a wrong target at the ceiling."""
 GRID = tuple(round(0.02 * 2 ** (i / 3), 4) for i in range(20))
 """Candidate ceilings: 0.02 to 1.6, a third of an octave apart."""
+TOKENS = (1.0, 2.0, 4.0, 8.0, 16.0)
+"""Candidate ceilings of typed suffixes."""
 
 
 def measure(subject: Subject, task: Task, settings: TaskSettings, batch_rows: int = 256) -> Frozen:
@@ -41,6 +43,9 @@ def measure(subject: Subject, task: Task, settings: TaskSettings, batch_rows: in
         ceiling=_ceiling(undefended, ATTACKS.get("recovery")(goal="wrong"), batch_rows),
         suffix_ceiling=_ceiling(undefended, ATTACKS.get("soft-suffix")(goal="wrong"), batch_rows)
         if ThreatModel.SOFT_SUFFIX in task.threat_models
+        else None,
+        token_ceiling=int(_ceiling(undefended, ATTACKS.get("gcg")(goal="wrong"), batch_rows, TOKENS))
+        if settings.token_budgets
         else None,
         tau=_tau(subject, task, settings, fit),
     )
@@ -75,12 +80,12 @@ def _undefended(
     )
 
 
-def _ceiling(group: Group, attack: Attack, batch_rows: int) -> float:
-    """The largest budget of ``GRID`` at which at most ``STEERED`` of the examples reach their wrong target."""
-    rows, _ = run_cell(group, attack, GRID, 0, PackSize(batch_rows))
+def _ceiling(group: Group, attack: Attack, batch_rows: int, grid: Sequence[float] = GRID) -> float:
+    """The largest budget of ``grid`` at which at most ``STEERED`` of the examples reach their wrong target."""
+    rows, _ = run_cell(group, attack, grid, 0, PackSize(batch_rows))
     attacked = [r for r in rows if r["suppressed"]]
     allowed = [0.0]
-    for eps in GRID:
+    for eps in grid:
         steered = [bool(r["recovered"]) for r in attacked if r["budget_eps"] == eps]
         if sum(steered) > STEERED * len(steered):
             break

@@ -257,7 +257,8 @@ class _Run:
         settings = self.plan.suite.tasks[name]
         frozen = self.frozen[name].model_dump(exclude={"weights_sha", "residual_norms"})
         norm = self.frozen[name].residual_norms
-        grids = {"budgets": list(settings.budgets), "suffix_budgets": list(settings.suffix_budgets)}
+        kinds = ("budgets", "suffix_budgets", "token_budgets")
+        grids = {kind: list(getattr(settings, kind)) for kind in kinds}
         ids = [e.content_hash for e in self.prepared.examples(self.plan.tasks[name])]
         families = sorted(self.plan.tasks[name].threat_models)
         return {

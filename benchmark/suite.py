@@ -47,6 +47,8 @@ class Frozen(_Strict):
     """Largest eps at which the undefended model is steered to a wrong target on at most 10 % of ``dev``."""
     suffix_ceiling: float | None = None
     """The same for suffixes; None: no suffix can reach the task's readout."""
+    token_ceiling: int | None = None
+    """The same for typed suffixes, a number of tokens; None: the suite has no budgets for them."""
     tau: float
     """95th percentile of the drift that swapping one benign prompt for another of the same length causes."""
 
