@@ -79,9 +79,6 @@ class _Local(NamedTuple):
     def rows(self, index: Tensor) -> _Local:
         return _Local(self.space.rows(index), self.probes[index])
 
-    def finite(self) -> Tensor:
-        return self.probes.flatten(1).isfinite().all(1)
-
     def leaks(self, before: Tensor, after: Tensor, share: float) -> Tensor:
         """(rows,) bool: ``after`` moves the watched latents by more than ``share`` of what ``before`` does."""
         probes = self.probes.double()
@@ -101,18 +98,10 @@ class CrossLayer:
     """
 
     def __init__(
-        self,
-        look: Look,
-        zeros: Tensor,
-        *,
-        tau: float,
-        floor: float,
-        split: Split | None = None,
-        exact: int = 384,
-        chunk: int = 32,
+        self, look: Look, zeros: Tensor, *, tau: float, floor: float, split: Split | None = None, exact: int = 384
     ) -> None:
         """``zeros``: the perturbation that changes nothing, of all rows of the problem; ``floor``: an L2 norm."""
-        self._look, self._chunk = look, chunk
+        self._look = look
         self._split = split or (lambda total, work: work(slice(0, total)))
         rows = zeros.shape[0]
         self._shape, self._device = zeros.shape[1:], zeros.device
@@ -142,7 +131,7 @@ class CrossLayer:
             local = self._around(delta, index)
             left = local.space.without(flat)
             leaking = local.leaks(flat, left, share)
-            growing = leaking & (self._sums[index] < len(self._mix)) & local.finite()
+            growing = leaking & (self._sums[index] < len(self._mix)) & local.probes.flatten(1).isfinite().all(1)
             if not growing.any():
                 break
             self._sums[index[growing]] = (2 * self._sums[index[growing]]).clamp(max=len(self._mix))
@@ -277,7 +266,7 @@ class CrossLayer:
                 at = delta[own].detach().requires_grad_()
                 with torch.enable_grad():
                     values = self._look(at, index[own]).pre
-                found[own, :count] = weighted_rows(values, at, mix[:count], self._chunk).to(found.dtype)
+                found[own, :count] = weighted_rows(values, at, mix[:count]).to(found.dtype)
 
             self._split(len(group), work)
             self.forwards[index[group]] += 1
