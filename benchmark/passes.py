@@ -19,8 +19,10 @@ from transformers.cache_utils import Cache, DynamicCache
 
 from benchmark.contracts import Text
 from benchmark.edits import Edit, Passage, boundaries, is_position_wise, passing
+from benchmark.frozen_linear import FrozenWeights
 from benchmark.generation import generate
 from benchmark.pack import Pack
+from benchmark.prefix import Joined
 from benchmark.readers import Reader
 from benchmark.subject import Subject
 
@@ -172,7 +174,8 @@ class TailPass:
         h = passage(self.first, self.hidden[rows], where, edited=self.writes.after)
         for i in range(self.first, top):
             call = self.calls[i - self.first]
-            output = self.subject.layers[i](h, **{k: cache if isinstance(v, Cache) else v for k, v in call.items()})
+            with FrozenWeights():
+                output = self.subject.layers[i](h, **{k: cache if isinstance(v, Cache) else v for k, v in call.items()})
             h = output[0] if isinstance(output, tuple) else output
             h = passage(i + 1, h, where)
         skip = self.writes.start - self.offset
@@ -197,11 +200,9 @@ class _PrefixCache(DynamicCache):
         super().__init__()
         self.prefix, self.length = prefix, length
 
-    def update(
-        self, key_states: Tensor, value_states: Tensor, layer_idx: int, *_: Any, **__: Any
-    ) -> tuple[Tensor, Tensor]:
+    def update(self, key_states: Tensor, value_states: Tensor, layer_idx: int, *_: Any, **__: Any) -> tuple[Any, Any]:
         keys, values = self.prefix[layer_idx]
-        return torch.cat([keys, key_states], 2), torch.cat([values, value_states], 2)
+        return Joined(keys, key_states), Joined(values, value_states)
 
     def get_seq_length(self, layer_idx: int = 0) -> int:
         return self.length

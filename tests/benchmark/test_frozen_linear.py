@@ -1,0 +1,113 @@
+"""A multiplication by frozen weights is the ordinary one, forward and backward, and takes place only where it may."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import linear
+from transformers.pytorch_utils import Conv1D
+
+from benchmark import frozen_linear
+from benchmark.frozen_linear import FrozenLinear, FrozenWeights, serves
+from benchmark.passes import TailPass, Writes
+from tests import tiny
+
+SHAPES = [(5,), (1, 5), (16, 5), (3, 4, 5)]
+
+
+def random(*shape: int) -> Tensor:
+    return torch.randn(*shape, generator=torch.Generator().manual_seed(sum(shape)))
+
+
+def used(monkeypatch: pytest.MonkeyPatch) -> list[tuple[int, ...]]:
+    """Shapes of the factors that reach the blocked kernel from here on."""
+    shapes: list[tuple[int, ...]] = []
+    product = frozen_linear._product
+    monkeypatch.setattr(
+        frozen_linear, "_product", lambda x, y, b: shapes.append((*x.shape, *y.shape)) or product(x, y, b)
+    )
+    return shapes
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+@pytest.mark.parametrize("biased", [False, True])
+@pytest.mark.parametrize("transposed", [False, True])
+def test_it_is_a_linear_map_and_so_is_its_gradient(shape: tuple[int, ...], biased: bool, transposed: bool) -> None:
+    weight = random(5, 7).T if transposed else random(7, 5)
+    bias = random(7) if biased else None
+    x = random(*shape).requires_grad_()
+    expected, found = linear(x, weight, bias), FrozenLinear.apply(x, weight, bias)
+    torch.testing.assert_close(found, expected)
+    seed = random(*expected.shape)
+    torch.testing.assert_close(*(torch.autograd.grad(y, x, seed)[0] for y in (found, expected)))
+
+
+def test_its_gradient_can_be_batched_and_differentiated_again() -> None:
+    x, weight, bias = random(3, 5).requires_grad_(), random(7, 5), random(7)
+    seeds = random(4, 3, 7)
+
+    def curve(y: Tensor) -> tuple[Tensor, Tensor]:
+        batched = torch.autograd.grad(y, x, seeds, is_grads_batched=True, retain_graph=True)[0]
+        slope = torch.autograd.grad((y**3).sum(), x, create_graph=True)[0]
+        return batched, torch.autograd.grad(slope.square().sum(), x)[0]
+
+    torch.testing.assert_close(curve(FrozenLinear.apply(x, weight, bias)), curve(linear(x, weight, bias)))
+
+
+@pytest.mark.parametrize("layer", [nn.Linear(5, 7), nn.Linear(5, 7, bias=False), Conv1D(7, 5)])
+def test_frozen_layers_go_through_it_inside_the_block_alone(layer: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    layer.requires_grad_(False)
+    x, shapes = random(2, 3, 5), used(monkeypatch)
+    expected = layer(x)
+    assert not shapes
+    with FrozenWeights():
+        found = layer(x)
+    assert len(shapes) == 1
+    torch.testing.assert_close(found, expected)
+
+
+@pytest.mark.parametrize("wanted", ["weight", "bias"])
+def test_a_weight_that_wants_a_gradient_gets_one(wanted: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    layer = nn.Linear(5, 7).requires_grad_(False)
+    getattr(layer, wanted).requires_grad_(True)
+    shapes = used(monkeypatch)
+    with FrozenWeights():
+        layer(random(3, 5)).sum().backward()
+    assert not shapes and getattr(layer, wanted).grad.abs().sum() > 0
+
+
+def test_other_dtypes_devices_and_shapes_stay_as_they_are() -> None:
+    x, weight, bias = random(3, 5), random(7, 5), random(7)
+    assert serves(x, weight) and serves(x, weight, bias)
+    for dtype in (torch.float64, torch.bfloat16):
+        assert not serves(x.to(dtype), weight.to(dtype)) and not serves(x.to(dtype), weight)
+    assert not serves(x.to("meta"), weight.to("meta"))
+    assert not serves(x, weight[0]) and not serves(x, weight, bias[:1])
+    with FrozenWeights():
+        torch.testing.assert_close(torch.addmm(bias, x, weight.T, alpha=2), bias + 2 * x @ weight.T)
+        torch.testing.assert_close(torch.addmm(random(3, 7), x, weight.T), random(3, 7) + x @ weight.T)
+
+
+def test_without_the_kernel_everything_stays_as_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(frozen_linear, "AVAILABLE", False)
+    shapes = used(monkeypatch)
+    with FrozenWeights():
+        torch.testing.assert_close(linear(random(3, 5), random(7, 5)), random(3, 5) @ random(7, 5).T)
+    assert not shapes
+
+
+@pytest.mark.parametrize("family", tiny.FAMILIES)
+def test_every_weight_of_a_restarted_pass_goes_through_it(family: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    subject = tiny.bare(family)
+    pack, writes = tiny.pack(subject), Writes((2,), 9, 3, False)
+    run = TailPass(subject, pack, {}, writes)
+    maps = sum(isinstance(m, nn.Linear | Conv1D) for layer in subject.layers[2:] for m in layer.modules())
+    shapes = used(monkeypatch)
+    delta = torch.zeros(3, 1, 3, subject.d_model, requires_grad=True)
+    read = run(delta, torch.arange(3)).read
+    assert len(shapes) == maps
+    torch.autograd.grad(read.sum(), delta)
+    assert len(shapes) == 2 * maps
