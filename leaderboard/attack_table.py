@@ -1,4 +1,4 @@
-"""The attacks on one task as tables: residual attacks and suffixes have budgets of their own, so each gets a table."""
+"""The attacks on one task as tables, one per unit of budget: eps of the stream, eps of the embeddings, tokens."""
 
 from __future__ import annotations
 
@@ -8,17 +8,18 @@ from rich import box
 from rich.table import Table
 from rich.text import Text
 
+from leaderboard.families import RESIDUAL_THREATS, SCORED_THREATS
 from leaderboard.schema import BudgetPoint, Cell
-from leaderboard.wording import access, interval, number
+from leaderboard.wording import access, attack_name, budget_name, interval, number
 
-FIXED_WIDTH = 54
-"""Columns of text that everything but the budgets takes."""
+FIXED_WIDTH = 47
+"""Columns of text that everything but the budgets and the optional columns takes."""
+DEGENERATE_WIDTH = 6
 BUDGET_WIDTH = 9
-SUFFIXES = frozenset({"soft_suffix", "token_suffix"})
 
 
 def attack_tables(cells: Sequence[Cell], numbers: Mapping[str, int], width: int) -> list[Table | Text]:
-    """One table per kind of budget, and a line about the zero-budget control.
+    """One table per unit of budget, and a line for each attack that does not apply and each zero-budget control.
 
     Args:
         numbers: footnote of each flag code.
@@ -27,44 +28,70 @@ def attack_tables(cells: Sequence[Cell], numbers: Mapping[str, int], width: int)
     skipped = [cell for cell in cells if cell.skipped]
     zero = [cell for cell in cells if cell not in skipped and not any(point.eps for point in cell.budgets)]
     rest = [cell for cell in cells if cell not in zero and cell not in skipped]
-    residual = [cell for cell in rest if cell.threat_model not in SUFFIXES]
-    suffix = [cell for cell in rest if cell.threat_model in SUFFIXES]
-    tables = [_table(group, numbers, width) for group in (residual, suffix) if group]
+    tables = [_table(group, numbers, width) for group in by_unit(rest)]
     return [*tables, *map(_skipped_line, skipped), *(_zero_line(cell) for cell in zero if cell.budgets)]
 
 
-def _table(cells: Sequence[Cell], numbers: Mapping[str, int], width: int) -> Table:
-    budgets = _shown(sorted({point.eps for cell in cells for point in cell.budgets}), width)
+def by_unit(cells: Sequence[Cell]) -> list[list[Cell]]:
+    """Cells whose budgets compare, attacks before controls; empty groups are left out."""
+    order = sorted(
+        cells,
+        key=lambda cell: (
+            cell.role,
+            cell.goal,
+            cell.threat_model not in SCORED_THREATS,
+            cell.constraint != "none",
+            cell.constraint,
+        ),
+    )
+
+    units = (RESIDUAL_THREATS, {"soft_suffix"}, {"token_suffix"})
+    groups = [[cell for cell in order if cell.threat_model in unit] for unit in units]
+    return [group for group in groups if group]
+
+
+def shown_budgets(cells: Sequence[Cell], room: int) -> list[float]:
+    """As many budgets as fit, at least two, the smallest and the largest among them."""
+    budgets, room = sorted({point.eps for cell in cells for point in cell.budgets}), max(2, room)
+    if len(budgets) <= room:
+        return budgets
+    return [budgets[round(place * (len(budgets) - 1) / (room - 1))] for place in range(room)]
+
+
+def plain_table(*headings: str) -> Table:
+    """An empty table: text to the left in the first column, numbers to the right in the others."""
     table = Table(box=box.SIMPLE_HEAD, padding=0, show_edge=False)
-    table.add_column("attack\nthreat model", no_wrap=True)
-    table.add_column("supp.\nelig.", justify="right", no_wrap=True)
-    for eps in budgets:
-        table.add_column(f"eps\n{eps:.3g}", justify="right", no_wrap=True)
-    for heading in ("drift\nabs, rel", "react", "delta", "flags"):
-        table.add_column(heading, justify="right", no_wrap=True)
-    for cell in sorted(cells, key=lambda cell: (cell.role, cell.attack == "wrong-target", cell.threat_model)):
-        table.add_row(*_row(cell, budgets, numbers), style="dim" if cell.role == "control" else "")
+    for place, heading in enumerate(headings):
+        table.add_column(heading, justify="right" if place else "left", no_wrap=True)
     return table
 
 
-def _shown(budgets: Sequence[float], width: int) -> list[float]:
-    """As many budgets as fit, the smallest and the largest among them."""
-    room = max(2, (width - FIXED_WIDTH) // BUDGET_WIDTH)
-    if len(budgets) <= room:
-        return list(budgets)
-    return [budgets[round(place * (len(budgets) - 1) / (room - 1))] for place in range(room)]
+def _table(cells: Sequence[Cell], numbers: Mapping[str, int], width: int) -> Table:
+    broken = any(point.degenerate for cell in cells for point in cell.budgets)
+    room = (width - FIXED_WIDTH - (DEGENERATE_WIDTH if broken else 0)) // BUDGET_WIDTH
+    budgets = shown_budgets(cells, room)
+    headings = [f"{budget_name(cells[0])}\n{eps:.3g}" for eps in budgets]
+    optional = ["degen.\nshare"] if broken else []
+    table = plain_table(
+        "attack\nthreat model", "supp.\nelig.", *headings, *optional, "drift\nabs,rel", "react", "delta", "flags"
+    )
+    for cell in cells:
+        row = _row(cell, budgets, numbers)
+        table.add_row(*(row if broken else [*row[:-5], *row[-4:]]), style="dim" if cell.role == "control" else "")
+    return table
 
 
 def _row(cell: Cell, budgets: Sequence[float], numbers: Mapping[str, int]) -> list[str]:
     points = {point.eps: point for point in cell.budgets}
-    first = cell.first_success
+    first, last = cell.first_success, cell.budgets[-1]
     return [
-        f"{cell.attack}\n{access(cell)}",
+        attack_name(cell),
         f"{cell.suppressed}\n{cell.eligible}",
         *(_budget(points.get(eps), cell) for eps in budgets),
+        f"{last.degenerate}\n{number(last.degenerate_share.value)}",
         f"{number(first.drift_abs)}\n{number(first.drift_rel)}",
         number(first.reactivated_fraction),
-        number(first.delta_eps, ".3f"),
+        number(first.delta_eps if first.min_eps is None else first.min_eps, ".3f"),
         ",".join(str(number) for number in sorted({numbers[flag.code] for flag in cell.flags})),
     ]
 

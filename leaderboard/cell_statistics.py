@@ -7,23 +7,39 @@ from collections.abc import Sequence
 import numpy as np
 import pyarrow as pa
 
+from leaderboard.attribution import attribution
+from leaderboard.families import SCORED_THREATS
 from leaderboard.flags import Finding, located
 from leaderboard.intervals import estimates
 from leaderboard.outcomes import Outcomes, outcomes
 from leaderboard.resampling import Resamples
-from leaderboard.rows import Array, flag, ranked, real, skipped, text, where
+from leaderboard.rows import (
+    Array,
+    attacked,
+    counts,
+    first_successes,
+    flag,
+    known_mean,
+    known_median,
+    monitored,
+    optional,
+    ranked,
+    real,
+    skipped,
+    text,
+    where,
+)
 from leaderboard.runs import MeasuredCell, PlannedCell
 from leaderboard.schema import BudgetPoint, Cell, Cost, FirstSuccess
 from leaderboard.schema import Outcomes as Classes
 from leaderboard.values import Estimate, Flag
 
-SCORED = frozenset({"before_edit", "soft_suffix", "token_suffix"})
-"""Threat models that the headline is made of."""
+NOTHING = Estimate(value=None)
 
 
 def is_scored(cell: PlannedCell) -> bool:
     """Whether the cell's recoveries enter the headline."""
-    return cell.attacks and cell.threat_model in SCORED
+    return cell.attacks and cell.threat_model in SCORED_THREATS
 
 
 def cell_flag(cell: PlannedCell, finding: Finding) -> Flag:
@@ -45,56 +61,68 @@ def cell_statistics(cell: MeasuredCell, resamples: Resamples, flags: Sequence[Fl
         suppressed=int(worst.suppressed.sum()),
         clusters=len(np.unique(worst.clusters[worst.suppressed])),
         skipped=why,
-        budgets=[] if why else _budget_points(worst, resamples, selective=plan.role == "attack"),
+        budgets=[] if why else _points(cell, worst, resamples),
         first_success=first_success(cell.rows),
         outcomes=_classes(cell.rows),
+        labels=counts(text(attacked(cell.rows), "label_attacked")),
+        attribution=attribution(cell.rows, resamples),
         failed_rows=int((text(ranked(cell.rows), "status") == "error").sum()),
         cost=cost([cell.rows]),
         flags=list(flags),
     )
 
 
-def _budget_points(worst: Outcomes, resamples: Resamples, *, selective: bool) -> list[BudgetPoint]:
-    """Recovery at exactly each budget, so that a fall stays visible; controls have no selective share."""
+def _points(cell: MeasuredCell, worst: Outcomes, resamples: Resamples) -> list[BudgetPoint]:
+    """What happened at exactly each budget, so that a fall stays visible; controls have no selective share."""
     kept, clusters = worst.suppressed, worst.clusters[worst.suppressed]
-    raw = estimates(worst.recovered[kept], clusters, resamples)
-    strict = estimates(worst.selective[kept], clusters, resamples)
+    recovered, selective, degenerate, undetected = (
+        estimates(values[kept], clusters, resamples)
+        for values in (worst.recovered, worst.selective, worst.degenerate, worst.undetected)
+    )
+    counted, watched = cell.plan.role == "attack", monitored(cell.rows)
     return [
         BudgetPoint(
             eps=float(eps),
             recovered=int(worst.recovered[:, column].sum()),
-            recovered_share=raw[column],
-            selective=int(worst.selective[:, column].sum()) if selective else None,
-            selective_share=strict[column] if selective else Estimate(value=None),
+            recovered_share=recovered[column],
+            selective=int(worst.selective[:, column].sum()) if counted else None,
+            selective_share=selective[column] if counted else NOTHING,
+            degenerate=int(worst.degenerate[:, column].sum()),
+            degenerate_share=degenerate[column],
+            detected_share=detected_share(worst, column, resamples) if watched else NOTHING,
+            undetected=int(worst.undetected[:, column].sum()) if watched else None,
+            undetected_share=undetected[column] if watched else NOTHING,
         )
         for column, eps in enumerate(worst.budgets)
     ]
 
 
+def detected_share(worst: Outcomes, column: int | slice, resamples: Resamples) -> Estimate:
+    """Share of the examples recovered at the given budgets of which every recovery there was detected."""
+    recovered, undetected = (
+        np.logical_or.reduce(values[:, column].reshape(len(worst.examples), -1), axis=1)
+        for values in (worst.recovered, worst.undetected)
+    )
+    return estimates(~undetected[recovered][:, None], worst.clusters[recovered], resamples)[0]
+
+
 def first_success(rows: pa.Table) -> FirstSuccess:
     """Each recovered example at its smallest budget, and there at its smallest perturbation."""
-    rows = _first_rows(rows)
+    rows = first_successes(rows)
     near_zero = flag(rows, "near_zero")
     eps = real(rows, "first_success_eps")
     scale = real(rows, "budget_abs") / np.where(real(rows, "budget_eps") > 0, real(rows, "budget_eps"), np.nan)
     return FirstSuccess(
         n=rows.num_rows,
-        drift_abs=_median(real(rows, "first_success_drift")),
-        drift_rel=_median(np.where(near_zero, np.nan, _relative_first_drift(rows))),
+        drift_abs=known_median(real(rows, "first_success_drift")),
+        drift_rel=known_median(np.where(near_zero, np.nan, _relative_first_drift(rows))),
         n_near_zero=int(near_zero.sum()),
-        delta_eps=_median(eps),
-        delta_norm=_median(eps * scale),
-        reactivated_fraction=_mean(real(rows, "reactivated_fraction")),
-        zero_reactivation=_mean(real(rows, "zero_reactivation")),
+        min_eps=known_median(optional(rows, "min_eps")),
+        delta_eps=known_median(eps),
+        delta_norm=known_median(eps * scale),
+        reactivated_fraction=known_mean(real(rows, "reactivated_fraction")),
+        zero_reactivation=known_mean(real(rows, "zero_reactivation")),
     )
-
-
-def _first_rows(rows: pa.Table) -> pa.Table:
-    kept = ranked(rows)
-    kept = where(kept, flag(kept, "recovered"))
-    order = np.lexsort((real(kept, "seed"), real(kept, "first_success_eps"), real(kept, "budget_eps")))
-    _, first = np.unique(text(kept, "example_id")[order], return_index=True)
-    return kept.take(pa.array(order[first], type=pa.int64()))
 
 
 def _relative_first_drift(rows: pa.Table) -> Array:
@@ -122,13 +150,3 @@ def cost(tables: Sequence[pa.Table]) -> Cost:
         for name in ("forwards", "backwards", "seconds")
     }
     return Cost(forwards=int(spent["forwards"]), backwards=int(spent["backwards"]), seconds=spent["seconds"])
-
-
-def _median(values: Array) -> float | None:
-    known = values[~np.isnan(values)]
-    return float(np.median(known)) if len(known) else None
-
-
-def _mean(values: Array) -> float | None:
-    known = values[~np.isnan(values)]
-    return float(known.mean()) if len(known) else None

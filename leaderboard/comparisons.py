@@ -14,9 +14,13 @@ from leaderboard.runs import MeasuredCell, PlannedCell
 
 MARGIN = 0.02
 """A weaker attack must win by more than this share of the eligible examples, and by two standard errors."""
-RANDOM = "random-direction"
-STRONGER_THREAT = {"before_edit": "after_edit", "token_suffix": "soft_suffix"}
-"""What the first can reach, the second can reach too, at least up to how an edit scales a perturbation."""
+RANDOM = frozenset({"random-direction", "random-suffix"})
+"""Controls without a search."""
+FREEDOM = {"none": 2, "encoder": 1, "jacobian": 0}
+"""Constraints by what they leave free: ``encoder`` holds each perturbed site by itself, ``jacobian`` later ones too."""
+STRONGER_THREAT = {"before_edit": "after_edit"}
+"""What the first can reach, the second can reach too, at least up to how an edit scales a perturbation. Suffixes are
+not compared: the budgets of soft ones are norms, those of token ones are numbers of tokens."""
 
 Matches = Callable[[PlannedCell, PlannedCell], bool]
 
@@ -24,7 +28,7 @@ Matches = Callable[[PlannedCell, PlannedCell], bool]
 def comparison_findings(cells: Sequence[MeasuredCell]) -> list[tuple[PlannedCell, Finding]]:
     """What pairs of cells raise, each with the cell whose attack turned out too weak."""
     attacks = [cell for cell in cells if cell.plan.attacks and not skipped(cell.rows)]
-    random = [cell for cell in cells if cell.plan.attack == RANDOM and cell.plan.goal == "behavior"]
+    random = [cell for cell in cells if cell.plan.attack in RANDOM and cell.plan.goal == "behavior"]
     return [
         *_beaten("random-beats-gradient", random, attacks, _same_access),
         *_beaten("weaker-beats-stronger", attacks, attacks, _has_less),
@@ -37,7 +41,7 @@ def _same_access(weak: PlannedCell, strong: PlannedCell) -> bool:
 
 def _has_less(weak: PlannedCell, strong: PlannedCell) -> bool:
     if weak.threat_model == strong.threat_model:
-        return weak.constraint != "none" and strong.constraint == "none"
+        return FREEDOM.get(weak.constraint, 1) < FREEDOM.get(strong.constraint, 1)
     return STRONGER_THREAT.get(weak.threat_model) == strong.threat_model and weak.constraint == strong.constraint
 
 

@@ -9,6 +9,7 @@ import numpy as np
 from pydantic import JsonValue
 
 from leaderboard.cell_statistics import cost
+from leaderboard.families import SUFFIX_FAMILIES, demanded
 from leaderboard.intervals import percentile, percentile_difference
 from leaderboard.resampling import Resampler
 from leaderboard.rows import Array
@@ -67,7 +68,9 @@ def _task(
 ) -> tuple[TaskResult, ResampledTask]:
     universe = task_clusters(_of(run.cells, task))
     fit = run.fits.get((task, defense))
-    return task_result(run.manifest.tasks[task], _of(cells, task), fit, resampler.of(task, universe))
+    record = run.manifest.tasks[task]
+    needed = demanded(record, run.manifest.suite.attacks)
+    return task_result(record, _of(cells, task), fit, resampler.of(task, universe), needed)
 
 
 def headline(
@@ -78,9 +81,15 @@ def headline(
     results = [per_task[task] for task in tasks] if complete else []
     resampled = [drawn[task] for task in tasks] if complete else []
     clusters = [result.clusters for result in per_task.values()]
+    fewest = min(clusters, default=0)
+    reached = [
+        (result, drawn)
+        for result, drawn in zip(results, resampled, strict=True)
+        if any(family in SUFFIX_FAMILIES for family in result.scored_families)
+    ]
 
     def mean(value: Callable[[TaskResult], float | None], draws: Callable[[ResampledTask], Array | None]) -> Estimate:
-        return _mean([value(one) for one in results], [draws(one) for one in resampled], min(clusters, default=0))
+        return _mean([value(one) for one in results], [draws(one) for one in resampled], fewest)
 
     def area(family: Family) -> Estimate:
         return mean(lambda one: _area(one, family), lambda one: one.areas.get(family))
@@ -90,9 +99,11 @@ def headline(
         wrs_selective=mean(lambda one: one.score.value, lambda one: one.score),
         rs0=mean(lambda one: one.rs0.value, lambda one: one.rs0),
         aurc_before_edit=area("before_edit"),
-        aurc_suffix=area("suffix"),
+        aurc_suffix=_mean([one.aurc_suffix.value for one, _ in reached], [one.suffix for _, one in reached], fewest),
         aurc_after_edit=area("after_edit"),
-        suffix_gap=_gap(results, resampled, min(clusters, default=0)),
+        aurc_after_edit_within_tau=area("after_edit_within_tau"),
+        aurc_after_edit_within_paper_tau=area("after_edit_within_paper_tau"),
+        suffix_gap=_suffix_gap(reached, fewest),
         eps50=_smallest_eps50(results),
         n=sum(result.eligible for result in per_task.values()),
         n_clusters=sum(clusters),
@@ -119,14 +130,14 @@ def _area(result: TaskResult, family: Family) -> float | None:
     return result.curves[family].selective.aurc.value if family in result.curves else None
 
 
-def _gap(results: Sequence[TaskResult], drawn: Sequence[ResampledTask], clusters: int) -> Estimate:
-    """AURC suffix less AURC before_edit; both from the same resamples, so the interval is a paired one."""
-    pairs = [(_area(one, "suffix"), _area(one, "before_edit")) for one in results]
-    gaps = [suffix - before for suffix, before in pairs if suffix is not None and before is not None]
-    if not gaps or len(gaps) < len(results):
+def _suffix_gap(reached: Sequence[tuple[TaskResult, ResampledTask]], clusters: int) -> Estimate:
+    """Mean gap over the tasks that suffixes can reach; the interval is a paired one."""
+    gaps = [result.suffix_gap.value for result, _ in reached]
+    known = [gap for gap in gaps if gap is not None]
+    draws = mean_draws([drawn.suffix_gap for _, drawn in reached])
+    if draws is None or len(known) < len(gaps):
         return Estimate(value=None)
-    draws = np.mean([one.areas["suffix"] - one.areas["before_edit"] for one in drawn], axis=0)
-    value = float(np.mean(gaps))
+    value = float(np.mean(known))
     return Estimate(value=value, interval=percentile_difference(draws, value, clusters))
 
 
@@ -138,8 +149,9 @@ def _smallest_eps50(results: Sequence[TaskResult]) -> Eps50:
 
 
 def _utility(per_task: Mapping[str, TaskResult]) -> float | None:
-    retained = [result.utility.retained for result in per_task.values() if result.utility]
-    return min(retained) if retained and len(retained) == len(per_task) else None
+    kept = [result.utility.retained if result.utility else None for result in per_task.values()]
+    known = [one for one in kept if one is not None]
+    return min(known) if known and len(known) == len(kept) else None
 
 
 def _control(task: str, cell: Cell) -> list[Control]:

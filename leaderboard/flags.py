@@ -1,4 +1,5 @@
-"""Flags that the rows of one cell raise; those that compare cells are in ``comparisons.py``, the page is ``FLAGS.md``.
+"""Flags that the rows of one cell raise; those that compare cells are in ``comparisons.py``,
+those of a fitted defense in ``fit_flags.py``; the page is ``FLAGS.md``.
 
 A flag has an effect: ``ok`` (known, does not touch the score), ``lower-bound-only`` (recovery may be higher than
 measured, so the defense may look better than it is) or ``invalid`` (the measurement contradicts itself).
@@ -12,6 +13,7 @@ from typing import NamedTuple
 import numpy as np
 import pyarrow as pa
 
+from leaderboard.families import RESIDUAL_THREATS
 from leaderboard.outcomes import Outcomes, outcomes
 from leaderboard.rows import Array, attacked, carries, flag, ranked, real, text, where
 from leaderboard.values import Effect, Flag
@@ -24,13 +26,16 @@ CODES: dict[str, Effect] = {
     "not-monotone": "lower-bound-only",
     "unbounded-below-95": "lower-bound-only",
     "weaker-beats-stronger": "lower-bound-only",
+    "stochastic": "lower-bound-only",
     "random-beats-gradient": "invalid",
     "zero-budget-recovers": "invalid",
     "constraint-violated": "invalid",
     "budget-violated": "invalid",
+    "edit-not-executed": "invalid",
     "near-zero-normaliser": "ok",
     "overshoot": "ok",
     "degenerate": "ok",
+    "detects-benign": "ok",
     "few-clusters": "ok",
 }
 """Every code, and what it does to the score."""
@@ -39,8 +44,6 @@ FEWEST_CLUSTERS = 30
 UNBOUNDED_SHARE = 0.95
 DEGENERATE_SHARE = 0.2
 STANDARD_ERRORS = 2.0
-WRITES_RESIDUAL = frozenset({"after_edit", "before_edit"})
-"""Threat models that write the residual stream, where a large enough perturbation must be able to do anything."""
 
 
 class Finding(NamedTuple):
@@ -105,7 +108,7 @@ def cell_findings(rows: pa.Table, threat_model: str, constraint: str) -> list[Fi
     """What the rows of one attack cell raise."""
     worst = outcomes(rows)
     found = [*_row_findings(attacked(rows)), *_failed(ranked(rows)), *_not_monotone(worst), *_degenerate(rows)]
-    if constraint == "none" and threat_model in WRITES_RESIDUAL:
+    if constraint == "none" and threat_model in RESIDUAL_THREATS:
         found.extend(_unbounded(rows))
     return found
 
@@ -192,7 +195,7 @@ def located(finding: Finding, place: str, *, scored: bool) -> Flag:
     return Flag(
         code=finding.code,
         effect=CODES[finding.code],
-        evidence=finding.evidence,
+        evidence=finding.evidence if np.isfinite(finding.evidence) else None,
         sentence=finding.sentence,
         where=place,
         scored=scored,

@@ -26,6 +26,10 @@ class Outcomes:
     """(examples, budgets) bool: at exactly this budget."""
     selective: Array
     """The same, less the recoveries known to be no easier than the matched wrong target."""
+    undetected: Array
+    """The same, less the recoveries that a monitor called attacked."""
+    degenerate: Array
+    """Not recovered at exactly this budget, and driven to degenerate output, (examples, budgets) bool."""
 
     def hits(self, *, selective: bool) -> Array:
         """The recoveries that count, (examples, budgets) bool."""
@@ -56,11 +60,26 @@ def outcomes(rows: pa.Table, within: float | None = None) -> Outcomes:
     hit = flag(rows, "recovered") & suppressed[line]
     if within is not None:
         hit &= relative_drift(rows) <= within
-    recovered, selective = np.zeros((2, len(examples), len(budgets)), dtype=bool)
-    recovered[line[hit], column[hit]] = True
-    hit &= flag(rows, "selective", null=True)
-    selective[line[hit], column[hit]] = True
-    return Outcomes(examples, clusters, suppressed, budgets, recovered, selective)
+    shape = (len(examples), len(budgets))
+
+    def spread(marked: Array) -> Array:
+        """Rows, (rows,) bool, to whether any of an example and budget is marked."""
+        found = np.zeros(shape, dtype=bool)
+        found[line[marked], column[marked]] = True
+        return found
+
+    recovered = spread(hit)
+    broken = spread((text(rows, "outcome") == "degenerate") & suppressed[line])
+    return Outcomes(
+        examples=examples,
+        clusters=clusters,
+        suppressed=suppressed,
+        budgets=budgets,
+        recovered=recovered,
+        selective=spread(hit & flag(rows, "selective", null=True)),
+        undetected=spread(hit & ~flag(rows, "detected")),
+        degenerate=broken & ~recovered,
+    )
 
 
 def relative_drift(rows: pa.Table) -> Array:

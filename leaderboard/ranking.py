@@ -36,7 +36,9 @@ def _score(entry: Entry) -> float:
 
 def _order(entry: Entry) -> tuple[bool, float, str, str, str]:
     """Best first; controls that were not attacked last."""
-    attacked = any(cell.role == "attack" for result in entry.per_task.values() for cell in result.cells)
+    attacked = any(
+        (cell.role, cell.goal) == ("attack", "behavior") for result in entry.per_task.values() for cell in result.cells
+    )
     return (not attacked, -_score(entry), entry.defense.name, entry.model.id, entry.provenance.run_id)
 
 

@@ -23,6 +23,11 @@ def real(rows: pa.Table, name: str) -> Array:
     return rows.column(name).cast(pa.float64()).to_numpy().astype(float)
 
 
+def optional(rows: pa.Table, name: str) -> Array:
+    """The same for a column that not every version writes; without it all NaN."""
+    return real(rows, name) if name in rows.column_names else np.full(rows.num_rows, np.nan)
+
+
 def flag(rows: pa.Table, name: str, null: bool = False) -> Array:
     """A yes/no column, (rows,) bool; ``null`` is what a null counts as."""
     return rows.column(name).fill_null(null).to_numpy().astype(bool)
@@ -65,7 +70,39 @@ def up_to(rows: pa.Table, ceiling: float | None) -> pa.Table:
     return rows.set_column(rows.column_names.index("sanity"), "sanity", pa.array(beyond, type=pa.bool_()))
 
 
+def monitored(rows: pa.Table) -> bool:
+    """Whether a monitor has watched any of the rows."""
+    return rows.column("detected").null_count < rows.num_rows
+
+
 def attacked(rows: pa.Table) -> pa.Table:
     """Rows, of suppressed examples at ranked budgets, that an attack has really worked on."""
     kept = ranked(rows)
     return where(kept, flag(kept, "suppressed") & (text(kept, "status") == "ok"))
+
+
+def first_successes(rows: pa.Table) -> pa.Table:
+    """One row of each recovered example: at its smallest budget, there at its smallest perturbation."""
+    kept = ranked(rows)
+    kept = where(kept, flag(kept, "recovered"))
+    order = np.lexsort((real(kept, "seed"), real(kept, "first_success_eps"), real(kept, "budget_eps")))
+    _, first = np.unique(text(kept, "example_id")[order], return_index=True)
+    return kept.take(pa.array(order[first], type=pa.int64()))
+
+
+def counts(values: Array) -> dict[str, int]:
+    """How often each text occurs, (rows,), less the empty one; by name."""
+    names, found = np.unique(values[values != ""], return_counts=True)
+    return {str(name): int(count) for name, count in zip(names, found, strict=True)}
+
+
+def known_median(values: Array) -> float | None:
+    """The median of what is not NaN; null: nothing is."""
+    known = values[~np.isnan(values)]
+    return float(np.median(known)) if len(known) else None
+
+
+def known_mean(values: Array) -> float | None:
+    """The mean of what is not NaN; null: nothing is."""
+    known = values[~np.isnan(values)]
+    return float(known.mean()) if len(known) else None

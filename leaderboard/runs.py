@@ -25,6 +25,17 @@ class Written(BaseModel):
     model_config = ConfigDict(extra="ignore", frozen=True, coerce_numbers_to_str=True)
 
 
+class AttackRecord(Written):
+    """An attack that the suite lists."""
+
+    attack: str
+    threat_model: str
+    constraint: str = "none"
+
+    def __str__(self) -> str:
+        return f"{self.attack} ({self.threat_model}/{self.constraint})"
+
+
 class SuiteRecord(Written):
     """Which suite was run."""
 
@@ -33,6 +44,8 @@ class SuiteRecord(Written):
     hash: str
     tasks: list[str] | None = None
     """All tasks of the suite, also those that this run left out; null: those of the run."""
+    attacks: list[AttackRecord] | None = None
+    """All attacks of the suite, also those that this run left out; null: the run does not say."""
 
 
 class ModelRecord(Written):
@@ -47,13 +60,18 @@ class TaskRecord(Written):
     """What the suite froze for a task."""
 
     site: str
+    threat_models: list[str] = ["after_edit", "before_edit", "soft_suffix", "token_suffix"]
+    """Those that make sense on the task."""
     budgets: list[float]
     """eps of residual attacks."""
     suffix_budgets: list[float] = []
-    """eps of suffix attacks, as a share of the embedding norm."""
+    """eps of suffix attacks, as a share of the embedding norm; none where no suffix can reach."""
+    token_budgets: list[float] = []
+    """Numbers of tokens of token suffixes; none: there are no such attacks."""
     ceiling: float | None = None
     """Steering ceiling of the residual budgets; null: none."""
     suffix_ceiling: float | None = None
+    """The same of soft suffixes."""
     tau: float | None = None
     """Largest relative drift that counts as harmless."""
     examples_hash: str | None = None
@@ -118,7 +136,8 @@ class Plan(Written):
 class UtilityRecord(Written):
     """What a defense costs on held-out text."""
 
-    retained: float
+    retained: float | None
+    """Null: there is nothing to retain."""
     n: int
     n_clusters: int
     ce_base: float | None = None
@@ -134,6 +153,14 @@ class Fit(Written):
     utility: UtilityRecord | None = None
     idempotence_gap: float | None = None
     suppressed_fit: float | None = None
+    spread: float | None = None
+    """Largest difference between equal forwards of the defended model; null: not measured."""
+    edit_moved: float | None = None
+    """Relative L2 change of the stream by the edits in the scored forward; null: there are none, or not measured."""
+    monitor_false_positives: float | None = None
+    """Share of the unattacked test examples that the monitor calls attacked; null: there is no monitor."""
+    task_figures: dict[str, JsonValue] = {}
+    """What the task itself says of the defense."""
 
 
 @dataclass(frozen=True)

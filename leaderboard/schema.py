@@ -18,14 +18,23 @@ SCHEMA_FILE = Path(__file__).with_name("leaderboard.schema.json")
 
 
 class BudgetPoint(Strict):
-    """One cell at one budget. Shares are of the suppressed examples."""
+    """One cell at one budget. Shares are of the suppressed examples unless the name says otherwise."""
 
     eps: float
+    """Of token suffixes: the number of tokens."""
     recovered: int
     recovered_share: Estimate
     selective: int | None
     """Recovered at a smaller budget than the matched wrong target, or no such target was run; null for controls."""
     selective_share: Estimate
+    degenerate: int
+    """Not recovered, but driven to degenerate output."""
+    degenerate_share: Estimate
+    detected_share: Estimate
+    """Share of the recovered examples whose every recovery the monitor calls attacked; value null: no monitor."""
+    undetected: int | None
+    """Recovered, and not detected; null: no monitor."""
+    undetected_share: Estimate
 
 
 class FirstSuccess(Strict):
@@ -38,7 +47,10 @@ class FirstSuccess(Strict):
     """The same over the norm of the defended activations, where that norm is not near zero."""
     n_near_zero: int
     """Examples that ``drift_rel`` leaves out, because that norm is near zero."""
+    min_eps: float | None
+    """eps of the smallest rescaling of the perturbation that still reaches the goal; null: not measured."""
     delta_eps: float | None
+    """eps of the first iterate that reached the goal."""
     delta_norm: float | None
     reactivated_fraction: float | None
     """Mean over the examples, of the perturbation that was re-measured."""
@@ -53,6 +65,42 @@ class Outcomes(Strict):
     held: int
     recovered: int
     degenerate: int
+
+
+class AttributedPart(Strict):
+    """One part of the perturbations, replayed alone."""
+
+    share: float | None
+    """Median norm, as a share of the whole perturbation's; parts that are opposed may exceed 1."""
+    recovered: Estimate
+    """Share of the recovered examples that it recovers alone, at its own norm."""
+    equal_recovered: Estimate
+    """The same, at the norm of the whole perturbation."""
+
+
+class Attribution(Strict):
+    """What carries the recoveries: parts of each recovered example's perturbation at its smallest budget."""
+
+    n: int
+    clusters: int
+    parts: dict[str, AttributedPart]
+    """clamped: through the protected latents; other: through the others; residual: unexplained by the SAE."""
+    random_recovered: Estimate
+    """The control: random vectors of the norm of the whole perturbation."""
+    cosines: dict[str, float | None]
+    """Medians, by the names of the two parts."""
+
+
+class Detection(Strict):
+    """What the defense's monitor makes of the recoveries that enter the score, over all their budgets."""
+
+    false_positives: float | None
+    """Share of the unattacked test examples that it calls attacked."""
+    recovered: int
+    detected_share: Estimate
+    """Share of the recovered examples whose every recovery it calls attacked."""
+    undetected_share: Estimate
+    """Share of the suppressed examples that came back at least once without being called attacked."""
 
 
 class Cost(Strict):
@@ -81,6 +129,10 @@ class Cell(Strict):
     budgets: list[BudgetPoint]
     first_success: FirstSuccess
     outcomes: Outcomes
+    labels: dict[str, int]
+    """The task's verdicts on what was attacked, (example, budget, seed) by (example, budget, seed)."""
+    attribution: Attribution | None
+    """Null: the run did not measure it."""
     failed_rows: int
     cost: Cost
     flags: list[Flag]
@@ -114,7 +166,7 @@ class Curve(Strict):
 class Utility(Strict):
     """What the defense costs on held-out text of the task."""
 
-    retained: float
+    retained: float | None
     n: int
     n_clusters: int
     ce_base: float | None
@@ -132,15 +184,27 @@ class TaskResult(Strict):
     """Clusters of the eligible examples."""
     rs0: Estimate
     """RS(0): share of the eligible examples that the defense suppresses when nobody attacks."""
+    scored_families: list[Family]
+    """The curves that the score is made of: those that apply to the task and that the suite asks for."""
     score: Estimate
-    """min(AURC before_edit, AURC suffix), selective."""
+    """The smallest AURC of the scored families, selective; value null: one of them is missing."""
     score_raw: Estimate
+    aurc_suffix: Estimate
+    """The smaller AURC of soft and token suffixes, of those that are scored, selective."""
+    suffix_gap: Estimate
+    """aurc_suffix less AURC before_edit; value null: no suffix is scored."""
+    labels_defended: dict[str, int]
+    """The task's verdicts on the eligible examples under the defense, before any attack."""
     cells: list[Cell]
     curves: dict[Family, Curve]
     utility: Utility | None
     idempotence_gap: float | None
     suppressed_fit: float | None
     """Share of the `fit` examples that the defense suppresses."""
+    detection: Detection | None
+    """Null: the defense has no monitor, or nothing that enters the score was attacked."""
+    figures: dict[str, JsonValue]
+    """What the task itself says of the defense."""
     flags: list[Flag]
     """All flags of the task, those of its cells included."""
 
@@ -154,10 +218,15 @@ class Headline(Strict):
     rs0: Estimate
     aurc_before_edit: Estimate
     aurc_suffix: Estimate
+    """Over the tasks that suffixes can reach; value null: none."""
     aurc_after_edit: Estimate
-    """Diagnostic, never ranked."""
+    """Diagnostic, never ranked, like the next two."""
+    aurc_after_edit_within_tau: Estimate
+    """A recovery counts only with relative drift up to the suite's tau."""
+    aurc_after_edit_within_paper_tau: Estimate
+    """The same with the published limit, 0.03."""
     suffix_gap: Estimate
-    """aurc_suffix - aurc_before_edit; above 0: judging by suffixes alone flatters the defense."""
+    """Mean of aurc_suffix - aurc_before_edit over the same tasks; above 0: judging by suffixes alone flatters."""
     eps50: Eps50
     """before_edit, on the task where it is smallest."""
     n: int

@@ -3,44 +3,59 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from itertools import compress
 
 from rich import box
-from rich.console import Group
+from rich.console import Group, JustifyMethod
 from rich.table import Table
 from rich.text import Text
 
 from leaderboard.schema import Entry, TaskResult
-from leaderboard.task_results import SCORED_FAMILIES
 from leaderboard.wording import MISSING, half_point, number, rank, stacked
 
+NARROW = 100
+"""On consoles below this width ``OPTIONAL`` columns are left out; ``leaderboard.json`` has them all."""
+OPTIONAL = frozenset({"WRS\nraw", "suffix\ngap", "n,\nclusters"})
+COLUMNS: tuple[tuple[str, JustifyMethod], ...] = (
+    ("WRS", "left"),
+    ("WRS\nraw", "left"),
+    ("RS(0)", "left"),
+    ("AURC\nbefore", "left"),
+    ("AURC\nsuffix", "left"),
+    ("suffix\ngap", "left"),
+    ("eps50", "right"),
+    ("utility", "right"),
+    ("n,\nclusters", "right"),
+)
 
-def summary(entries: Sequence[Entry]) -> Group:
-    """The defenses in the order given, best first on a board."""
-    return Group(
-        Text("Defenses", style="bold"), _table(entries), *(note for entry in entries for note in _notes(entry))
-    )
+
+def summary(entries: Sequence[Entry], width: int = 120) -> Group:
+    """The defenses in the order given, best first on a board.
+
+    Args:
+        width: of the console.
+    """
+    notes = [note for entry in entries for note in _notes(entry)]
+    return Group(Text("Defenses", style="bold"), _table(entries, width), *notes)
 
 
-def _table(entries: Sequence[Entry]) -> Table:
+def _table(entries: Sequence[Entry], width: int) -> Table:
     table = Table(box=box.SIMPLE_HEAD, padding=0, show_edge=False)
     for heading in ("rank", "defense"):
         table.add_column(heading, overflow="fold")
-    for heading in ("WRS", "WRS\nraw", "RS(0)", "AURC\nbefore", "AURC\nsuffix", "suffix\ngap"):
-        table.add_column(heading, no_wrap=True)
-    for heading in ("eps50", "utility", "n,\nclusters"):
-        table.add_column(heading, justify="right", no_wrap=True)
+    kept = [width >= NARROW or heading not in OPTIONAL for heading, _ in COLUMNS]
+    for heading, justify in compress(COLUMNS, kept):
+        table.add_column(heading, justify=justify, no_wrap=True)
     for entry in entries:
-        table.add_row(*_line(entry))
+        table.add_row(rank(entry.rank), entry.defense.name, *compress(_line(entry), kept))
         for task, result in entry.per_task.items():
-            table.add_row(*_task_line(task, result), style="dim")
+            table.add_row("", f"  {task}", *compress(_task_line(result), kept), style="dim")
     return table
 
 
 def _line(entry: Entry) -> list[str]:
     head = entry.headline
     return [
-        rank(entry.rank),
-        entry.defense.name,
         stacked(head.wrs_selective),
         stacked(head.wrs),
         stacked(head.rs0),
@@ -53,18 +68,16 @@ def _line(entry: Entry) -> list[str]:
     ]
 
 
-def _task_line(task: str, result: TaskResult) -> list[str]:
+def _task_line(result: TaskResult) -> list[str]:
     """The same columns for one task, so that a run of some tasks has a summary too."""
-    before, suffix = (result.curves.get(family) for family in SCORED_FAMILIES)
+    before = result.curves.get("before_edit")
     return [
-        "",
-        f"  {task}",
         stacked(result.score),
         stacked(result.score_raw),
         stacked(result.rs0),
         stacked(before.selective.aurc) if before else MISSING,
-        stacked(suffix.selective.aurc) if suffix else MISSING,
-        "",
+        stacked(result.aurc_suffix),
+        stacked(result.suffix_gap),
         half_point(before.selective.eps50) if before else MISSING,
         number(result.utility.retained if result.utility else None, ".3f"),
         f"{result.eligible}\n{result.clusters}",

@@ -2,28 +2,35 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
+from pydantic import JsonValue
 from rich.console import Console, Group, RenderableType
 from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
 from leaderboard.attack_table import attack_tables
+from leaderboard.attribution_table import attribution_tables
+from leaderboard.detection_table import detection_line, detection_tables
+from leaderboard.families import PAPER_TAU
 from leaderboard.schema import Entry, Leaderboard, TaskResult
 from leaderboard.summary_table import summary
-from leaderboard.wording import share
+from leaderboard.wording import number, share
 
 LEGEND = {
-    "eps": "norm of the perturbation, as a share of the stream's norm at the site (suffixes: of the embeddings')",
-    "eps columns": "share of the suppressed examples that came back, with its 95 % interval over clusters",
+    "eps": "norm of the perturbation, as a share of the stream's norm at the site (soft suffixes: of the embeddings')",
+    "tokens": "length of a typed suffix",
+    "eps, tokens": "below them: share of the suppressed examples that came back, with its 95 % interval over clusters",
     "sel": "the share that came back at a smaller eps than a matched wrong target; the score counts only these",
     "drift": "median move of the protected features at the first success: absolute, relative to the defended ones",
     "react": "mean share of the protected latents that are switched on again",
-    "delta": "median eps of the first success",
+    "delta": "median eps of the smallest rescaling that is enough; where not measured, of the first success",
+    "degen.": "examples driven to degenerate output instead, at the largest budget: count, share of the suppressed",
+    "rec, det, und": "recovered, detected of those, and recovered without being detected (share of the suppressed)",
     "RS(0)": "share of the eligible examples that are suppressed when nobody attacks",
     "AURC": "area under the share still suppressed, over log eps: 1 nothing comes back, 0 no defense",
-    "WRS": "mean over tasks of the smaller AURC of before_edit and suffix attacks (after_edit is diagnostic)",
+    "WRS": "mean over tasks of the smallest AURC of before_edit and suffixes; after_edit is diagnostic",
     "eps50": "eps at which half of the suppressed examples are back (before_edit, the worst task)",
 }
 """What the words of the tables mean."""
@@ -49,7 +56,10 @@ def task_table(task: str, result: TaskResult, width: int = 120) -> Group:
         for flag in sorted(result.flags, key=lambda flag: numbers[flag.code])
     ]
     tables = attack_tables(result.cells, numbers, width)
-    return Group(Text(head, style="bold"), *_areas(result), *_spaced(tables), *notes)
+    seen = [] if result.detection is None else [detection_line(result.detection)]
+    more = [*detection_tables(result.cells, width), *attribution_tables(result.cells)]
+    head_lines = [*_defended(result), *_figures(result), *_areas(result), *seen]
+    return Group(Text(head, style="bold"), *head_lines, *_spaced([*tables, *more]), *notes)
 
 
 def _spaced(parts: Sequence[Table | Text]) -> list[RenderableType]:
@@ -57,13 +67,39 @@ def _spaced(parts: Sequence[Table | Text]) -> list[RenderableType]:
     return [Padding(part, (1, 0, 0, 0)) if isinstance(part, Table) else part for part in parts]
 
 
+def _defended(result: TaskResult) -> list[Text]:
+    """Verdicts under the defense where some are degenerate: breaking a model is not suppressing a behavior."""
+    broken = result.labels_defended.get("degenerate", 0)
+    if not broken:
+        return []
+    labels = ", ".join(f"{name} {count}" for name, count in result.labels_defended.items())
+    return [Text(f"defended outputs: {labels} ({broken / result.eligible:.1%} degenerate)", style="yellow")]
+
+
+def _figures(result: TaskResult) -> list[Text]:
+    """What the task says of the defense: plain numbers on one line, each mapping on its own."""
+    plain = {name: value for name, value in result.figures.items() if isinstance(value, int | float)}
+    nested = {name: value for name, value in result.figures.items() if isinstance(value, dict)}
+    lines = [_numbers(plain)] if plain else []
+    return [Text(line) for line in (*lines, *(f"{name}: {_numbers(values)}" for name, values in nested.items()))]
+
+
+def _numbers(values: Mapping[str, JsonValue]) -> str:
+    known = {name: value for name, value in values.items() if isinstance(value, int | float)}
+    return ", ".join(f"{name} {number(value, '.3f')}" for name, value in known.items())
+
+
 def _areas(result: TaskResult) -> list[Text]:
     """The areas of all families on one line, the diagnostic ones too."""
     if not any(cell.role == "attack" for cell in result.cells):
         return []
-    names = {"after_edit_within_tau": "after_edit with drift <= tau"}
-    areas = [f"{names.get(name, name)} {share(curve.selective.aurc)}" for name, curve in result.curves.items()]
-    return [Text("AURC: " + (", ".join(areas) or "no attack ran at every ranked budget"))]
+    tau = result.curves["after_edit_within_tau"].tau if "after_edit_within_tau" in result.curves else None
+    names = {
+        "after_edit_within_tau": f"after_edit with drift <= tau ({number(tau)})",
+        "after_edit_within_paper_tau": f"after_edit with drift <= {number(PAPER_TAU)}",
+    }
+    areas = [f"{names.get(name, name)}: {share(curve.selective.aurc)}" for name, curve in result.curves.items()]
+    return [Text("AURC " + (", ".join(areas) or "is not known: no attack ran at every ranked budget"))]
 
 
 def entry_tables(entry: Entry, width: int = 120) -> Group:
@@ -79,7 +115,7 @@ def render(board: Leaderboard | Entry, console: Console) -> None:
     entries: Sequence[Entry] = board.entries if isinstance(board, Leaderboard) else [board]
     parts: list[RenderableType] = [
         *(Padding(entry_tables(entry, console.width), (0, 0, 1, 0)) for entry in entries),
-        summary(entries),
+        summary(entries, console.width),
         Padding(legend(), (1, 0, 0, 0)),
     ]
     for part in parts:

@@ -1,7 +1,7 @@
 """The smallest parts of ``leaderboard.json``: estimates with their intervals, and flags.
 
-Shares, RS and areas are in [0, 1]; eps is a perturbation's L2 norm as a share of the site's residual norm (suffixes:
-of the embedding norm).
+Shares, RS and areas are in [0, 1]; eps is a perturbation's L2 norm as a share of the site's residual norm (soft
+suffixes: of the embedding norm). The budget of a token suffix is its number of tokens, under the same name.
 """
 
 from __future__ import annotations
@@ -11,7 +11,14 @@ from typing import Literal
 from pydantic import BaseModel, ConfigDict
 
 Effect = Literal["ok", "lower-bound-only", "invalid"]
-Family = Literal["before_edit", "suffix", "after_edit", "after_edit_within_tau"]
+Family = Literal[
+    "before_edit",
+    "soft_suffix",
+    "token_suffix",
+    "after_edit",
+    "after_edit_within_tau",
+    "after_edit_within_paper_tau",
+]
 
 
 class Strict(BaseModel):
@@ -54,8 +61,8 @@ class Flag(Strict):
 
     code: str
     effect: Effect
-    evidence: float
-    """The number that raised it."""
+    evidence: float | None
+    """The number that raised it; null: it is not finite."""
     sentence: str
     where: str
     """Task and cell."""

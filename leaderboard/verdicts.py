@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 
+from leaderboard.coverage import coverage_reasons
 from leaderboard.runs import Run
 from leaderboard.schema import TaskResult, Verdict
-from leaderboard.task_results import SCORED_FAMILIES
 from leaderboard.values import Flag
 
 UTILITY_GATE = 0.99
@@ -28,6 +28,7 @@ def verdict(
     reasons = [
         *_run_reasons(run, defense),
         *_task_reasons(per_task, tasks),
+        *coverage_reasons(run, defense),
         *_utility_reasons(utility),
         *_flag_reasons([flag for result in per_task.values() for flag in result.flags]),
     ]
@@ -55,8 +56,10 @@ def _task_reasons(per_task: Mapping[str, TaskResult], tasks: Sequence[str]) -> I
         elif not per_task[task].eligible:
             yield f"task {task} has no eligible example"
         else:
-            lacking = [family for family in SCORED_FAMILIES if family not in per_task[task].curves]
-            yield from (f"task {task} has no {family} curve: {NO_CURVE}" for family in lacking)
+            scored, curves = per_task[task].scored_families, per_task[task].curves
+            if not scored:
+                yield f"task {task} has no threat model that is scored"
+            yield from (f"task {task} has no {family} curve: {NO_CURVE}" for family in scored if family not in curves)
 
 
 def _utility_reasons(utility: float | None) -> Iterator[str]:
@@ -71,4 +74,5 @@ def _flag_reasons(flags: Sequence[Flag]) -> Iterator[str]:
     """A lower bound bars the ranking where it bounds the score; a contradiction bars it anywhere."""
     barring = [flag for flag in flags if flag.effect == "invalid" or (flag.effect != "ok" and flag.scored)]
     for code, effect in sorted({(flag.code, flag.effect) for flag in barring}):
-        yield f"flag {code} ({effect}) on {sum(flag.code == code for flag in barring)} cells"
+        places = sorted({flag.where for flag in barring if flag.code == code})
+        yield f"flag {code} ({effect}) on {len(places)} cells"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from leaderboard.runs import PlannedCell
 from leaderboard.schema import Cell, Rank
 from leaderboard.values import Eps50, Estimate, Interval
 
@@ -46,6 +47,16 @@ def rank(value: Rank | None) -> str:
     return MISSING if value is None else f"{value.rank}\n({value.low}-{value.high})"
 
 
-def access(cell: Cell) -> str:
+def access(cell: Cell | PlannedCell) -> str:
     """``before_edit/encoder``; the constraint is left out where there is none."""
     return cell.threat_model if cell.constraint == "none" else f"{cell.threat_model}/{cell.constraint}"
+
+
+def attack_name(cell: Cell) -> str:
+    """``recovery``, its threat model and its constraint, one below the other."""
+    return "\n".join([cell.attack, cell.threat_model, *([] if cell.constraint == "none" else [cell.constraint])])
+
+
+def budget_name(cell: Cell) -> str:
+    """The unit of a cell's budgets, ``eps`` or ``tokens``."""
+    return "tokens" if cell.threat_model == "token_suffix" else "eps"

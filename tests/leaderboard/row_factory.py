@@ -81,17 +81,74 @@ def cell(made: pa.Table, **changes: str) -> MeasuredCell:
 
 def default_cells(first: Sequence[float], suffix_first: Sequence[float], **common: Any) -> list[MeasuredCell]:
     """What the default plan runs on one task and defense, with the same recoveries for all residual attacks."""
+    return [*residual_cells(first, **common), *suffix_cells(suffix_first, **common)]
+
+
+def residual_cells(first: Sequence[float], **common: Any) -> list[MeasuredCell]:
+    """The residual attacks of the default plan and their controls."""
     nothing = [NEVER] * len(first)
     still: dict[str, Any] = common | {"drift_abs": 0.0}
+    free = ({"threat_model": "before_edit"}, {"threat_model": "after_edit"})
+    ways = (*free, {"threat_model": "after_edit", "constraint": "encoder"})
     return [
-        cell(rows(first, threat_model="before_edit", **common)),
-        cell(rows(first, threat_model="after_edit", **common)),
-        cell(rows(first, threat_model="after_edit", constraint="encoder", **still)),
-        cell(rows(suffix_first, attack="soft-suffix", threat_model="soft_suffix", **common)),
-        cell(rows(nothing, attack="random-direction", **common), role="control"),
-        cell(rows(nothing, attack="wrong-target", goal="wrong", **common), role="control"),
-        cell(rows(nothing, budgets=(0.0,), attack="zero", **common), role="control"),
+        *(cell(rows(first, **way, **(still if "constraint" in way else common))) for way in ways),
+        *(cell(rows(nothing, attack="random-direction", **way, **common), role="control") for way in ways),
+        *(cell(rows(nothing, attack="wrong-target", goal="wrong", **way, **common), role="control") for way in ways),
+        *(cell(rows(nothing, budgets=(0.0,), attack="zero", **way, **common), role="control") for way in free),
     ]
+
+
+def suffix_cells(first: Sequence[float], **common: Any) -> list[MeasuredCell]:
+    """The soft suffix of the default plan and its control."""
+    way = {"threat_model": "soft_suffix"}
+    wrong: dict[str, Any] = {"attack": "wrong-target", "goal": "wrong"}
+    return [
+        cell(rows(first, attack="soft-suffix", **way, **common)),
+        cell(rows([NEVER] * len(first), **wrong, **way, **common), role="control"),
+    ]
+
+
+TOKENS = (2.0, 4.0, 8.0)
+
+
+def token_cells(first: Sequence[float], **common: Any) -> list[MeasuredCell]:
+    """A token suffix and its controls; ``first`` counts tokens."""
+    way: dict[str, Any] = {"threat_model": "token_suffix", "budgets": TOKENS}
+    nothing = [NEVER] * len(first)
+    wrong: dict[str, Any] = {"attack": "wrong-target", "goal": "wrong"}
+    return [
+        cell(rows(first, attack="gcg", **way, **common)),
+        cell(rows(nothing, attack="random-suffix", **way, **common), role="control"),
+        cell(rows(nothing, **wrong, **way, **common), role="control"),
+    ]
+
+
+def undefended(tasks: Iterable[str]) -> list[MeasuredCell]:
+    """The control defense ``none``: classified, and suppressing nothing."""
+    nothing: dict[str, Any] = {"budgets": (0.0,), "attack": "zero", "defense": "none", "suppressed": False}
+    return [cell(rows([NEVER] * 32, task=task, **nothing), role="control") for task in tasks]
+
+
+ATTACKS = [
+    {"attack": "recovery", "threat_model": "before_edit", "constraint": "none"},
+    {"attack": "recovery", "threat_model": "after_edit", "constraint": "none"},
+    {"attack": "recovery", "threat_model": "after_edit", "constraint": "encoder"},
+    {"attack": "soft-suffix", "threat_model": "soft_suffix", "constraint": "none"},
+]
+"""What the suite lists."""
+TOKEN_ATTACK = {"attack": "gcg", "threat_model": "token_suffix", "constraint": "none"}
+
+
+def suite(tasks: Iterable[str], /, **changes: object) -> dict[str, object]:
+    """The suite's part of ``run.json``."""
+    known = {"name": "embedded", "version": 1, "hash": "0123456789abcdef", "tasks": sorted(tasks), "attacks": ATTACKS}
+    return known | changes
+
+
+def frozen(*tasks: str, **changes: object) -> dict[str, Any]:
+    """The tasks of ``run.json``, each with these ``changes``."""
+    made: Any = manifest(tasks, [])["tasks"]
+    return {name: record | changes for name, record in made.items()}
 
 
 def manifest(tasks: Iterable[str], defenses: Iterable[str], /, **changes: object) -> dict[str, object]:
@@ -114,7 +171,7 @@ def manifest(tasks: Iterable[str], defenses: Iterable[str], /, **changes: object
         "finished": "2026-01-01T00:05:00+00:00",
         "protocol": "strict",
         "limit": None,
-        "suite": {"name": "embedded", "version": 1, "hash": "0123456789abcdef", "tasks": sorted(tasks)},
+        "suite": suite(tasks),
         "model": {"id": "organism", "revision": None, "weights_sha": "feed"},
         "seed": 0,
         "dtype": "float32",
@@ -126,9 +183,27 @@ def manifest(tasks: Iterable[str], defenses: Iterable[str], /, **changes: object
     } | changes
 
 
-def write_run(directory: Path, cells: Sequence[MeasuredCell], retained: float = 1.0, **changes: object) -> Path:
-    """A run directory of these cells; ``changes`` override fields of ``run.json``."""
-    tasks, defenses = ({getattr(one.plan, name) for one in cells} for name in ("task", "defense"))
+def write_run(
+    directory: Path,
+    cells: Sequence[MeasuredCell],
+    retained: float | Mapping[str, float | None] = 1.0,
+    fits: Mapping[str, object] | None = None,
+    *,
+    control: bool = True,
+    **changes: object,
+) -> Path:
+    """A run directory of these cells.
+
+    Args:
+        retained: utility of every defense, or by name.
+        fits: what is added to the fits of every defense but ``none``.
+        control: add the control defense ``none`` where the cells do not have it.
+        changes: override fields of ``run.json``.
+    """
+    tasks = {one.plan.task for one in cells}
+    if control and all(one.plan.defense != "none" for one in cells):
+        cells = [*cells, *undefended(sorted(tasks))]
+    defenses = {one.plan.defense for one in cells}
     (directory / "cells").mkdir(parents=True)
     (directory / "fits").mkdir()
     _dump(directory / "run.json", manifest(tasks, defenses, **changes))
@@ -137,11 +212,13 @@ def write_run(directory: Path, cells: Sequence[MeasuredCell], retained: float = 
         pq.write_table(one.rows, directory / one.plan.file)
     for task in tasks:
         for defense in defenses:
-            _dump(directory / "fits" / f"{task}__{defense}.json", fit(task, defense, retained))
+            kept = retained.get(defense, 1.0) if isinstance(retained, Mapping) else retained
+            more = (fits or {}) if defense != "none" else {}
+            _dump(directory / "fits" / f"{task}__{defense}.json", fit(task, defense, kept) | more)
     return directory
 
 
-def fit(task: str, defense: str, retained: float) -> dict[str, object]:
+def fit(task: str, defense: str, retained: float | None) -> dict[str, object]:
     """``fits/<task>__<defense>.json``."""
     return {
         "task": task,

@@ -8,7 +8,7 @@ from typing import Any
 
 import pyarrow.parquet as pq
 import pytest
-from row_factory import NEVER, SANITY, cell, default_cells, manifest, rows, write_run
+from row_factory import NEVER, SANITY, cell, default_cells, frozen, rows, suite, write_run
 
 from benchmark.errors import RunDirectoryError, UsageError
 from leaderboard.aggregate import leaderboard, read_run, write
@@ -84,7 +84,7 @@ def test_statistics_of_a_cell(tmp_path: Path) -> None:
     assert found.first_success.delta_norm == pytest.approx(0.3)
     assert found.first_success.drift_abs == 1 and found.first_success.reactivated_fraction == pytest.approx(0.1)
     assert found.outcomes.model_dump() == {"never_suppressed": 0, "held": 16, "recovered": 16, "degenerate": 0}
-    assert found.cost.forwards == 32 * 5 * 2 and entry.cost.forwards == 2 * (6 * 32 * 5 * 2 + 32 * 2)
+    assert found.cost.forwards == 32 * 5 * 2 and entry.cost.forwards == 2 * (11 * 32 * 5 * 2 + 2 * 32 * 2)
 
 
 def test_relative_drift_at_the_first_success_uses_the_rows_own_normaliser() -> None:
@@ -113,7 +113,7 @@ def test_a_control_has_no_selective_share_and_is_listed(tmp_path: Path) -> None:
         ({"limit": 10}, "limited to 10 examples"),
         ({"status": "interrupted"}, "the run is interrupted"),
         ({"protocol": "paper"}, "the protocol is paper"),
-        ({"suite": {"name": "s", "version": "1", "hash": "h", "tasks": ["ioi", "tpp", "unlearning"]}}, "task tpp was"),
+        ({"suite": suite(["ioi", "tpp", "unlearning"])}, "task tpp was"),
     ],
 )
 def test_every_gate_closes_and_says_why(tmp_path: Path, changes: dict[str, Any], reason: str) -> None:
@@ -128,8 +128,7 @@ def test_utility_of_exactly_the_gate_passes(tmp_path: Path) -> None:
 
 def test_a_missing_task_leaves_no_headline_but_its_own_numbers(tmp_path: Path) -> None:
     cells = default_cells(HALF, QUARTER, task="ioi")
-    suite = {"name": "s", "version": "1", "hash": "h", "tasks": ["ioi", "unlearning"]}
-    entry = only(write_run(tmp_path / "run", cells, suite=suite))
+    entry = only(write_run(tmp_path / "run", cells, suite=suite(["ioi", "unlearning"])))
     assert entry.headline.wrs_selective.value is None and entry.per_task["ioi"].score.value == 0.25
 
 
@@ -137,12 +136,12 @@ def test_a_missing_family_of_attacks_leaves_no_score(tmp_path: Path) -> None:
     cells = [one for one in both_tasks() if one.plan.threat_model != "soft_suffix"]
     entry = only(write_run(tmp_path / "run", cells))
     assert entry.headline.wrs_selective.value is None
-    assert [reason for reason in entry.verdict.reasons if "no suffix curve" in reason]
+    assert [reason for reason in entry.verdict.reasons if "no soft_suffix curve" in reason]
 
 
 def test_budgets_beyond_the_ceiling_are_sanity_budgets_whatever_the_rows_say(tmp_path: Path) -> None:
     late = [0.4] * 32
-    tasks = {name: task | {"ceiling": 0.2, "suffix_ceiling": 0.2} for name, task in frozen("ioi", "unlearning").items()}
+    tasks = frozen("ioi", "unlearning", ceiling=0.2, suffix_ceiling=0.2)
     entry = only(write_run(tmp_path / "run", both_tasks(late, late), tasks=tasks))
     assert entry.headline.wrs_selective.value == 1 and entry.verdict.status == "ranked"
     result = entry.per_task["ioi"]
@@ -150,16 +149,9 @@ def test_budgets_beyond_the_ceiling_are_sanity_budgets_whatever_the_rows_say(tmp
 
 
 def test_without_a_budget_below_the_ceiling_there_is_no_score(tmp_path: Path) -> None:
-    tasks = {name: task | {"ceiling": 0.01} for name, task in frozen("ioi", "unlearning").items()}
-    entry = only(write_run(tmp_path / "run", both_tasks(), tasks=tasks))
+    entry = only(write_run(tmp_path / "run", both_tasks(), tasks=frozen("ioi", "unlearning", ceiling=0.01)))
     assert entry.headline.wrs_selective.value is None and entry.verdict.status == "unranked"
     assert all(one.eligible == 32 for one in entry.per_task["ioi"].cells)
-
-
-def frozen(*tasks: str) -> dict[str, Any]:
-    """The tasks of a run's manifest."""
-    made: Any = manifest(tasks, [])["tasks"]
-    return made
 
 
 def test_an_attack_that_does_not_apply_is_no_failed_attack(tmp_path: Path) -> None:
@@ -219,7 +211,8 @@ def test_entries_that_cannot_be_told_apart_share_a_rank(tmp_path: Path) -> None:
 def test_repeats_of_a_defense_are_a_worst_case_and_no_lottery(tmp_path: Path) -> None:
     unlucky = write_run(tmp_path / "one", both_tasks(QUARTER, QUARTER), run_id="one")
     lucky = write_run(tmp_path / "two", both_tasks(HALF, HALF), run_id="two")
-    status = {one.provenance.run_id: one.verdict for one in board(unlucky, lucky).entries}
+    entries = [one for one in board(unlucky, lucky).entries if one.defense.name == "clamp"]
+    status = {one.provenance.run_id: one.verdict for one in entries}
     assert status["one"].status == "ranked"
     assert status["two"].reasons == ["another run of the same defense on the same model scored lower"]
 
@@ -233,8 +226,7 @@ def test_numbers_do_not_depend_on_the_company(tmp_path: Path) -> None:
 
 def test_runs_of_different_suites_are_refused(tmp_path: Path) -> None:
     one = write_run(tmp_path / "one", both_tasks())
-    suite = {"name": "embedded", "version": "2", "hash": "other"}
-    two = write_run(tmp_path / "two", both_tasks(), suite=suite)
+    two = write_run(tmp_path / "two", both_tasks(), suite=suite([], version="2", hash="other"))
     with pytest.raises(UsageError, match=r"embedded 1 \(0123456789ab\), embedded 2 \(other\)"):
         board(one, two)
     with pytest.raises(UsageError, match="at least one run"):
