@@ -16,6 +16,8 @@ from benchmark.registry import register_attack
 class Recovery(Attack):
     """Gradient ascent on the stream at the defended site, one perturbation an example."""
 
+    published = "paper-recovery"
+
     constraint: Literal["none", "encoder"] = "none"
     restarts: int = 2
     ascent: Ascent = Ascent()

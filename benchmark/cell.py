@@ -15,6 +15,7 @@ from benchmark.contracts import Attack, ThreatModel
 from benchmark.group import Group
 from benchmark.pack import Pack, halves
 from benchmark.packs import make_packs
+from benchmark.paper_drift import first_row_speaks
 from benchmark.problem import PackSize
 from benchmark.remeasure import Row
 from benchmark.residual_cell import attack_residual
@@ -45,7 +46,8 @@ def run_cell(
             rows[example.id] = [{**a, **b} for a, b in zip(known, found[i], strict=True)]
             deltas[example.id] = delta[i]
     ordered = sorted(rows, key=group.place.__getitem__)
-    return [row for example_id in ordered for row in rows[example_id]], deltas
+    in_order = [row for example_id in ordered for row in rows[example_id]]
+    return first_row_speaks(group.task, in_order, group.protocol), deltas
 
 
 def _idle_rows(group: Group, i: int, budgets: Sequence[float]) -> list[Row]:

@@ -295,6 +295,8 @@ class Attack(ABC):
     role: ClassVar[Literal["attack", "control"]] = "attack"
     learns: ClassVar[bool] = False
     """It is trained on the suppressed ``fit`` examples before it is run."""
+    published: ClassVar[str | None] = None
+    """Name of the attack that stands in for it under the protocol ``paper``; None: it stays."""
     threat_model: ThreatModel = ThreatModel.BEFORE_EDIT
     constraint: Literal["none", "encoder", "jacobian"] = "none"
     goal: Goal = "behavior"

@@ -101,7 +101,7 @@ class CrossLayer:
         self, look: Look, zeros: Tensor, *, tau: float, floor: float, split: Split | None = None, exact: int = 384
     ) -> None:
         """``zeros``: the perturbation that changes nothing, of all rows of the problem; ``floor``: an L2 norm."""
-        self._look = look
+        self.look = look
         self._split = split or (lambda total, work: work(slice(0, total)))
         rows = zeros.shape[0]
         self._shape, self._device = zeros.shape[1:], zeros.device
@@ -265,7 +265,7 @@ class CrossLayer:
                 own = group[part]
                 at = delta[own].detach().requires_grad_()
                 with torch.enable_grad():
-                    values = self._look(at, index[own]).pre
+                    values = self.look(at, index[own]).pre
                 found[own, :count] = weighted_rows(values, at, mix[:count]).to(found.dtype)
 
             self._split(len(group), work)
@@ -276,7 +276,7 @@ class CrossLayer:
     @torch.no_grad()
     def _codes(self, delta: Tensor, index: Tensor) -> Codes:
         parts: list[Codes] = []
-        self._split(len(index), lambda part: parts.append(self._look(delta[part], index[part])))
+        self._split(len(index), lambda part: parts.append(self.look(delta[part], index[part])))
         self.forwards[index] += 1
         return Codes(*(torch.cat(part) for part in zip(*parts, strict=True)))
 

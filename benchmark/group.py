@@ -15,6 +15,7 @@ from benchmark.detection import Detector
 from benchmark.edits import Edit
 from benchmark.features import FeatureSet
 from benchmark.passes import Writes
+from benchmark.protocol import STRICT, Protocol
 from benchmark.reference import Judged
 from benchmark.subject import Subject
 
@@ -63,6 +64,7 @@ class Group:
     detector: Detector | None = None
     attribution: bool = False
     """Whether recoveries are split into parts that are replayed."""
+    protocol: Protocol = STRICT
 
     @cached_property
     def place(self) -> dict[str, int]:

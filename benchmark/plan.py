@@ -12,6 +12,7 @@ from typing import Any
 
 from benchmark.contracts import Attack, Example, Task, ThreatModel
 from benchmark.errors import UsageError
+from benchmark.protocol import STRICT, Protocol, Switch
 from benchmark.registry import ATTACKS
 from benchmark.spec import Named, fingerprint, resolve_attack, settings, sha
 from benchmark.suite import Suite
@@ -70,10 +71,16 @@ class Plan:
     cells: tuple[Cell, ...]
     identity: str = field(default="")
     """Hash of the cells' keys: a run directory belongs to exactly one."""
+    protocol: Protocol = STRICT
 
     def describe(self) -> dict[str, Any]:
         """The plan as JSON values, for plan.json."""
-        return {"identity": self.identity, "suite": self.suite.name, "cells": [c.describe() for c in self.cells]}
+        return {
+            "identity": self.identity,
+            "suite": self.suite.name,
+            "protocol": self.protocol.name,
+            "cells": [c.describe() for c in self.cells],
+        }
 
 
 def make_plan(
@@ -87,6 +94,7 @@ def make_plan(
     weights_sha: str,
     dtype: str,
     seed: int,
+    protocol: Protocol = STRICT,
 ) -> Plan:
     """Cross defenses, tasks and attacks, with the controls that every attack needs.
 
@@ -109,10 +117,17 @@ def make_plan(
     content = {t: [e.content_hash for e in found] for t, found in examples.items()}
     saes = {site: fingerprint(source) for site, source in suite.saes.items()}
     weights = [weights_sha, saes]
-    common = {"semantics": SEMANTICS, "suite": suite.hash, "weights": weights, "dtype": dtype, "seed": seed}
+    common = {
+        "semantics": SEMANTICS,
+        "suite": suite.hash,
+        "weights": weights,
+        "dtype": dtype,
+        "seed": seed,
+        "protocol": protocol.name,
+    }
     keyed = _with_keys(cells, everyone, tasks, content, common, seed)
     _refuse_twins(keyed)
-    return Plan(suite, everyone, tasks, tuple(keyed), sha([c.key for c in keyed]))
+    return Plan(suite, everyone, tasks, tuple(keyed), sha([c.key for c in keyed]), protocol)
 
 
 def _with_controls(attacks: Sequence[Attack]) -> Iterator[tuple[Attack, Attack | None]]:
@@ -208,3 +223,18 @@ def suite_attacks(suite: Suite, names: Sequence[str] | None) -> list[Attack]:
         matching = [resolve_attack(n, options) for n, options in listed if n == name]
         chosen += matching or [resolve_attack(name)]
     return list(dict.fromkeys(chosen))
+
+
+def attacks_under(protocol: Protocol, attacks: Sequence[Attack]) -> list[Attack]:
+    """The attacks as a protocol runs them: the study's search in place of ours, and nothing written before a clamp
+    that never sees what is written; attacks that this makes equal are one."""
+    return list(dict.fromkeys(_under(protocol, attack) for attack in attacks))
+
+
+def _under(protocol: Protocol, attack: Attack) -> Attack:
+    if Switch.LAST_ITERATE in protocol and attack.published is not None:
+        kept = {"threat_model": attack.threat_model, "constraint": attack.constraint, "goal": attack.goal}
+        attack = resolve_attack(attack.published, kept)
+    if Switch.BAKED_CLAMP in protocol and attack.threat_model == ThreatModel.BEFORE_EDIT:
+        attack = replace(attack, threat_model=ThreatModel.AFTER_EDIT)
+    return attack

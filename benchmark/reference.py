@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
+from benchmark.arms import Judgement
 from benchmark.contracts import Continuation, Example, Task
 from benchmark.edits import Edit, by_boundary
 from benchmark.pack import Pack
@@ -50,13 +51,19 @@ def _all(pack: Pack) -> Tensor:
 
 
 @torch.no_grad()
-def judge(subject: Subject, task: Task, examples: Sequence[Example], edits: Mapping[Site, Edit]) -> Judged:
-    """Run the live (defended) model on ``examples`` and let the task judge."""
+def judge(
+    subject: Subject,
+    task: Task,
+    examples: Sequence[Example],
+    edits: Mapping[Site, Edit],
+    verdict_of: Judgement | None = None,
+) -> Judged:
+    """Run the live (defended) model on ``examples`` and let the task judge, or ``verdict_of`` in its place."""
     placed = by_boundary(subject, edits)
     found: dict[str, tuple[str, Tensor, Any]] = {}
     for pack in make_packs(subject, task, examples, ROWS):
         read = judged_read(task, _whole(subject, pack, placed), None, _all(pack))
-        verdict = task.verdict(read, pack.unread())
+        verdict = (verdict_of or task.verdict)(read, pack.unread())
         kept = [r.cpu() if isinstance(r, Tensor) else r for r in read]
         parts = zip(pack.examples, verdict.labels, verdict.margin.cpu(), kept, strict=True)
         found |= {e.id: (label, margin, r) for e, label, margin, r in parts}

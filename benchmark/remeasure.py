@@ -11,11 +11,14 @@ import torch
 from torch import Tensor
 
 from benchmark.aim import Aim
+from benchmark.arms import verdict_of
 from benchmark.features import FeatureSet
 from benchmark.group import Group
 from benchmark.measure import Held, behavior, drift
+from benchmark.paper_drift import paper_columns
 from benchmark.passes import FullPass, Writes
 from benchmark.problem import PackSize, select
+from benchmark.protocol import Switch
 from benchmark.reference import judged_read
 
 Row = dict[str, object]
@@ -31,32 +34,36 @@ def remeasure(group: Group, target: Aim, delta: Tensor, levels: int, pack_size: 
     """Rows of ``delta`` (examples x levels, sites, perturbed, d_model): verdict, drift, norms, violations."""
     sets = group.protected_from(min(target.writes.boundaries))
     observe = frozenset(s.site.boundary for s in sets)
-    columns = _common_columns(target)
+    shared = _common_columns(target)
     example = torch.arange(len(target.plain), device=delta.device)
-    quiet = Writes((), target.plain.length - columns, 0, after=False)
+    quiet = Writes((), target.plain.length - shared, 0, after=False)
     base = FullPass(group.subject, target.plain, {}, quiet)(None, example, observe).stream
     defended = FullPass(group.subject, target.plain, group.edits, quiet)(None, example, observe).stream
     run = FullPass(group.subject, target.pack, group.edits, target.writes)
     owner = example.repeat_interleave(levels)
     floor = drift_floor(group)
+    judge = verdict_of(group.task, "attacked", group.protocol)
     rows: list[Row] = []
 
     def work(part: slice) -> None:
         index = owner[part]
         seen = run(delta[part], index, observe)
         read = judged_read(group.task, run, delta[part], index, seen)
-        verdict = group.task.verdict(read, select(target.batch, index))
-        held = [_held(s, base, defended, seen.stream, index, columns) for s in sets]
+        verdict = judge(read, select(target.batch, index))
+        held = [_held(s, base, defended, seen.stream, index, shared) for s in sets]
         moved = drift(held, floor) or [{} for _ in index]
+        published = paper_columns(group.task, held, target.writes.width, floor, group.protocol) or [{} for _ in index]
         judged = zip(index.tolist(), verdict.labels, verdict.margin.tolist(), strict=True)
         shown = [_verdict_columns(group, target, *one) for one in judged]
         written = _written_columns(target, delta[part])
         watched = _detection_columns(group, run, delta[part], index)
-        rows.extend({**a, **b, **c, **d} for a, b, c, d in zip(shown, moved, written, watched, strict=True))
+        columns = zip(shown, moved, published, written, watched, strict=True)
+        rows.extend({**a, **b, **c, **d, **e} for a, b, c, d, e in columns)
 
     pack_size.split(len(owner), work)
     if target.tolerance is not None:
-        rows = [_within_tolerance(row, target.tolerance, floor) for row in rows]
+        counts = Switch.INFEASIBLE_COUNTS in group.protocol
+        rows = [_within_tolerance(row, target.tolerance, floor, counts) for row in rows]
     return [_at_success(row) for row in rows]
 
 
@@ -65,11 +72,11 @@ def drift_floor(group: Group) -> float:
     return NEAR_ZERO * max(group.scale.norms.values())
 
 
-def _within_tolerance(row: Row, tolerance: float, floor: float) -> Row:
-    """A recovery counts only together with its constraint: the drift measured here, not the search's."""
+def _within_tolerance(row: Row, tolerance: float, floor: float, counts: bool) -> Row:
+    """A recovery counts only together with its constraint, by the drift measured here; or ``counts`` anyway."""
     moved, relative = float(row["drift_abs"]), row["drift_rel"]  # type: ignore[arg-type]
     excess = max((moved / floor if relative is None else float(relative)) / tolerance - 1, 0.0)  # type: ignore[arg-type]
-    held = {"recovered": False, "outcome": "held"} if row["recovered"] and excess > VIOLATION else {}
+    held = {"recovered": False, "outcome": "held"} if row["recovered"] and excess > VIOLATION and not counts else {}
     return {**row, "violation": excess, **held}
 
 

@@ -16,6 +16,7 @@ from benchmark.aim import Aim, aim
 from benchmark.contracts import Attack
 from benchmark.cross_layer import CrossLayer, watch
 from benchmark.group import Group
+from benchmark.leaky import as_published
 from benchmark.minimal_norm import minimal_norm
 from benchmark.pack import Pack
 from benchmark.passes import FullPass, Pass, TailPass
@@ -79,6 +80,7 @@ def make_problem(
         look = watch(run, sets, problem.example)
         floor = drift_floor(group)
         problem.constraint = CrossLayer(look, problem.zeros(), tau=target.tolerance, floor=floor, split=pack_size.split)
+    problem.constraint = as_published(problem.constraint, group.protocol)
     return problem
 
 

@@ -119,6 +119,8 @@ COLUMNS: tuple[Column, ...] = (
         "L2 norm, as a share like budget_eps, of the smallest rescaling of the perturbation that "
         "still reaches the goal; null where it does not",
     ),
+    Column("paper_drift_abs", _REAL, "protocol paper: L2 change of the protected activations as the study reads it"),
+    Column("paper_drift_rel", _REAL, "protocol paper: the same over the norm of the defended ones plus 1e-8"),
     *_attribution(),
 )
 
