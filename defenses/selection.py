@@ -82,12 +82,19 @@ def activity(
 def stream_gradients(
     subject: Subject, pack: Pack, boundaries: tuple[int, ...], objective: Objective
 ) -> list[tuple[Tensor, Tensor]]:
-    """At each boundary the undefended stream and the objective's gradient there, both (n, position, d_model)."""
+    """At each boundary the undefended stream and the objective's gradient there, both (n, position, d_model).
+
+    Raises:
+        UsageError: what is read lies before all of them.
+    """
     run = FullPass(subject, pack, {}, Writes(boundaries, 0, pack.length, after=False))
     shape = (len(pack), len(boundaries), pack.length, subject.d_model)
     zero = torch.zeros(shape, device=pack.ids.device, requires_grad=True)
     seen = run(zero, torch.arange(len(pack), device=pack.ids.device), frozenset(boundaries))
-    gradient = torch.autograd.grad(objective(seen.read, pack.unread()).sum(), zero)[0]
+    value = objective(seen.read, pack.unread()).sum()
+    if not value.requires_grad:
+        raise UsageError(f"what is read does not depend on boundaries {boundaries} of the stream; name an earlier site")
+    gradient = torch.autograd.grad(value, zero)[0]
     return [(seen.stream[b].detach(), gradient[:, i]) for i, b in enumerate(boundaries)]
 
 

@@ -63,6 +63,13 @@ def test_effect_is_the_gradient_along_a_latent(tiny: Subject) -> None:
     assert (nudged(1) - nudged(-1)) / (2 * step) == pytest.approx(float(effect[latent]), rel=0.05)
 
 
+def test_a_site_behind_what_is_read_is_refused(tiny: Subject) -> None:
+    task = ToyTask()
+    dictionary = open_dictionary(tiny, Site.parse(SITE))
+    with pytest.raises(UsageError, match="name an earlier site"):
+        activity(tiny, task, task.examples("fit")[:2], [dictionary], lambda read, batch: read.detach().sum(1))
+
+
 def test_contrast_spares_what_the_retain_set_needs() -> None:
     task = Activity(torch.tensor([3.0, 2.0, 1.0]), torch.ones(3), torch.ones(3))
     rest = Activity(torch.tensor([2.0, -5.0, 0.0]), torch.ones(3), torch.ones(3))
