@@ -20,6 +20,7 @@ from benchmark.problem import PackSize
 from benchmark.remeasure import Row
 from benchmark.residual_cell import attack_residual
 from benchmark.token_cell import attack_tokens
+from benchmark.training import train, untrainable
 
 
 def run_cell(
@@ -35,10 +36,12 @@ def run_cell(
     deltas: dict[str, Tensor] = {}
     attacked = [e for e, hit in zip(group.examples, group.suppressed.tolist(), strict=True) if hit]
     size = max(1, 4 * pack_size.rows // (len(budgets) * attack.restarts))
-    if why := cannot(group, attack):
+    if why := cannot(group, attack) or untrainable(group, attack):
         for example in attacked:
             rows[example.id] = [{**row, "outcome": None, "error": why} for row in rows[example.id]]
         attacked = []
+    if attacked and attack.learns:
+        attack = train(group, attack, budgets, seed, pack_size)
     for pack in make_packs(group.subject, group.task, attacked, size, attack.goal):
         found, delta = _attack_pack(group, attack, budgets, seed, pack, pack_size)
         for i, example in enumerate(pack.examples):
