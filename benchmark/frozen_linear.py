@@ -1,7 +1,7 @@
 """Multiplication by frozen weights on a CPU, forward and backward.
 
 The general matrix product copies a weight into blocks whenever it meets it; with few rows that takes as long as the
-product. Blocked kernels copy less of it, or only the rows, and keep no copy: the fewer rows, the more they save.
+product. Blocked kernels copy less of it, or only the rows. No copy is kept.
 """
 
 from __future__ import annotations
@@ -10,40 +10,48 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.autograd.function import once_differentiable
 from torch.overrides import TorchFunctionMode
 
 AVAILABLE = torch.backends.mkldnn.is_available() and hasattr(torch.ops.mkldnn, "_linear_pointwise")
 
 
-class FrozenLinear(torch.autograd.Function):
-    """``x @ weight.T + bias``: (..., d_in) -> (..., d_out), differentiable by ``x`` alone, as often as one likes."""
-
-    @staticmethod
-    def forward(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
-        rows = x.reshape(-1, x.shape[-1])
-        if not weight.is_contiguous():  # stored as (d_in, d_out)
-            return _product(rows, weight, bias).view(*x.shape[:-1], -1)
-        # the second factor is the one that is copied into blocks: let that be the rows
-        product = _product(weight, rows, None).T.contiguous()
-        return (product if bias is None else product.add_(bias)).view(*x.shape[:-1], -1)
-
-    @staticmethod
-    def setup_context(ctx: Any, inputs: tuple[Tensor, Tensor, Tensor | None], output: Tensor) -> None:
-        ctx.save_for_backward(inputs[1])
-
-    @staticmethod
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Any, None, None]:
-        (weight,) = ctx.saved_tensors
-        return FrozenLinear.apply(gradient, weight.T, None), None, None
-
-    @staticmethod
-    def vmap(_info: Any, in_dims: tuple[int, None, None], x: Tensor, weight: Tensor, bias: Tensor | None) -> Any:
-        return FrozenLinear.apply(x.movedim(in_dims[0], 0), weight, bias), 0
+def multiply(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+    """``x @ weight.T + bias``: (..., d_in) -> (..., d_out)."""
+    rows = x.reshape(-1, x.shape[-1])
+    if not weight.is_contiguous():  # stored as (d_in, d_out)
+        return _product(rows, weight, bias).view(*x.shape[:-1], -1)
+    # the second factor is the one that is copied into blocks: let that be the rows
+    product = _product(weight, rows, None).T.contiguous()
+    return (product if bias is None else product.add_(bias)).view(*x.shape[:-1], -1)
 
 
 def _product(x: Tensor, y: Tensor, bias: Tensor | None) -> Tensor:
     """``x @ y.T + bias`` of two matrices."""
     return torch.ops.mkldnn._linear_pointwise(x, y, bias, "none", [], "")
+
+
+# An operation of its own, so that it can differ for a batch of gradients (``is_grads_batched``): the ordinary product
+# takes them at once, the kernel would be called for one after the other.
+_LIBRARY = torch.library.Library("recoverybench", "DEF")
+_LIBRARY.define("multiply(Tensor x, Tensor weight, Tensor? bias) -> Tensor")
+_LIBRARY.impl("multiply", multiply, "CPU")
+_LIBRARY.impl("multiply", torch.nn.functional.linear, "Batched")
+
+
+class FrozenLinear(torch.autograd.Function):
+    """``multiply``, differentiable by ``x`` alone."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+        ctx.save_for_backward(weight)
+        return multiply(x, weight, bias)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None]:
+        (weight,) = ctx.saved_tensors
+        return torch.ops.recoverybench.multiply(gradient, weight.T, None), None, None
 
 
 class FrozenWeights(TorchFunctionMode):

@@ -45,16 +45,16 @@ def test_it_is_a_linear_map_and_so_is_its_gradient(shape: tuple[int, ...], biase
     torch.testing.assert_close(*(torch.autograd.grad(y, x, seed)[0] for y in (found, expected)))
 
 
-def test_its_gradient_can_be_batched_and_differentiated_again() -> None:
-    x, weight, bias = random(3, 5).requires_grad_(), random(7, 5), random(7)
-    seeds = random(4, 3, 7)
-
-    def curve(y: Tensor) -> tuple[Tensor, Tensor]:
-        batched = torch.autograd.grad(y, x, seeds, is_grads_batched=True, retain_graph=True)[0]
-        slope = torch.autograd.grad((y**3).sum(), x, create_graph=True)[0]
-        return batched, torch.autograd.grad(slope.square().sum(), x)[0]
-
-    torch.testing.assert_close(curve(FrozenLinear.apply(x, weight, bias)), curve(linear(x, weight, bias)))
+@pytest.mark.parametrize("transposed", [False, True])
+def test_a_batch_of_gradients_goes_back_at_once(transposed: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    x, weight = random(3, 5).requires_grad_(), random(5, 7).T if transposed else random(7, 5)
+    seeds, shapes = random(4, 3, 7), used(monkeypatch)
+    found, expected = (
+        torch.autograd.grad(f(x, weight, random(7)), x, seeds, is_grads_batched=True)[0]
+        for f in (FrozenLinear.apply, linear)
+    )
+    torch.testing.assert_close(found, expected)
+    assert len(shapes) == 1  # forward; backward not one by one
 
 
 @pytest.mark.parametrize("layer", [nn.Linear(5, 7), nn.Linear(5, 7, bias=False), Conv1D(7, 5)])
