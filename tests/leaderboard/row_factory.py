@@ -213,7 +213,7 @@ def write_run(
     for task in tasks:
         for defense in defenses:
             kept = retained.get(defense, 1.0) if isinstance(retained, Mapping) else retained
-            more = (fits or {}) if defense != "none" else {}
+            more = dict(fits or {}) if defense != "none" else {}
             _dump(directory / "fits" / f"{task}__{defense}.json", fit(task, defense, kept) | more)
     return directory
 

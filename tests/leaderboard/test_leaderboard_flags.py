@@ -5,18 +5,22 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pytest
-from row_factory import BUDGETS, NEVER, cell, default_cells, examples, rows
+from row_factory import BUDGETS, NEVER, cell, default_cells, examples, rows, write_run
 
 import leaderboard.flags
 from benchmark.schema import table
+from leaderboard.aggregate import leaderboard as leaderboard_of
+from leaderboard.aggregate import read_run
 from leaderboard.comparisons import comparison_findings
-from leaderboard.flags import CODES, cell_findings, few_clusters, net_gain, zero_budget
+from leaderboard.fit_flags import fit_findings
+from leaderboard.flags import CODES, Finding, cell_findings, few_clusters, located, net_gain, zero_budget
 from leaderboard.outcomes import outcomes
-from leaderboard.runs import MeasuredCell
+from leaderboard.runs import Fit, MeasuredCell
 
 SOUND = [0.05] * 30 + [0.2] * 30 + [NEVER] * 40
 
@@ -141,6 +145,70 @@ def test_less_freedom_must_not_win() -> None:
     assert compared([free, bound]) == [(free.plan.key, "weaker-beats-stronger")]
     assert compared([after, before]) == [(after.plan.key, "weaker-beats-stronger")]
     assert compared([cell(rows(strong)), cell(rows([NEVER] * 100, constraint="encoder"))]) == []
+
+
+@pytest.mark.parametrize(("less", "more"), [("jacobian", "encoder"), ("jacobian", "none"), ("encoder", "none")])
+def test_constraints_are_ordered_by_what_they_leave_free(less: str, more: str) -> None:
+    def pair(tight: list[float], free: list[float]) -> list[MeasuredCell]:
+        return [cell(rows(tight, constraint=less)), cell(rows(free, constraint=more))]
+
+    found, nothing = [0.1] * 10 + [NEVER] * 90, [NEVER] * 100
+    wrong_way = pair(found, nothing)
+    assert compared(wrong_way) == [(wrong_way[1].plan.key, "weaker-beats-stronger")]
+    assert compared(pair(nothing, found)) == []
+
+
+def test_a_constrained_attack_need_not_succeed_without_bounds() -> None:
+    made = table([one | {"recovered": False} for one in examples([NEVER] * 100)])
+    assert raised(made, constraint="jacobian") == {}
+    assert set(raised(made)) == {"unbounded-below-95"}
+
+
+def test_random_suffixes_must_not_win_either() -> None:
+    way: dict[str, Any] = {"threat_model": "token_suffix"}
+    gradient = cell(rows([NEVER] * 100, attack="gcg", **way))
+    lucky = cell(rows([0.1] * 10 + [NEVER] * 90, attack="random-suffix", **way), role="control")
+    assert compared([gradient, lucky]) == [(gradient.plan.key, "random-beats-gradient")]
+
+
+def test_budgets_of_different_units_are_not_compared() -> None:
+    """A soft suffix at eps 2 and a typed one of 2 tokens have nothing in common."""
+    soft = cell(rows([NEVER] * 100, (2.0,), attack="soft-suffix", threat_model="soft_suffix"))
+    typed = cell(rows([2.0] * 100, (2.0,), attack="gcg", threat_model="token_suffix"))
+    assert compared([soft, typed]) == []
+
+
+HONEST: dict[str, Any] = {"spread": 0.0, "edit_moved": 0.2, "monitor_false_positives": 0.03}
+
+
+@pytest.mark.parametrize(
+    ("changes", "expected"),
+    [
+        ({}, {}),
+        ({"spread": None, "edit_moved": None, "monitor_false_positives": None}, {}),
+        ({"spread": 0.01}, {"stochastic": 0.01}),
+        ({"edit_moved": 0.0}, {"edit-not-executed": 0.0}),
+        ({"monitor_false_positives": 0.031}, {"detects-benign": 0.031}),
+    ],
+)
+def test_a_fitted_defense_is_doubted_for_itself(changes: dict[str, Any], expected: dict[str, float]) -> None:
+    fit = Fit.model_validate({"task": "ioi", "defense": "clamp"} | HONEST | changes)
+    assert {found.code: found.evidence for found in fit_findings(fit)} == expected
+
+
+@pytest.mark.parametrize(
+    ("fits", "status"), [({"spread": 0.1}, "unranked"), ({"edit_moved": 0}, "unranked"), (HONEST, "ranked")]
+)
+def test_what_a_fit_is_doubted_for_bars_the_ranking(tmp_path: Path, fits: dict[str, Any], status: str) -> None:
+    cells = default_cells([NEVER] * 20 + [0.05] * 20, [NEVER] * 40)
+    entry = leaderboard_of([read_run(write_run(tmp_path / "run", cells, fits=fits))], resamples=50).entries[0]
+    assert entry.verdict.status == status
+    assert {flag.where for flag in entry.flags} <= {"ioi"}
+
+
+def test_evidence_that_is_not_finite_is_null() -> None:
+    flag = located(Finding("stochastic", float("inf"), "forwards differ"), "ioi", scored=True)
+    assert flag.evidence is None and flag.effect == "lower-bound-only"
 
 
 def test_the_standard_error_of_a_gain_knows_clusters() -> None:
