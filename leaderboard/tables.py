@@ -27,7 +27,7 @@ LEGEND = {
     "react": "mean share of the protected latents that are switched on again",
     "delta": "median eps of the smallest rescaling that is enough; where not measured, of the first success",
     "degen.": "examples driven to degenerate output instead, at the largest budget: count, share of the suppressed",
-    "rec, det, und": "recovered, detected of those, and recovered without being detected (of the suppressed; its interval)",
+    "rec, det, und": "recovered, detected of those, and recovered undetected (of the suppressed, with interval)",
     "RS(0)": "share of the eligible examples that are suppressed when nobody attacks",
     "AURC": "area under the share still suppressed, over log eps: 1 nothing comes back, 0 no defense",
     "WRS": "mean over tasks of the smallest AURC of before_edit and suffixes; after_edit is diagnostic",
