@@ -62,6 +62,9 @@ def evaluate(
     seed: Annotated[int, typer.Option(help="One seed for everything; recorded.")] = 0,
     controls: Annotated[bool, typer.Option(help="Also classify `none` and the defense's own control.")] = True,
     option: Options = None,
+    protocol: Annotated[
+        str, typer.Option(help="strict, or paper: the published study's semantics, never ranked.")
+    ] = "strict",
     as_json: Json = False,
 ) -> None:
     """Evaluate defenses: fit, attack, measure, and print a table per task. The same command again resumes."""
@@ -83,7 +86,9 @@ def evaluate(
             dtype=dtype,
             seed=seed,
             controls=controls,
+            attribution=attribution,
             options=_options(option),
+            protocol=protocol,
             listener=live,
         )
     from leaderboard.aggregate import leaderboard, read_run, write
@@ -102,7 +107,7 @@ def evaluate(
 
 @app.command("list")
 def list_names(
-    kind: Annotated[str, typer.Argument(help="tasks, defenses, attacks or suites.")],
+    kind: Annotated[str, typer.Argument(help="tasks, defenses, attacks, judges or suites.")],
     as_json: Json = False,
 ) -> None:
     """List what is registered, ours and third parties'; what cannot be loaded is listed as broken."""
@@ -119,7 +124,7 @@ def list_names(
 
 @app.command()
 def show(
-    name: Annotated[str, typer.Argument(help="Name of a task, defense, attack or suite.")],
+    name: Annotated[str, typer.Argument(help="Name of a task, defense, attack, judge or suite.")],
     as_json: Json = False,
 ) -> None:
     """Show one registered thing with its settings and their defaults."""
@@ -220,9 +225,9 @@ def organism_train(
 
 
 def _registry(kind: str) -> Any:
-    from benchmark.registry import ATTACKS, DEFENSES, SUITES, TASKS
+    from benchmark.registry import ATTACKS, DEFENSES, JUDGES, SUITES, TASKS
 
-    registries = {"tasks": TASKS, "defenses": DEFENSES, "attacks": ATTACKS, "suites": SUITES}
+    registries = {"tasks": TASKS, "defenses": DEFENSES, "attacks": ATTACKS, "judges": JUDGES, "suites": SUITES}
     if kind not in registries:
         raise UsageError(f"unknown kind {kind!r}; there are {', '.join(registries)}")
     return registries[kind]
@@ -242,9 +247,9 @@ def _entry(registry: Any, name: str) -> dict[str, str]:
 
 def _show(name: str) -> dict[str, Any]:
     from benchmark.documentation import describe_class
-    from benchmark.registry import ATTACKS, DEFENSES, SUITES, TASKS
+    from benchmark.registry import ATTACKS, DEFENSES, JUDGES, SUITES, TASKS
 
-    registries = {"task": TASKS, "defense": DEFENSES, "attack": ATTACKS, "suite": SUITES}
+    registries = {"task": TASKS, "defense": DEFENSES, "attack": ATTACKS, "judge": JUDGES, "suite": SUITES}
     for kind, registry in registries.items():
         if name not in registry.names():
             continue

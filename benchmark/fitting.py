@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 
 import torch
 
+from benchmark.arms import verdict_of
 from benchmark.contracts import Example, Task
 from benchmark.detection import make_detector
 from benchmark.edits import Edit, by_boundary
@@ -13,6 +14,7 @@ from benchmark.group import Group, Scale
 from benchmark.packs import make_packs
 from benchmark.passes import FullPass, TailPass, Writes
 from benchmark.prepare import Prepared
+from benchmark.protocol import STRICT, Protocol
 from benchmark.readers import flat
 from benchmark.reference import Judged, ceilings, eligible, judge
 from benchmark.sites import Site
@@ -27,15 +29,22 @@ _TOLERANCE = {torch.float64: 1e-6, torch.float32: 1e-3}
 class TaskReference:
     """The undefended model on a task's test examples; the same for every defense."""
 
-    def __init__(self, subject: Subject, task: Task, examples: Sequence[Example]) -> None:
-        self.examples = examples
-        self.base: Judged = judge(subject, task, examples, {})
+    def __init__(self, subject: Subject, task: Task, examples: Sequence[Example], protocol: Protocol = STRICT) -> None:
+        self.examples, self.protocol = examples, protocol
+        self.base: Judged = judge(subject, task, examples, {}, verdict_of(task, "base", protocol))
         self.eligible = eligible(subject, task, examples, self.base)
         self.ceiling = ceilings(subject, task, examples, self.base)
 
 
 def make_group(
-    subject: Subject, task: Task, named: Named, settings: TaskSettings, frozen: Frozen, reference: TaskReference
+    subject: Subject,
+    task: Task,
+    named: Named,
+    settings: TaskSettings,
+    frozen: Frozen,
+    reference: TaskReference,
+    *,
+    attribution: bool = False,
 ) -> Group:
     """Fit the defense on ``fit`` and classify every test example under it."""
     fitted = named.defense.fit(subject, task, task.examples("fit"))
@@ -50,7 +59,9 @@ def make_group(
         sites=sites,
         examples=reference.examples,
         base=reference.base,
-        defended=judge(subject, task, reference.examples, fitted.edits),
+        defended=judge(
+            subject, task, reference.examples, fitted.edits, verdict_of(task, "defended", reference.protocol)
+        ),
         eligible=reference.eligible,
         ceiling=reference.ceiling,
         scale=Scale(norms, frozen.embedding_norm),
@@ -59,13 +70,15 @@ def make_group(
         restart=restart_is_exact(subject, task, reference.examples, edits, sites),
         tau=frozen.tau,
         detector=make_detector(subject, task, fitted),
+        attribution=attribution,
+        protocol=reference.protocol,
     )
 
 
 def groups(prepared: Prepared) -> Iterator[tuple[str, Group]]:
     """Every defense of a plan fitted on every task: (name of the defense, group)."""
     for task_name, task in prepared.plan.tasks.items():
-        reference = TaskReference(prepared.subject, task, prepared.examples(task))
+        reference = TaskReference(prepared.subject, task, prepared.examples(task), prepared.plan.protocol)
         frozen = prepared.constants(task_name)
         for named in prepared.plan.defenses.values():
             settings = prepared.plan.suite.tasks[task_name]

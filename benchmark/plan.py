@@ -95,6 +95,7 @@ def make_plan(
     dtype: str,
     seed: int,
     protocol: Protocol = STRICT,
+    attribution: bool = False,
 ) -> Plan:
     """Cross defenses, tasks and attacks, with the controls that every attack needs.
 
@@ -125,6 +126,7 @@ def make_plan(
         "seed": seed,
         "protocol": protocol.name,
     }
+    common |= {"attribution": True} if attribution else {}
     keyed = _with_keys(cells, everyone, tasks, content, common, seed)
     _refuse_twins(keyed)
     return Plan(suite, everyone, tasks, tuple(keyed), sha([c.key for c in keyed]), protocol)

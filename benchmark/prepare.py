@@ -9,9 +9,10 @@ from typing import Any
 from benchmark.contracts import Defense, Example, Task
 from benchmark.errors import UsageError
 from benchmark.freeze import measure
-from benchmark.plan import Plan, make_plan, suite_attacks
+from benchmark.plan import Plan, attacks_under, make_plan, suite_attacks
+from benchmark.protocol import named_protocol
 from benchmark.registry import TASKS
-from benchmark.spec import Named, resolve_defense
+from benchmark.spec import Named, build, resolve_defense
 from benchmark.subject import Subject, load
 from benchmark.suite import Frozen, Suite, load_suite
 
@@ -35,6 +36,7 @@ class Prepared:
     dtype: str
     rows: int
     """Rows of a pack to begin with."""
+    attribution: bool = False
 
     def examples(self, task: Task) -> Sequence[Example]:
         """The test examples of a task, within the limit."""
@@ -67,7 +69,9 @@ def prepare(
     dtype: str = "float32",
     seed: int = 0,
     controls: bool = True,
+    attribution: bool = False,
     options: Mapping[str, Any] | None = None,
+    protocol: str = "strict",
 ) -> Prepared:
     """Load the suite and its model, resolve every name, and plan. The arguments are those of ``evaluate``.
 
@@ -77,7 +81,8 @@ def prepare(
     chosen = load_suite(suite)
     named = _name(defense, options)
     found = _tasks(chosen, tasks)
-    wanted = suite_attacks(chosen, attacks)
+    followed = named_protocol(protocol)
+    wanted = attacks_under(followed, suite_attacks(chosen, attacks))
     subject = load_subject(chosen, device, dtype)
     limit = limit or chosen.limit
     plan = make_plan(
@@ -90,9 +95,11 @@ def prepare(
         weights_sha=subject.weights_sha,
         dtype=dtype,
         seed=seed,
+        protocol=followed,
+        attribution=attribution,
     )
     rows = batch_size or (CUDA_ROWS if subject.device.type == "cuda" else CPU_ROWS)
-    return Prepared(plan, subject, limit, seed, dtype, rows)
+    return Prepared(plan, subject, limit, seed, dtype, rows, attribution)
 
 
 def load_subject(suite: Suite, device: str, dtype: str) -> Subject:
@@ -132,7 +139,7 @@ def _tasks(suite: Suite, names: Sequence[str] | None) -> dict[str, Task]:
         TASKS.get(name)  # an unknown name is told apart from one that the suite lacks
     if missing:
         raise UsageError(f"the suite {suite.name} has no task {', '.join(missing)}; it has: {', '.join(suite.tasks)}")
-    return {name: TASKS.get(name)() for name in dict.fromkeys(names or suite.tasks)}
+    return {n: build(TASKS.get(n), suite.tasks[n].settings, f"task {n}") for n in dict.fromkeys(names or suite.tasks)}
 
 
 def spread(examples: Sequence[Example], limit: int | None) -> Sequence[Example]:

@@ -67,9 +67,9 @@ def _fit(subject: Subject, task: Task, examples: list[Example], readout: Probe) 
             )
         fitted = LogisticRegression(C=INVERSE_PENALTY, class_weight="balanced", max_iter=2000)
         fitted.fit((pooled - mean) / scale, positive)
-        row = fitted.coef_[0] / scale
+        row = np.asarray(fitted.coef_)[0] / scale
         rows.append(row)
-        biases.append(float(fitted.intercept_[0] - row @ mean))
+        biases.append(float(np.asarray(fitted.intercept_)[0] - row @ mean))
     weight = torch.tensor(np.stack(rows, 1), dtype=torch.float32, device=subject.device)
     return Weights(weight, torch.tensor(biases, dtype=torch.float32, device=subject.device))
 

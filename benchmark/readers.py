@@ -30,8 +30,10 @@ class Last(Protocol):
 class Reader(Protocol):
     """Reads some rows of a pack."""
 
-    boundary: int | None
-    """Where the stream is read, over the whole prompt; None: the logits are read."""
+    @property
+    def boundary(self) -> int | None:
+        """Where the stream is read, over the whole prompt; None: the logits are read."""
+        ...
 
     def __call__(self, last: Last | None, stream: Tensor | None, rows: Tensor) -> Any:
         """What the task judges or climbs on, fp32; ``stream`` (rows, position, d_model)."""

@@ -63,7 +63,9 @@ def evaluate(
     dtype: str = "float32",
     seed: int = 0,
     controls: bool = True,
+    attribution: bool = False,
     options: Mapping[str, Any] | None = None,
+    protocol: str = "strict",
     listener: Listener | None = None,
 ) -> Result:
     """Evaluate defenses against a suite's attacks; the same call again resumes.
@@ -76,7 +78,9 @@ def evaluate(
         output_dir: run directory; by default one under runs/ that the plan determines.
         batch_size: rows of a forward pass; by default found automatically. Never changes a result.
         controls: also classify the control defenses (``none``, and a defense's own control).
+        attribution: also replay the parts of every recovery's perturbation: which latents, or what no SAE explains.
         options: settings on top of every given defense.
+        protocol: ``strict``, or ``paper`` for the published study's semantics; the latter is never ranked.
 
     Raises:
         UsageError: something asked for does not exist or does not fit; nothing was run.
@@ -95,6 +99,8 @@ def evaluate(
         seed=seed,
         controls=controls,
         options=options,
+        protocol=protocol,
+        attribution=attribution,
     )
     directory = Path(output_dir) if output_dir else default_directory(prepared.plan)
     store = Store(directory).open(prepared.plan.describe())
@@ -146,7 +152,8 @@ class _Run:
                 for cell in mine:
                     self.listener.finished(cell, self.store.read(cell.key).to_pylist(), True)
                 continue
-            reference = reference or TaskReference(self.subject, task, self.prepared.examples(task))
+            examples = self.prepared.examples(task)
+            reference = reference or TaskReference(self.subject, task, examples, self.plan.protocol)
             self._defense(task, self.plan.defenses[defense], mine, reference)
 
     def _constants(self, task: str) -> Frozen:
@@ -160,7 +167,8 @@ class _Run:
         self.listener.fitting(task.name, named.name)
         try:
             settings = self.plan.suite.tasks[task.name]
-            group = make_group(self.subject, task, named, settings, self.frozen[task.name], reference)
+            frozen, attribution = self.frozen[task.name], self.prepared.attribution
+            group = make_group(self.subject, task, named, settings, frozen, reference, attribution=attribution)
             found = {"defense": named.name, **card(group)}
         except (BenchError, KeyboardInterrupt):
             raise
@@ -237,7 +245,7 @@ class _Run:
                 "status": status,
                 "started": self.started,
                 "finished": None if status == "running" else _now(),
-                "protocol": "strict",
+                "protocol": self.plan.protocol.name,
                 "limit": self.prepared.limit,
                 "suite": {"name": suite.name, "version": suite.version, "hash": suite.hash, "tasks": list(suite.tasks)},
                 "model": {

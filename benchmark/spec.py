@@ -16,6 +16,9 @@ from benchmark.contracts import Attack, Defense
 from benchmark.errors import UsageError
 from benchmark.registry import ATTACKS, DEFENSES, from_file
 
+_WEIGHTS = frozenset({"sae", "model"})
+"""Settings that may be a local folder of weights."""
+
 
 @dataclasses.dataclass(frozen=True)
 class Named:
@@ -119,14 +122,14 @@ def sha(value: Any) -> str:
 
 
 def portable(value: Any) -> Any:
-    """Settings in which local SAE folders are replaced by a hash of their weights: the same on every machine."""
+    """Settings in which local folders of weights are replaced by a hash of them: the same on every machine."""
     if isinstance(value, dict):
-        return {k: fingerprint(v) if k == "sae" and isinstance(v, str) else portable(v) for k, v in value.items()}
+        return {k: fingerprint(v) if k in _WEIGHTS and isinstance(v, str) else portable(v) for k, v in value.items()}
     return [portable(v) for v in value] if isinstance(value, list) else value
 
 
 def fingerprint(source: str) -> str:
-    """A hash of a local SAE folder's files; anything else, a name in a registry, stands for itself."""
+    """A hash of a local folder's files; anything else, a name in a registry or on a hub, stands for itself."""
     folder = Path(source)
     if not folder.is_dir():
         return source

@@ -16,7 +16,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 from benchmark.errors import UsageError
 from benchmark.registry import SUITES
 from benchmark.sites import Site
-from benchmark.spec import sha
+from benchmark.spec import portable, sha
 
 Budget = Annotated[float, Field(gt=0)]
 
@@ -58,6 +58,8 @@ class TaskSettings(_Strict):
 
     site: str
     """Where a default defense acts and, where a defense has no site of its own, the attacker writes."""
+    settings: dict[str, Any] = {}
+    """Settings of the task itself, for example its judge."""
     perturbed: Annotated[int, Field(ge=1)] | Literal["all"] = 1
     """Number of prompt positions that may be perturbed, ending at the readout; BOS never is."""
     suffix_tokens: int = Field(4, ge=1)
@@ -98,7 +100,7 @@ class Suite(_Strict):
     def hash(self) -> str:
         """Hash of what changes results; description and local paths do not."""
         kept = self.model_dump(mode="json", exclude={"description": True, "saes": True, "model": {"source"}})
-        return sha(kept)
+        return sha(portable(kept))
 
 
 def load_suite(reference: str) -> Suite:
