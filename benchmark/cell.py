@@ -11,16 +11,18 @@ import torch
 from torch import Tensor
 
 from benchmark.aim import cannot
-from benchmark.contracts import Attack, ThreatModel
+from benchmark.contracts import Attack, Example, ThreatModel
 from benchmark.group import Group
 from benchmark.pack import Pack, halves
 from benchmark.packs import make_packs
 from benchmark.paper_drift import first_row_speaks
 from benchmark.problem import PackSize
+from benchmark.reference import ROWS
 from benchmark.remeasure import Row
 from benchmark.residual_cell import attack_residual
 from benchmark.token_cell import attack_tokens
 from benchmark.training import train, untrainable
+from benchmark.typing_back import untypable
 
 
 def run_cell(
@@ -36,7 +38,7 @@ def run_cell(
     deltas: dict[str, Tensor] = {}
     attacked = [e for e, hit in zip(group.examples, group.suppressed.tolist(), strict=True) if hit]
     size = max(1, 4 * pack_size.rows // (len(budgets) * attack.restarts))
-    if why := cannot(group, attack) or untrainable(group, attack):
+    if why := cannot(group, attack) or untrainable(group, attack) or _untypable(group, attack, attacked):
         for example in attacked:
             rows[example.id] = [{**row, "outcome": None, "error": why} for row in rows[example.id]]
         attacked = []
@@ -51,6 +53,12 @@ def run_cell(
     ordered = sorted(rows, key=group.place.__getitem__)
     in_order = [row for example_id in ordered for row in rows[example_id]]
     return first_row_speaks(group.task, in_order, group.protocol), deltas
+
+
+def _untypable(group: Group, attack: Attack, examples: Sequence[Example]) -> str | None:
+    if attack.threat_model != ThreatModel.TOKEN_SUFFIX:
+        return None
+    return untypable(group.subject, make_packs(group.subject, group.task, examples, ROWS, attack.goal))
 
 
 def _idle_rows(group: Group, i: int, budgets: Sequence[float]) -> list[Row]:

@@ -45,9 +45,13 @@ class Typist:
         return torch.tensor(same, dtype=torch.bool, device=tokens.device)
 
 
-def comes_back(subject: Subject, packs: Sequence[Pack]) -> bool:
-    """Whether the prompts themselves survive being written out and read again."""
-    return all(
-        bool(Typist(subject, p).faithful(torch.zeros(len(p), 0, dtype=torch.long), torch.arange(len(p))).all())
-        for p in packs
-    )
+def untypable(subject: Subject, packs: Sequence[Pack]) -> str | None:
+    """Why suffixes cannot be typed behind some prompts; None: they can.
+
+    A prompt that is read otherwise than it was written would change by being typed, with no suffix at all.
+    """
+    for pack in packs:
+        empty, example = torch.zeros(len(pack), 0, dtype=torch.long), torch.arange(len(pack))
+        if not Typist(subject, pack).faithful(empty, example).all():
+            return f"the tokenizer of {subject.name} does not read its own text of a prompt as the same tokens"
+    return None
