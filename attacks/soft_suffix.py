@@ -18,7 +18,9 @@ class SoftSuffix(Attack):
 
     threat_model: ThreatModel = ThreatModel.SOFT_SUFFIX
     constraint: Literal["none"] = "none"
+    penalty: float = 0.0
+    """Objective that is given up for each unit of relative drift, and of the monitor's excess (arXiv 2412.09565)."""
     ascent: Ascent = Ascent()
 
     def run(self, problem: Problem) -> Attempt:
-        return self.ascent.run(problem)
+        return self.ascent.run(problem.penalised(self.penalty))

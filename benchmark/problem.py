@@ -7,7 +7,8 @@ row and never how the rows are split over forward passes.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from copy import copy
 from dataclasses import dataclass, field, replace
 from typing import NamedTuple, Protocol, runtime_checkable
 
@@ -70,6 +71,17 @@ class PackSize:
         self.on_halved(self.rows)
 
 
+class Shown(Protocol):
+    """How much of a perturbation shows."""
+
+    observe: frozenset[int]
+    """Boundaries whose stream it looks at."""
+
+    def __call__(self, stream: Mapping[int, Tensor], example: Tensor) -> Tensor:
+        """(rows,), differentiable, from the streams of some rows and the index of each row's example."""
+        ...
+
+
 @runtime_checkable
 class Metered(Protocol):
     """A constraint that runs the model itself."""
@@ -115,10 +127,20 @@ class Problem:
         self.blind = torch.zeros(self.rows, dtype=torch.bool, device=device)
         """Rows that met a zero or non-finite gradient: the attack could not see there."""
 
+        self.shown: Callable[[], Shown] = _nothing_shown
+        """Makes what says how much of a perturbation shows."""
+        self._penalty: tuple[float, Shown] | None = None
+
     @property
     def rows(self) -> int:
         examples, levels, restarts = self.grid
         return examples * levels * restarts
+
+    def penalised(self, weight: float) -> Problem:
+        """The same rows and the same meter, with ``weight`` times what shows taken off the objective."""
+        made = copy(self)
+        made._penalty = (weight, self.shown()) if weight else None
+        return made
 
     def zeros(self) -> Tensor:
         """The perturbation that changes nothing, (rows, sites, perturbed, d_model)."""
@@ -183,10 +205,16 @@ class Problem:
     def _judge(self, delta: Tensor, rows: Tensor) -> tuple[Tensor, Tensor]:
         example = self.example[rows]
         batch = select(self._batch, example)
-        read = self._run(delta, example).read
+        weight, shown = self._penalty or (0.0, None)
+        seen = self._run(delta, example, shown.observe if shown else frozenset())
         with torch.no_grad():
-            reached = self._task.reached(read, batch)
-        return self._task.objective(read, batch), reached
+            reached = self._task.reached(seen.read, batch)
+        objective = self._task.objective(seen.read, batch)
+        return objective - weight * shown(seen.stream, example) if shown else objective, reached
+
+
+def _nothing_shown() -> Shown:
+    raise UsageError("this problem does not say what a perturbation shows")
 
 
 def select(batch: Batch, index: Tensor) -> Batch:

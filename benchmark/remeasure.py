@@ -34,7 +34,7 @@ def remeasure(group: Group, target: Aim, delta: Tensor, levels: int, pack_size: 
     """Rows of ``delta`` (examples x levels, sites, perturbed, d_model): verdict, drift, norms, violations."""
     sets = group.protected_from(min(target.writes.boundaries))
     observe = frozenset(s.site.boundary for s in sets)
-    shared = _common_columns(target)
+    shared = common_columns(target)
     example = torch.arange(len(target.plain), device=delta.device)
     quiet = Writes((), target.plain.length - shared, 0, after=False)
     base = FullPass(group.subject, target.plain, {}, quiet)(None, example, observe).stream
@@ -80,7 +80,7 @@ def _within_tolerance(row: Row, tolerance: float, floor: float, counts: bool) ->
     return {**row, "violation": excess, **held}
 
 
-def _common_columns(target: Aim) -> int:
+def common_columns(target: Aim) -> int:
     """How many last positions the attacked and the unperturbed text share: those after an inserted suffix, or, where
     the suffix ends the text, the two readouts."""
     behind = target.plain.length - target.writes.start

@@ -23,6 +23,7 @@ from benchmark.passes import FullPass, Pass, TailPass
 from benchmark.problem import PackSize, Problem
 from benchmark.remeasure import Row, drift_floor, flags, remeasure
 from benchmark.replay import replay_columns
+from benchmark.shown import Shown
 
 HALVINGS = 7
 """Of the search for the smallest rescaling: it is known to 1 % then."""
@@ -75,6 +76,7 @@ def make_problem(
         keys=[f"{seed}|{attack.title}|{e.id}" for e in target.pack.examples],
         pack_size=pack_size,
     )
+    problem.shown = lambda: Shown(group, target)
     if target.tolerance is not None:  # a set that bends with the model, known only where the search is
         sets = group.protected_from(min(target.writes.boundaries))
         look = watch(run, sets, problem.example)

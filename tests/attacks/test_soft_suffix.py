@@ -1,0 +1,93 @@
+"""A soft suffix that hides: its penalty has a gradient, and lowers what shows."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+import torch
+from torch import Tensor
+
+from attacks.ascent import Ascent
+from attacks.soft_suffix import SoftSuffix
+from benchmark.aim import aim
+from benchmark.cell import run_cell
+from benchmark.contracts import Monitor
+from benchmark.detection import Detector
+from benchmark.edits import Where
+from benchmark.features import FeatureSet
+from benchmark.group import Group
+from benchmark.packs import make_packs
+from benchmark.problem import PackSize, Problem
+from benchmark.residual_cell import make_problem
+from benchmark.sites import Site
+from tests.benchmark.test_token_cell import make_group
+from tests.tiny import D_MODEL, ToyTask, subject
+
+K = 8
+
+
+class Loud(Monitor):
+    """The mean size of the stream."""
+
+    site = Site(2)
+
+    def score(self, h: Tensor, where: Where) -> Tensor:
+        return h.square().mean((1, 2))
+
+
+@pytest.fixture(scope="module")
+def group() -> Group:
+    made = make_group(subject(), ToyTask())
+    encoder = torch.randn(D_MODEL, K, generator=torch.Generator().manual_seed(1))
+    features = FeatureSet(Site(2), tuple(range(K)), encoder, torch.zeros(K), torch.zeros(K), encoder.T)
+    return replace(made, fitted=replace(made.fitted, protected=[features]))
+
+
+def problem(group: Group) -> Problem:
+    attack, attacked = SoftSuffix(), [e for e, hit in zip(group.examples, group.suppressed, strict=True) if hit]
+    pack = make_packs(group.subject, group.task, attacked, 4)[0]
+    return make_problem(group, attack, (0.5, 2.0), 0, aim(group, attack, pack), PackSize(256))
+
+
+@pytest.mark.parametrize("monitored", [False, True])
+def test_the_penalty_has_the_gradient_of_what_shows(group: Group, monitored: bool) -> None:
+    if monitored:
+        loud = Detector(Loud(), 1e-3, 0.0)
+        group = replace(group, detector=loud, fitted=replace(group.fitted, protected=()))
+    plain = problem(group)
+    hiding = plain.penalised(2.0)
+    delta = 0.3 * plain.noise()
+    way = torch.randn(delta.shape, generator=torch.Generator().manual_seed(0))
+    gap = hiding.slope(delta).gradient - plain.slope(delta).gradient
+    assert (gap.flatten(1).norm(dim=1) > 1e-3).all(), "the study's own term had none"
+
+    def cost(at: Tensor) -> Tensor:
+        return hiding.evaluate(at).objective - plain.evaluate(at).objective
+
+    step = 1e-3
+    slope = (cost(delta + step * way) - cost(delta - step * way)) / (2 * step)
+    torch.testing.assert_close(slope, (gap * way).flatten(1).sum(1), rtol=0.05, atol=0.02)
+
+
+def test_nothing_shows_where_nothing_is_written(group: Group) -> None:
+    """But that a suffix is there at all, even as copies of a token of the prompt."""
+    made = problem(group)
+    loud = made.penalised(1.0).evaluate(made.zeros()).objective - made.evaluate(made.zeros()).objective
+    assert (loud <= 0).all()
+
+
+def test_hiding_lowers_the_drift_of_what_is_not_recovered_yet(group: Group) -> None:
+    def drift(penalty: float) -> float:
+        attack = SoftSuffix(penalty=penalty, ascent=Ascent(steps=10), goal="wrong")
+        rows, _ = run_cell(group, attack, (1.0,), 0, PackSize(256))
+        moved = [float(r["drift_pre_abs"]) for r in rows if r["suppressed"]]  # type: ignore[arg-type]
+        return sum(moved) / len(moved)
+
+    assert drift(20.0) < 0.9 * drift(0.0)
+
+
+def test_both_searches_are_on_one_bill(group: Group) -> None:
+    made = problem(group)
+    SoftSuffix(penalty=1.0, ascent=Ascent(steps=2)).run(made)
+    assert made.forwards.sum() > 0 and made.backwards.sum() > 0
