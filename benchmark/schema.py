@@ -64,7 +64,7 @@ COLUMNS: tuple[Column, ...] = (
     Column("constraint", _TEXT, "none | encoder | jacobian: what the perturbation must leave alone"),
     Column("goal", _TEXT, "behavior | wrong: what the attack aims at; `recovered` is about this goal"),
     Column("seed", _COUNT, "seed of the run"),
-    Column("budget_eps", _REAL, "budget as a share of the site's residual norm (soft suffix: of the embedding norm; typed: tokens)"),
+    Column("budget_eps", _REAL, "share of the residual norm (soft suffix: embedding norm), or a number of tokens"),
     Column("budget_abs", _REAL, "budget as an L2 norm; of a typed suffix, a number of tokens"),
     Column("sanity", _FLAG, "budget beyond the steering ceiling: for sanity flags only, never ranked"),
     Column("eligible", _FLAG, "the undefended model shows the behavior"),
