@@ -61,6 +61,7 @@ def evaluate(
     dtype: Dtype = "float32",
     seed: Annotated[int, typer.Option(help="One seed for everything; recorded.")] = 0,
     controls: Annotated[bool, typer.Option(help="Also classify `none` and the defense's own control.")] = True,
+    attribution: Annotated[bool, typer.Option(help="Also replay the parts of every recovery's perturbation.")] = False,
     option: Options = None,
     protocol: Annotated[
         str, typer.Option(help="strict, or paper: the published study's semantics, never ranked.")
@@ -208,6 +209,55 @@ def plan(
         budgets = ", ".join(f"{b:g}" for b in cell["budgets"])
         table.add_row(*(cell[k] for k in ("key", "task", "defense", "attack", "threat_model", "constraint")), budgets)
     Console().print(table)
+
+
+@app.command()
+def audit(
+    suite: Suite = "embedded",
+    output_dir: Annotated[Path, typer.Option("--output-dir", "-o", help="Where audit.json and the figure go.")] = Path(
+        "runs/audit"
+    ),
+    limit: Annotated[
+        int, typer.Option(min=4, help="Examples that are attacked; half as many where texts are written.")
+    ] = 24,
+    only: Annotated[list[str] | None, typer.Option(help="Switch to show. Repeatable; default: all.")] = None,
+    figure: Annotated[bool, typer.Option(help="Draw audit.svg and audit.png, too.")] = True,
+    device: Device = "auto",
+    as_json: Json = False,
+) -> None:
+    """Show each defect of the published protocol beside the same measurement without it."""
+    _quiet()
+    from benchmark.audit.figure import draw, pyplot
+    from benchmark.audit.run import audit as run
+    from benchmark.audit.run import write
+    from benchmark.audit.table import table
+
+    if figure:
+        pyplot()  # what is missing is told before any work
+    console = Console(stderr=True)
+    with console.status("loading the model") as status:
+        found = run(suite, limit=limit, switches=only, device=device, begun=status.update)
+    write(found, output_dir)
+    if figure:
+        draw(found, output_dir)
+    if as_json:
+        print(json.dumps(found.describe(), indent=1))
+    else:
+        Console().print(table(found))
+    console.print(f"audit.json{' and figure' if figure else ''}: {output_dir}", soft_wrap=True, highlight=False)
+
+
+@app.command()
+def figures(
+    runs: Annotated[list[Path], typer.Argument(help="Finished run directories.")],
+    output: Annotated[Path, typer.Option("--output", "-o", help="Folder of the figures.")] = Path("figures"),
+) -> None:
+    """Draw recovery over budgets, drift against recovery, and replayed parts from finished runs."""
+    from leaderboard.figures import draw
+    from leaderboard.runs import read_run
+
+    for path in draw([read_run(run) for run in runs], output):
+        print(path)
 
 
 @organism_app.command("train")

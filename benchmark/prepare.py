@@ -40,7 +40,7 @@ class Prepared:
 
     def examples(self, task: Task) -> Sequence[Example]:
         """The test examples of a task, within the limit."""
-        return spread(task.examples("test"), self.limit)
+        return spread(task.examples("test"), self.plan.suite.size(task.name, self.limit))
 
     def stale(self, task: str) -> str | None:
         """Why the suite's constants cannot be used for a task; None: they can."""
@@ -91,7 +91,7 @@ def prepare(
         named,
         _controls(named) if controls else [],
         attacks=wanted,
-        examples={name: spread(task.examples("test"), limit) for name, task in found.items()},
+        examples={n: spread(task.examples("test"), chosen.size(n, limit)) for n, task in found.items()},
         weights_sha=subject.weights_sha,
         dtype=dtype,
         seed=seed,

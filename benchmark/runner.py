@@ -14,11 +14,11 @@ from safetensors.torch import save_file
 
 from benchmark.card import card
 from benchmark.cell import run_cell
-from benchmark.contracts import Task
+from benchmark.contracts import Attack, Task
 from benchmark.errors import BenchError
 from benchmark.fitting import TaskReference, make_group
 from benchmark.listener import Listener, Silent
-from benchmark.plan import Cell, Plan
+from benchmark.plan import Cell, Plan, suite_attacks
 from benchmark.prepare import Defenses, Prepared, prepare
 from benchmark.problem import PackSize
 from benchmark.provenance import environment
@@ -247,7 +247,13 @@ class _Run:
                 "finished": None if status == "running" else _now(),
                 "protocol": self.plan.protocol.name,
                 "limit": self.prepared.limit,
-                "suite": {"name": suite.name, "version": suite.version, "hash": suite.hash, "tasks": list(suite.tasks)},
+                "suite": {
+                    "name": suite.name,
+                    "version": suite.version,
+                    "hash": suite.hash,
+                    "tasks": list(suite.tasks),
+                    "attacks": [_access(a) for a in suite_attacks(suite, None) if not a.is_control],
+                },
                 "model": {
                     "id": suite.model.name,
                     "revision": suite.model.revision,
@@ -277,6 +283,11 @@ class _Run:
             "residual_norms": norm,
             "examples_hash": sha(ids),
         }
+
+
+def _access(attack: Attack) -> dict[str, str]:
+    """What identifies an attack of a suite, for who checks that all of them ran."""
+    return {"attack": attack.title, "threat_model": str(attack.threat_model), "constraint": attack.constraint}
 
 
 def _add_thresholds(rows: list[Row], wrong: Mapping[str, float | None], ran: bool) -> None:

@@ -58,6 +58,8 @@ class TaskSettings(_Strict):
 
     site: str
     """Where a default defense acts and, where a defense has no site of its own, the attacker writes."""
+    examples: int | None = Field(None, ge=1)
+    """Test examples that the suite takes, spread evenly over the task's; None: all."""
     settings: dict[str, Any] = {}
     """Settings of the task itself, for example its judge."""
     perturbed: Annotated[int, Field(ge=1)] | Literal["all"] = 1
@@ -95,6 +97,10 @@ class Suite(_Strict):
     """Each ``{attack: NAME, ...settings}``; their controls are added by the plan."""
     limit: int | None = Field(None, ge=1)
     """Test examples a task; a suite with a limit is for trying things, not for ranking."""
+
+    def size(self, task: str, limit: int | None) -> int | None:
+        """How many test examples of a task are taken, the user's own ``limit`` included; None: all."""
+        return min((n for n in (self.tasks[task].examples, limit) if n is not None), default=None)
 
     @property
     def hash(self) -> str:

@@ -27,9 +27,10 @@ class RandomClamp(Defense):
     """Each latent's stand-in is drawn among so many that are closest to it in total activation."""
 
     def fit(self, subject: Subject, task: Task, examples: Sequence[Example]) -> FittedDefense:
-        chosen, strength, _ = settle(self.clamp, subject, task, tuple(examples))
+        clamp = self.clamp.on(task)
+        chosen, strength, _ = settle(clamp, subject, task, tuple(examples))
         swapped = [self._swap(layer) for layer in chosen]
-        return self.clamp.build(swapped, strength, {"stands_in_for": [list(c.features.latents) for c in chosen]})
+        return clamp.build(swapped, strength, {"stands_in_for": [list(c.features.latents) for c in chosen]})
 
     def _swap(self, chosen: Chosen) -> Chosen:
         total = chosen.task.mean.clamp(min=1e-12).log()

@@ -43,8 +43,9 @@ class SaeBottleneck(Defense):
         return replace(self.clamp, error_term="drop").control() if self.clamped else None
 
     def _clamped(self, subject: Subject, task: Task, examples: Sequence[Example]) -> FittedDefense:
-        chosen, strength, _ = settle(replace(self.clamp, monitor="none"), subject, task, tuple(examples))
-        fitted = replace(self.clamp, error_term="drop").build(chosen, strength, {"error_term": "drop"})
+        clamp = self.clamp.on(task)
+        chosen, strength, _ = settle(replace(clamp, monitor="none"), subject, task, tuple(examples))
+        fitted = replace(clamp, error_term="drop").build(chosen, strength, {"error_term": "drop"})
         monitor = make_monitor(self.clamp.monitor, subject, task, examples, fitted.edits, chosen)
         return replace(fitted, monitor=monitor)
 

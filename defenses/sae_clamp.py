@@ -9,7 +9,7 @@ from typing import Literal
 
 import torch
 
-from benchmark.contracts import Defense, Example, FittedDefense, Task
+from benchmark.contracts import Continuation, Defense, Example, FittedDefense, Task
 from benchmark.errors import UsageError
 from benchmark.registry import register_defense
 from benchmark.subject import Subject
@@ -41,8 +41,9 @@ class SaeClamp(Defense):
     """Attribution: latents that do not fire so many times as often on the task as on the retain set are left alone."""
     highest_retain_rate: float = 0.01
     """Firing rate: latents that fire on a larger share of retain tokens are left alone."""
-    mode: Mode = "set_if_active"
-    """zero | set | set_if_active | scale; a gain above 1 and a positive constant drive latents up, so that those are
+    mode: Mode | None = None
+    """zero | set | set_if_active | scale; by default the study's: ``scale`` where free text is read (refusal is driven
+    up), else ``set_if_active``. A gain above 1 and a positive constant drive latents up, so that those are
     selected which push against the behavior."""
     strength: float | None = None
     """Multiple of a latent's mean positive activation on ``fit`` (mode ``scale``: the gain); None: calibrated."""
@@ -64,9 +65,15 @@ class SaeClamp(Defense):
             raise UsageError("sae-clamp: count must be at least 1, target_share and retain_share in (0, 1]")
 
     def fit(self, subject: Subject, task: Task, examples: Sequence[Example]) -> FittedDefense:
-        chosen, strength, found = settle(self, subject, task, tuple(examples))
-        fitted = self.build(chosen, strength, found)
+        recipe = self.on(task)
+        chosen, strength, found = settle(recipe, subject, task, tuple(examples))
+        fitted = recipe.build(chosen, strength, found)
         return replace(fitted, monitor=make_monitor(self.monitor, subject, task, examples, fitted.edits, chosen))
+
+    def on(self, task: Task) -> SaeClamp:
+        """The recipe with the mode that it has on a task."""
+        usual: Mode = "scale" if isinstance(task.readout, Continuation) else "set_if_active"
+        return self if self.mode is not None else replace(self, mode=usual)
 
     def control(self) -> Defense:
         from defenses.random_clamp import RandomClamp  # it is made of this class
@@ -76,7 +83,7 @@ class SaeClamp(Defense):
     @property
     def amplifies(self) -> bool:
         """Latents are driven up: a gain above 1, or a positive constant that also forces silent ones on."""
-        neutral = {"scale": 1.0, "set": 0.0}.get(self.mode)
+        neutral = {"scale": 1.0, "set": 0.0}.get(self.mode or "")
         return neutral is not None and (self.strength is None or self.strength > neutral)
 
     def choose(self, subject: Subject, task: Task, examples: Sequence[Example]) -> list[Chosen]:
@@ -105,6 +112,7 @@ class SaeClamp(Defense):
         return FittedDefense(edits, tuple(c.features for c in chosen), record=record)
 
     def _edit(self, chosen: Chosen, strength: float) -> ClampEdit:
+        assert self.mode is not None, "a recipe is settled `on` a task"
         level = torch.full_like(chosen.unit, strength) if self.mode == "scale" else strength * chosen.unit
         drop = chosen.dictionary if self.error_term == "drop" else None
         return ClampEdit(chosen.features, self.mode, level, self.positions, Schedule.parse(self.schedule), drop)

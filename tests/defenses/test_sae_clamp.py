@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import torch
 
-from benchmark.contracts import Split
+from benchmark.contracts import Continuation, Split
 from benchmark.dictionary import open_dictionary
 from benchmark.errors import UsageError
 from benchmark.reference import Retention, eligible, judge
@@ -91,7 +91,7 @@ def test_no_qualifying_latent_is_an_error() -> None:
 def test_calibration_takes_the_smallest_strength_that_does_both(tiny: Subject) -> None:
     task = ToyTask()
     fit = task.examples("fit")
-    recipe = SaeClamp(count=24, contrast=0.0, rate_ratio=0.0, target_share=0.3, retain_share=0.01)
+    recipe = SaeClamp(count=24, contrast=0.0, rate_ratio=0.0, target_share=0.3, retain_share=0.01).on(task)
     fitted = recipe.fit(tiny, task, fit)
     found = float(fitted.record["strength"])
     shown = eligible(tiny, task, fit, judge(tiny, task, fit, {}))
@@ -201,7 +201,7 @@ def test_amplification_is_calibrated_on_gains_above_one(tiny: Subject) -> None:
 
 def test_strength_is_in_units_of_the_mean_positive_activation(tiny: Subject) -> None:
     task = ToyTask()
-    recipe = SaeClamp(layers=(Layer(SITE, latents=(3, 1)),), strength=2.0)
+    recipe = SaeClamp(layers=(Layer(SITE, latents=(3, 1)),), strength=2.0).on(task)
     chosen = recipe.choose(tiny, task, task.examples("fit"))[0]
     edit: Any = next(iter(recipe.build([chosen], 2.0, {}).edits.values()))
     assert torch.allclose(edit.level, 2.0 * chosen.task.level[[3, 1]].float())
@@ -247,3 +247,11 @@ def test_a_rate_ratio_spares_latents_that_fire_as_often_elsewhere() -> None:
     rest = Activity(torch.zeros(2), torch.tensor([0.3, 0.1]), torch.ones(2))
     assert top(by_attribution(task, rest, 1.0, rate_ratio=2.0), 2, "here") == (1,)
     assert top(by_attribution(task, rest, 1.0), 2, "here") == (0, 1)
+
+
+def test_where_text_is_read_a_clamp_amplifies_unless_told_otherwise() -> None:
+    class Chat(ToyTask):
+        readout = Continuation()
+
+    assert SaeClamp().on(ToyTask()).mode == "set_if_active" and SaeClamp().on(Chat()).mode == "scale"
+    assert SaeClamp(mode="zero").on(Chat()).mode == "zero"
