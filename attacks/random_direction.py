@@ -18,7 +18,7 @@ class RandomDirection(Attack):
     """The best of ``restarts`` random draws at the full budget: conservative, since one gradient attack has fewer."""
 
     role = "control"
-    constraint: Literal["none", "encoder"] = "none"
+    constraint: Literal["none", "encoder", "jacobian"] = "none"
     restarts: int = 8
 
     def run(self, problem: Problem) -> Attempt:

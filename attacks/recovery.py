@@ -18,7 +18,7 @@ class Recovery(Attack):
 
     published = "paper-recovery"
 
-    constraint: Literal["none", "encoder"] = "none"
+    constraint: Literal["none", "encoder", "jacobian"] = "none"
     restarts: int = 2
     ascent: Ascent = Ascent()
 

@@ -35,7 +35,7 @@ RESIDUAL_THREATS = frozenset({"before_edit", "after_edit"})
 def ceiling(record: TaskRecord, threat_model: str) -> float | None:
     """The largest ranked budget of a threat model; null: none."""
     if threat_model == "token_suffix":
-        return None
+        return record.token_ceiling
     return record.suffix_ceiling if threat_model == "soft_suffix" else record.ceiling
 
 

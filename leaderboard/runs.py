@@ -71,6 +71,7 @@ class TaskRecord(Written):
     ceiling: float | None = None
     """Steering ceiling of the residual budgets; null: none."""
     suffix_ceiling: float | None = None
+    token_ceiling: float | None = None
     """The same of soft suffixes."""
     tau: float | None = None
     """Largest relative drift that counts as harmless."""

@@ -104,7 +104,9 @@ def _areas(result: TaskResult) -> list[Text]:
 
 def entry_tables(entry: Entry, width: int = 120) -> Group:
     """One defense: its tasks, each with its attacks, and why it is not ranked if it is not."""
-    name = Text(f"{entry.defense.name} on {entry.model.id}", style="bold underline")
+    protocol = entry.provenance.protocol
+    under = "" if protocol == "strict" else f", protocol {protocol}"
+    name = Text(f"{entry.defense.name} on {entry.model.id}{under}", style="bold underline")
     reasons = [Text(f"not ranked: {reason}", style="yellow") for reason in entry.verdict.reasons]
     tasks = [Padding(task_table(task, result, width), (1, 0, 0, 0)) for task, result in entry.per_task.items()]
     return Group(name, *reasons, *tasks)
