@@ -97,7 +97,7 @@ def _attacked(runs: Sequence[Run]) -> dict[str, dict[str, list[MeasuredCell]]]:
 def _figure(plt: Any, tasks: Mapping[str, list[MeasuredCell]], panel: Callable, title: str, stem: Path) -> list[Path]:
     across = min(len(tasks), 3)
     down = -(-len(tasks) // across)
-    size = (3.4 * across + 0.6, 3.1 * down + 0.9)
+    size = (max(3.4 * across + 0.6, 4.6), 3.1 * down + 0.9)
     figure, axes = plt.subplots(down, across, figsize=size, squeeze=False, sharey=True, layout="constrained")
     for axis in axes.flat[len(tasks) :]:
         axis.axis("off")
@@ -108,7 +108,7 @@ def _figure(plt: Any, tasks: Mapping[str, list[MeasuredCell]], panel: Callable, 
         axis.grid(alpha=0.25, linewidth=0.6)
         axis.spines[["top", "right"]].set_visible(False)
     for axis in axes[:, 0]:
-        axis.set_ylabel("share of the suppressed")
+        axis.set_ylabel("share that recovers")
     _legend(figure, axes)
     figure.suptitle(title, fontsize=11)
     paths = [stem.with_name(f"{stem.name}.{kind}") for kind in ("svg", "png")]
@@ -213,9 +213,9 @@ _FIGURES: tuple[tuple[str, Callable, Callable[[Sequence[MeasuredCell]], bool]], 
 
 
 _TITLES = {
-    "recovery": "What comes back, over the budget",
-    "drift": "What comes back, against how far the protected latents move",
-    "replay": "What parts of a recovering perturbation do alone",
+    "recovery": "Recovery over the budget",
+    "drift": "Recovery against drift",
+    "replay": "Replayed parts of recoveries",
 }
 
 

@@ -30,7 +30,7 @@ def draw(found: Audit, folder: Path) -> list[Path]:
     if not chosen:
         return []
     lines = -(-len(chosen) // COLUMNS)
-    figure, axes = plt.subplots(lines, COLUMNS, figsize=(11, 2.5 * lines + 0.4), squeeze=False, layout="constrained")
+    figure, axes = plt.subplots(lines, COLUMNS, figsize=(11, 2.05 * lines + 0.4), squeeze=False, layout="constrained")
     for axis in axes.flat[len(chosen) :]:
         axis.axis("off")
     for axis, reading in zip(axes.flat, chosen, strict=False):
@@ -69,7 +69,7 @@ def _panel(axis: Any, reading: Reading) -> None:
     axis.bar_label(bars, [number(v) for v in values], padding=3, fontsize=8)
     axis.set_yticks([1, 0], ["strict", "paper"])
     axis.set_title(str(reading.switch), fontsize=9, fontweight="bold", loc="left")
-    axis.set_xlabel(_wrapped(f"{reading.quantity} ({reading.unit}), n = {reading.n}"), fontsize=8)
+    axis.set_xlabel(_wrapped(f"{reading.quantity} ({reading.unit}), n\u00a0=\u00a0{reading.n}"), fontsize=8)
     axis.margins(x=0.25)
     axis.spines[["top", "right"]].set_visible(False)
     axis.tick_params(axis="x", labelsize=7)

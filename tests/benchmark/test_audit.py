@@ -21,12 +21,16 @@ from benchmark.audit.projection import gradient_only
 from benchmark.audit.reading import NotShown, Reading
 from benchmark.audit.run import Audit, audit, write
 from benchmark.audit.table import difference, table
-from benchmark.audit.workbench import attack, packs, search
+from benchmark.audit.workbench import Found, attack, packs, search
 from benchmark.fitting import groups
 from benchmark.group import Group
+from benchmark.minimal_norm import minimal_norm
+from benchmark.passes import FullPass
 from benchmark.prepare import prepare
+from benchmark.problem import select
 from benchmark.protocol import Switch
 from benchmark.registry import TASKS
+from benchmark.remeasure import _within_tolerance
 from leaderboard.aggregate import leaderboard, read_run
 from tests.tiny import ToyTask, suite_file
 from tests.toy_run import DEFENSE
@@ -70,6 +74,28 @@ def test_the_last_iterate_is_longer_than_what_is_enough(bench: Any) -> None:
     norm, _ = last_iterate(bench)
     assert norm.n > 0 and norm.difference is not None and norm.difference > 0
     assert norm.paper == pytest.approx(EPS, rel=1e-3)
+
+
+def test_of_a_perturbation_that_is_just_enough_both_report_the_same(bench: Any, group: Group) -> None:
+    def just_enough(found: Found) -> Found:
+        run = FullPass(group.subject, found.target.pack, group.edits, found.target.writes)
+
+        def reaches(delta: torch.Tensor, rows: torch.Tensor) -> torch.Tensor:
+            with torch.no_grad():
+                return group.task.verdict(run(delta, rows).read, select(found.target.batch, rows)).margin > 0
+
+        return found._replace(delta=minimal_norm(found.delta, reaches, 10).delta)
+
+    shortened: Any = SimpleNamespace(**{**vars(bench), "free": [just_enough(found) for found in bench.free]})
+    norm, _ = last_iterate(shortened)
+    assert norm.n > 0 and norm.strict == pytest.approx(norm.paper, rel=0.02)
+
+
+@pytest.mark.parametrize(("drift", "agree"), [(0.02, True), (0.5, False)])
+def test_infeasible_recoveries_count_or_not(drift: float, agree: bool) -> None:
+    row: dict[str, object] = {"drift_abs": drift, "drift_rel": drift, "recovered": True, "outcome": "recovered"}
+    strict, paper = (_within_tolerance(row, 0.03, 1.0, counts)["recovered"] for counts in (False, True))
+    assert paper and (strict == paper) is agree
 
 
 def test_orthogonal_perturbations_are_judged_alike_with_the_clamp_live_and_baked(bench: Any) -> None:
