@@ -7,7 +7,7 @@ is searched and what is judged are read alike.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, ClassVar, Protocol
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
@@ -50,8 +50,7 @@ class ChoiceReader:
 
     tokens: Tensor
     """(n, choices), token ids."""
-
-    boundary: ClassVar[None] = None
+    boundary: None = None
 
     def __call__(self, last: Last | None, stream: Tensor | None, rows: Tensor) -> Tensor:
         assert last is not None
@@ -69,8 +68,7 @@ class ForcedReader:
     """(n, tokens): the reference answer, the first token of which is predicted at the readout."""
     openers: tuple[int, ...]
     """Tokens with which a refusal begins."""
-
-    boundary: ClassVar[None] = None
+    boundary: None = None
 
     def __call__(self, last: Last | None, stream: Tensor | None, rows: Tensor) -> Forced:
         assert last is not None

@@ -29,7 +29,7 @@ def environment() -> dict[str, str]:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["list", "defencez"], "there are tasks, defenses, attacks, suites"),
+        (["list", "defencez"], "there are tasks, defenses, attacks, judges, suites"),
         (["show", "sea-clamp"], "Did you mean 'sae-clamp'"),
         (["evaluate", "--defense", "sea-clamp"], "Did you mean 'sae-clamp'"),
         (["evaluate", "--defense", "nowhere.py:Mine"], "there is no file"),
@@ -48,7 +48,7 @@ def test_bad_input_is_one_message_and_exit_code_2(arguments: list[str], message:
     assert "Traceback" not in done.stderr and not list(tmp_path.iterdir())
 
 
-@pytest.mark.parametrize("kind", ["tasks", "defenses", "attacks", "suites"])
+@pytest.mark.parametrize("kind", ["tasks", "defenses", "attacks", "judges", "suites"])
 def test_lists_are_json_on_request_and_everything_in_them_loads(kind: str) -> None:
     rows = json.loads(bench("list", kind, "--json").stdout)
     assert rows and all(row["status"] == "ok" and row["summary"] for row in rows)

@@ -15,6 +15,7 @@ from benchmark.edits import Edit, Where, is_special
 from benchmark.fitting import restart_is_exact
 from benchmark.pack import Pack
 from benchmark.passes import FullPass, Seen, TailPass, Writes, final_norm
+from benchmark.readers import ChoiceReader
 from benchmark.subject import Subject
 from tests import tiny
 
@@ -43,6 +44,11 @@ class Mix(Bend):
 
     def __call__(self, h: Tensor, where: Where) -> Tensor:
         return super().__call__(h, where) + 0.3 * h.mean(1, keepdim=True)
+
+
+def choices(pack: Pack) -> Tensor:
+    assert isinstance(pack.reader, ChoiceReader)
+    return pack.reader.tokens
 
 
 def edits_for(sites: tuple[int, ...]) -> Iterator[tuple[str, dict[int, Edit]]]:
@@ -221,10 +227,10 @@ def test_reading_some_choices_equals_gathering_all_logits(subject: Subject, bias
         given: list[Tensor] = []
         with head.register_forward_pre_hook(lambda _, args: given.append(args[0])):
             pack = tiny.pack(subject)
-            logits = model(input_ids=pack.ids).logits[:, -1].gather(1, pack.reader.tokens)
-        read = subject.unembed(given[0][:, -1], pack.reader.tokens)
+            logits = model(input_ids=pack.ids).logits[:, -1].gather(1, choices(pack))
+        read = subject.unembed(given[0][:, -1], choices(pack))
         assert gap(logits, read) < 1e-5
-        bare = torch.einsum("rd,rcd->rc", given[0][:, -1], head.weight[pack.reader.tokens])
+        bare = torch.einsum("rd,rcd->rc", given[0][:, -1], head.weight[choices(pack)])
         bent = biased or model.config.model_type == "gemma2"
         assert (gap(logits, bare) > 1e-2) == bent  # the bias and the softcap matter
     finally:

@@ -136,7 +136,7 @@ def test_registered_suites_are_frozen_on_the_weights_that_ship(name: str) -> Non
     for settings in suite.tasks.values():
         assert settings.frozen is not None and settings.frozen.weights_sha == shipped
         assert max(settings.budgets) <= settings.frozen.ceiling, "budgets end at the steering ceiling"
-        assert max(settings.suffix_budgets) <= settings.frozen.suffix_ceiling
+        assert max(settings.suffix_budgets, default=0.0) <= (settings.frozen.suffix_ceiling or 0.0)
 
 
 @pytest.mark.parametrize(
