@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal, NamedTuple
 
 from torch import Tensor
@@ -107,7 +107,9 @@ def choose(
 
 def _select(rule: Rule, task: Activity, retain: Activity | None, amplified: bool, where: str) -> tuple[int, ...]:
     if amplified:
-        task, retain = opposed(task), retain and opposed(retain)
+        # what pushes against a behavior is at work elsewhere too (refusal: on every refused request); the contrast
+        # with the retain set decides, not how often a latent fires
+        task, retain, rule = opposed(task), retain and opposed(retain), replace(rule, rate_ratio=0.0)
     return top(rule.score(task, retain), rule.count, where)
 
 

@@ -38,7 +38,8 @@ class SaeClamp(Defense):
     contrast: float = 1.0
     """Attribution: weight of the effect on the retain set that is held against a latent."""
     rate_ratio: float = 2.0
-    """Attribution: latents that do not fire so many times as often on the task as on the retain set are left alone."""
+    """Attribution: latents that do not fire so many times as often on the task as on the retain set are left alone;
+    not asked where latents are driven up."""
     highest_retain_rate: float = 0.01
     """Firing rate: latents that fire on a larger share of retain tokens are left alone."""
     mode: Mode | None = None
