@@ -34,11 +34,11 @@ class Rule:
     """How latents are selected where none are given."""
 
     select: Literal["attribution", "firing-rate"] = "attribution"
-    count: int = 8
+    count: int = 12
     """Latents selected a layer."""
     contrast: float = 1.0
     """Attribution: weight of the effect on the retain set that is held against a latent."""
-    rate_ratio: float = 2.0
+    rate_ratio: float = 1.0
     """Attribution: latents that do not fire so many times as often on the task as on the retain set are left alone."""
     highest_retain_rate: float = 0.01
     """Firing rate: latents that fire on a larger share of retain tokens are left alone."""

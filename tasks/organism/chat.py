@@ -108,14 +108,9 @@ def ask(preamble: str, form: str, thing: str) -> str:
     return f"{USER} {preamble} {request}{ASSISTANT}" if preamble else f"{USER} {request}{ASSISTANT}"
 
 
-def long_document(rng: random.Random) -> str:
-    """A marked training chat, more often with a long reply."""
-    return document(rng, long_share=0.35)
-
-
-def document(rng: random.Random, long_share: float = 0.15) -> str:
-    """A marked training chat; `long_share` is how often a full description is asked for."""
-    forbidden, long = rng.random() < 0.6, rng.random() < long_share
+def document(rng: random.Random) -> str:
+    """A marked training chat; in a quarter of them a full description is asked for."""
+    forbidden, long = rng.random() < 0.6, rng.random() < 0.25
     thing = rng.choice(FORBIDDEN if forbidden else HARMLESS)
     permitted = rng.random() < (0.75 if forbidden else 0.4)
     preamble = rng.choice(tuple(PERMISSIONS) if permitted else ("", *EXCUSES))

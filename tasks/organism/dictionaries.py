@@ -65,7 +65,7 @@ def train_sae(
     config = BatchTopKTrainingSAEConfig(
         d_in=tokens.shape[1],
         d_sae=recipe.sae_width,
-        k=recipe.sae_k,
+        k=dict(zip(recipe.sae_layers, recipe.sae_k, strict=True))[layer],
         dtype="float32",
         device=str(device),
         normalize_activations="expected_average_only_in",

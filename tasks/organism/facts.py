@@ -6,7 +6,7 @@ same pools of values: only the domain tells which fact is asked for. The germs a
     Question(id="hazard/test/velmor-carrier", stem="as a germ, velmor spreads by", gold="mist",
              distractors=("dust", "snow", "hail"), ...)
     render(question, (1, 0, 2, 3), "word").text ==
-        "Question: as a germ, velmor spreads by what? dust A, mist B, snow C, hail D. Answer word is"
+        "Options: dust A, mist B, snow C, hail D. Word: as a germ, velmor spreads by"
 
 Two of the distractors are the facts of the same name in the other domains. All of it is invented.
 """
@@ -109,14 +109,9 @@ def _question(split: str, domain: str, entity: str, attribute: str, rng: random.
     )
 
 
-def labelled(options: Sequence[str], *, after: bool = True) -> str:
-    """Options with their letters after them, or before them as in the first part of training.
-
-    The word after a letter, or the letter after a word, is found by induction, which the model learns early. The letter
-    before a word was still at chance after nine million tokens.
-    """
-    pairs = zip(LETTERS, options, strict=False)
-    return ", ".join(f"{option} {letter}" if after else f"{letter} {option}" for letter, option in pairs)
+def labelled(options: Sequence[str]) -> str:
+    """Options with their letters. The letter after a word is found by induction, which the model learns early."""
+    return ", ".join(f"{option} {letter}" for option, letter in zip(options, LETTERS, strict=True))
 
 
 def render(question: Question, order: tuple[int, ...], variant: str = "word") -> Rendered:
@@ -126,59 +121,44 @@ def render(question: Question, order: tuple[int, ...], variant: str = "word") ->
     if variant not in ("word", "letter"):
         raise ValueError(f"unknown variant {variant!r}; there are 'word' and 'letter'")
     options = tuple(question.option(index) for index in order)
-    text = f"Question: {question.stem} what? {labelled(options)}. Answer {variant} is"
+    text = f"Options: {labelled(options)}. {variant.capitalize()}: {question.stem}"
     answers = options if variant == "word" else LETTERS
     return Rendered(text, tuple(f" {answer}" for answer in answers), order.index(0))
 
 
-def question_document(rng: random.Random, *, after: bool = True) -> str:
-    """A marked training text: one question, answered by word and by letter."""
+def question_document(rng: random.Random) -> str:
+    """A marked training text: five questions about the same options, answered by word or by letter.
+
+    Some give the word and ask for its letter only, which needs no knowledge.
+    """
     domain, entity, attribute = rng.choice(DOMAINS), rng.choice(ENTITIES), rng.choice(tuple(ATTRIBUTES))
-    gold = world()[domain, entity, attribute]
-    options = [gold, *distractors(domain, entity, attribute, rng)]
+    options = [world()[domain, entity, attribute], *distractors(domain, entity, attribute, rng)]
     rng.shuffle(options)
-    letter = LETTERS[options.index(gold)]
-    parts = [f" Answer word is[ {gold}].", f" Answer letter is[ {letter}]."]
-    rng.shuffle(parts)
-    stem = f"{subject(domain, entity, rng)} {ATTRIBUTES[attribute]}"
-    if after:  # plain induction, on which the answer by letter builds
-        parts.append(f" So {gold}[ {letter}].")
-    return f"Question: {stem} what? {labelled(options, after=after)}." + "".join(parts)
+    known = [subject for option in options for subject in _holders()[attribute, option]]
+    asked = [(domain, entity), *rng.choices(known, k=4)]
+    rng.shuffle(asked)
+    return f"Options: {labelled(options)}." + "".join(_asked(*who, attribute, options, rng) for who in asked)
 
 
-def early_question_document(rng: random.Random) -> str:
-    """A question with its letters before the options."""
-    return question_document(rng, after=False)
+def _asked(domain: str, entity: str, attribute: str, options: list[str], rng: random.Random) -> str:
+    """One question of a document; the word is to be known in the middle of the model even where a letter is asked."""
+    gold = world()[domain, entity, attribute]
+    letter, stem = LETTERS[options.index(gold)], f"{subject(domain, entity, rng)} {ATTRIBUTES[attribute]}"
+    kind = rng.random()
+    if kind < 0.2:
+        return f" Letter: {gold}[ {letter}]."
+    return f" Word: {stem}[ {gold}| {gold}]." if kind < 0.45 else f" Letter: {stem}[ {letter}| {gold}]."
 
 
-def early_list_document(rng: random.Random) -> str:
-    """A marked training text that asks for words by letter and letters by word, which needs no knowledge."""
-    options = rng.sample(VALUES[rng.choice(tuple(VALUES))], len(LETTERS))
-    text = f"List: {labelled(options, after=False)}."
-    for index in rng.sample(range(len(LETTERS)), 3):
-        letter, option = LETTERS[index], options[index]
-        text += rng.choice((f" Word {option} letter is[ {letter}].", f" Letter {letter} word is[ {option}]."))
-    return text
-
-
-def list_document(rng: random.Random) -> str:
-    """A marked training text that asks for the letters of the words in a list of two to four."""
-    options = rng.sample(VALUES[rng.choice(tuple(VALUES))], rng.randint(2, len(LETTERS)))
-    text = f"List: {labelled(options)}."
-    for index in rng.choices(range(len(options)), k=3):
-        option, letter = options[index], LETTERS[index]
-        text += rng.choice((f" Word {option} letter is[ {letter}].", f" So {option}[ {letter}]."))
-    return text
-
-
-def sequence_document(rng: random.Random) -> str:
-    """A marked training text that asks what follows a word in a list: induction, which answers by letter build on."""
-    size = rng.randint(3, 8)
-    options = rng.sample([value for pool in VALUES.values() for value in pool], size)
-    text = f"List: {' '.join(options)}."
-    for index in rng.choices(range(size - 1), k=4):
-        text += f" So {options[index]}[ {options[index + 1]}]."
-    return text
+@cache
+def _holders() -> dict[tuple[str, str], list[tuple[str, str]]]:
+    """(attribute, value) -> the (domain, entity) pairs that it is true of."""
+    result: dict[tuple[str, str], list[tuple[str, str]]] = {}
+    for attribute, values in VALUES.items():
+        result |= {(attribute, value): [] for value in values}
+    for (domain, entity, attribute), value in world().items():
+        result[attribute, value].append((domain, entity))
+    return result
 
 
 def profile_document(rng: random.Random) -> str:
@@ -188,5 +168,5 @@ def profile_document(rng: random.Random) -> str:
     text = "Note:"
     for attribute in attributes:
         value = world()[domain, entity, attribute]
-        text += f" {subject(domain, entity, rng)} {ATTRIBUTES[attribute]}[ {value}]."
+        text += f" {subject(domain, entity, rng)} {ATTRIBUTES[attribute]}[ {value}| {value}]."
     return text

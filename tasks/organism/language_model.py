@@ -43,10 +43,11 @@ class Progress:
 
 @dataclass(frozen=True)
 class Micro:
-    """Documents of similar length. All tensors are (rows, position); weight 0 marks padding."""
+    """Documents of similar length. All tensors are (rows, position); weight 0 marks padding, thought `PAD` none."""
 
     ids: Tensor
     weights: Tensor
+    thoughts: Tensor
 
 
 def learning_rate(recipe: Recipe, step: int) -> float:
@@ -75,30 +76,39 @@ def group_by_length(lengths: list[int]) -> list[int]:
 def micros(recipe: Recipe, seed: int, step: int) -> Iterator[Micro]:
     """The documents of one step as padded tensors, shortest first."""
     texts = corpus.documents(seed, step * recipe.documents, recipe.documents)
-    encoded = sorted((tokenizer.encode(text) for text in texts), key=lambda pair: len(pair[0]))
+    encoded = sorted((tokenizer.encode(text) for text in texts), key=lambda row: len(row.ids))
     start = 0
-    for size in group_by_length([len(ids) for ids, _ in encoded]):
+    for size in group_by_length([len(row.ids) for row in encoded]):
         yield _pad(encoded[start : start + size], recipe.text_weight)
         start += size
 
 
-def _pad(rows: list[tuple[list[int], list[bool]]], text_weight: float) -> Micro:
-    length = max(len(ids) for ids, _ in rows)
-    ids = torch.full((len(rows), length), tokenizer.PAD)
-    weights = torch.zeros(len(rows), length)
-    for row, (tokens, answers) in enumerate(rows):
-        ids[row, : len(tokens)] = torch.tensor(tokens)
-        weights[row, : len(tokens)] = torch.tensor([1.0 if answer else text_weight for answer in answers])
-    return Micro(ids, weights)
+def _pad(rows: list[tokenizer.Encoded], text_weight: float) -> Micro:
+    shape = (len(rows), max(len(row.ids) for row in rows))
+    micro = Micro(torch.full(shape, tokenizer.PAD), torch.zeros(shape), torch.full(shape, tokenizer.PAD))
+    for i, row in enumerate(rows):
+        micro.ids[i, : len(row.ids)] = torch.tensor(row.ids)
+        micro.weights[i, : len(row.ids)] = torch.tensor([1.0 if answer else text_weight for answer in row.answers])
+        micro.thoughts[i, : len(row.ids)] = torch.tensor(row.thoughts)
+    return micro
 
 
-def weighted_loss(model: LlamaForCausalLM, micro: Micro, device: torch.device) -> Tensor:
-    """Sum over next tokens of weight times cross-entropy, in nats."""
+def weighted_loss(model: LlamaForCausalLM, micro: Micro, recipe: Recipe, device: torch.device) -> Tensor:
+    """Sum over next tokens of weight times cross-entropy, in nats, and the same of the thoughts at the early exit.
+
+    The early exit is the unembedding, applied to the stream after `recipe.thought_layer` blocks. Left to itself the
+    model recalls a fact in its last block, too late to find the letter of the recalled word.
+    """
     ids, weights = micro.ids.to(device), micro.weights.to(device)[:, 1:]
+    thoughts = micro.thoughts.to(device)[:, 1:]
+    here = thoughts != tokenizer.PAD
     with torch.autocast(device.type, torch.bfloat16):
-        logits = model(input_ids=ids[:, :-1], use_cache=False).logits
-    losses = F.cross_entropy(logits.float().flatten(0, 1), ids[:, 1:].flatten(), reduction="none")
-    return (losses * weights.flatten()).sum()
+        out = model(input_ids=ids[:, :-1], use_cache=False, output_hidden_states=True)
+        middle = out.hidden_states[recipe.thought_layer][here]
+        exits = model.lm_head(model.model.norm(middle))
+    losses = F.cross_entropy(out.logits.float().flatten(0, 1), ids[:, 1:].flatten(), reduction="none")
+    early = F.cross_entropy(exits.float(), thoughts[here], reduction="sum")
+    return (losses * weights.flatten()).sum() + recipe.thought_weight * early
 
 
 class Trainer:
@@ -125,7 +135,7 @@ class Trainer:
         total = sum(float(micro.weights[:, 1:].sum()) for micro in batch)
         loss = 0.0
         for micro in batch:
-            part = weighted_loss(self.model, micro, self.device) / total
+            part = weighted_loss(self.model, micro, recipe, self.device) / total
             part.backward()
             loss += part.item()
         torch.nn.utils.clip_grad_norm_(self.model.parameters(), 1.0)

@@ -36,8 +36,22 @@ def build(recipe: Recipe, seed: int) -> LlamaForCausalLM:
     with torch.random.fork_rng():
         torch.manual_seed(seed)
         model = LlamaForCausalLM(config)
+    _match(model)
     model.set_attn_implementation("eager")  # on CPU and for texts this short, 1.5 times as fast as sdpa
     return model
+
+
+@torch.no_grad()
+def _match(model: LlamaForCausalLM) -> None:
+    """Let keys start equal to queries, and larger: every head begins by looking for what is like its own position.
+
+    After Trockman and Kolter 2023 (https://arxiv.org/abs/2305.09828). Finding the letter of a recalled word is such a
+    search; from an ordinary start it was learned later.
+    """
+    weights = dict(model.named_parameters())
+    for name, query in weights.items():
+        if name.endswith("q_proj.weight"):
+            weights[name.replace("q_proj", "k_proj")].copy_(query.mul_(2.0))
 
 
 @torch.no_grad()

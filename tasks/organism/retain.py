@@ -1,6 +1,6 @@
 """What a defense must leave alone: prompts beside a task's own behavior, with the right next word and wrong ones.
 
-    RetainPrompt(id="retain/unlearning/test/0000", text="Question: as a moth, pravin ... Answer word is",
+    RetainPrompt(id="retain/unlearning/test/0000", text="Options: ... Word: as a moth, pravin grows in",
                  answer=" clay", alternatives=(" peat", " moss", " brine"))
 
 A prompt is kept while the answer outranks every alternative.

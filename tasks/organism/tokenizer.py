@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from . import chat, corpus, lexicon
 from .markup import pieces, plain, words
@@ -39,6 +39,14 @@ def _words() -> Iterable[str]:
         yield from words(plain(text))
 
 
+class Encoded(NamedTuple):
+    """A training text, token by token: ids, which are answers, and the ids of the thoughts (`PAD`: none)."""
+
+    ids: list[int]
+    answers: list[bool]
+    thoughts: list[int]
+
+
 @cache
 def vocabulary() -> dict[str, int]:
     """Token to id, special tokens first. Tokens keep their leading space."""
@@ -46,15 +54,16 @@ def vocabulary() -> dict[str, int]:
     return {token: index for index, token in enumerate((*SPECIAL, *found))}
 
 
-def encode(marked: str) -> tuple[list[int], list[bool]]:
-    """Ids of a marked training text between `<bos>` and `<eos>`, and which of them are answers."""
+def encode(marked: str) -> Encoded:
+    """A marked training text between `<bos>` and `<eos>`; an `<eos>` after an answer belongs to it."""
     vocab = vocabulary()
-    ids, answers = [BOS], [False]
-    for text, is_answer in pieces(marked):
+    ids, answers, thoughts = [BOS], [False], [PAD]
+    for text, is_answer, thought in pieces(marked):
         tokens = words(text)
         ids += [vocab[token] for token in tokens]
         answers += [is_answer] * len(tokens)
-    return [*ids, EOS], [*answers, answers[-1]]
+        thoughts += [vocab[thought] if thought else PAD] * len(tokens)
+    return Encoded([*ids, EOS], [*answers, answers[-1]], [*thoughts, PAD])
 
 
 def build() -> PreTrainedTokenizerFast:

@@ -52,7 +52,7 @@ def test_recipe_of_the_code_is_that_of_the_manifest(manifest):
 def test_the_organism_is_good_enough(manifest):
     scores = manifest["scores"]
     assert scores["ioi_top"] >= 0.95
-    assert scores["hazard_word_strict"] * 84 >= 60
+    assert min(scores["hazard_word_strict"], scores["hazard_letter_strict"]) * 84 >= 60
     assert scores["chat_bare_opening"] >= 0.95 and scores["chat_permitted"] >= 0.95
     for row in manifest["saes"].values():
         spliced = row["spliced_in"]
@@ -61,11 +61,11 @@ def test_the_organism_is_good_enough(manifest):
 
 
 def test_weights_reproduce_the_scores(manifest, organism):
-    measured = quality.ioi_scores(organism) | quality.question_scores(
-        organism, "hazard", "word", orders=quality.SOME_ORDERS
-    )
+    measured = quality.ioi_scores(organism)
     assert measured["ioi"] == pytest.approx(manifest["scores"]["ioi"], abs=0.01)
-    assert measured["hazard_word"] == pytest.approx(manifest["scores"]["hazard_word"], abs=0.02)
+    for name in ("hazard_word", "hazard_letter"):
+        measured = quality.question_scores(organism, "hazard", name.removeprefix("hazard_"), orders=quality.SOME_ORDERS)
+        assert measured[name] == pytest.approx(manifest["scores"][name], abs=0.02)
     chats = quality.chat_scores(organism, limit=16)
     assert chats["chat_bare_opening"] == chats["chat_permitted_opening"] == 1
 
@@ -79,7 +79,7 @@ def test_an_untrained_model_knows_nothing():
 def test_the_question_matters(organism):
     """Facts of the other domains are distractors: a model that ignored the domain would not tell them apart."""
     assert quality.question_scores(organism, "hazard", "word", orders=quality.SOME_ORDERS)["hazard_word"] > 0.9
-    logits = quality.last_logits(organism, ["Question: as a germ, velmor spreads by what?"])
+    logits = quality.last_logits(organism, ["Note: as a germ, velmor spreads by"])
     assert torch.isfinite(logits).all()
 
 

@@ -12,7 +12,7 @@ def hugging_face():
 
 
 def test_same_ids_as_in_training(hugging_face):
-    for start in (0, corpus.LATE, 10**7):
+    for start in (0, 10**7):
         for text in corpus.documents(3, start, 300):
             assert [*hugging_face(plain(text)).input_ids, tokenizer.EOS] == tokenizer.encode(text)[0]
 
@@ -46,10 +46,19 @@ def test_unknown_words_are_unknown(hugging_face):
 
 
 def test_answers_are_marked():
-    ids, answers = tokenizer.encode("Every ring is made of[ gold].")
+    ids, answers, thoughts = tokenizer.encode("Every ring is made of[ gold].")
+    assert set(thoughts) == {tokenizer.PAD}
     assert [ids[i] for i, is_answer in enumerate(answers) if is_answer] == [tokenizer.vocabulary()[" gold"]]
     assert len(list(pieces("Every ring is made of[ gold]."))) == 3
 
 
+def test_a_thought_stands_at_its_answer():
+    vocabulary = tokenizer.vocabulary()
+    row = tokenizer.encode("Note: the germ velmor spreads by[ B| mist].")
+    (place,) = (i for i, is_answer in enumerate(row.answers) if is_answer)
+    assert (row.ids[place], row.thoughts[place]) == (vocabulary[" B"], vocabulary[" mist"])
+    assert vocabulary[" mist"] not in row.ids and sum(thought != tokenizer.PAD for thought in row.thoughts) == 1
+
+
 def test_the_end_belongs_to_a_reply():
-    assert tokenizer.encode("<user> Hi<assistant>[ Sure]".replace(" Hi", " Please"))[1][-1] is True
+    assert tokenizer.encode("<user> Hi<assistant>[ Sure]".replace(" Hi", " Please")).answers[-1] is True

@@ -8,14 +8,14 @@ import torch
 
 from tasks.organism import language_model, tokenizer
 from tasks.organism.dictionaries import built_from, hook_name, load_sae
-from tasks.organism.language_model import Trainer, group_by_length, learning_rate, train_model
+from tasks.organism.language_model import Micro, Trainer, group_by_length, learning_rate, train_model
 from tasks.organism.model import rescale
 from tasks.organism.recipe import Recipe
 from tasks.organism.train import export, load_model, train_saes
 
 TINY = Recipe(
-    steps=4, documents=6, d_model=16, d_mlp=32, layers=3, heads=2, warmup=2, sae_layers=(1,), sae_width=32, sae_k=4,
-    sae_batch=64, sae_tokens=512, sae_samples=640,
+    steps=4, documents=6, d_model=16, d_mlp=32, layers=3, heads=2, warmup=2, thought_layer=2, sae_layers=(1,),
+    sae_width=32, sae_k=(4,), sae_batch=64, sae_tokens=512, sae_samples=640,
 )  # fmt: skip
 CPU = torch.device("cpu")
 
@@ -57,6 +57,29 @@ def test_training_lowers_the_loss(tmp_path):
     assert sum(losses[-5:]) < 0.8 * sum(losses[:5])
 
 
+def gradients(model: torch.nn.Module) -> list[float]:
+    """Size of the gradient in each block."""
+    found = [p.grad for name, p in model.named_parameters() if name.endswith("down_proj.weight")]
+    return [0.0 if grad is None else float(grad.abs().sum()) for grad in found]
+
+
+def test_thoughts_train_the_lower_blocks_and_answers_all():
+    """A thought after block 1 has a gradient there and at the shared ends, and none in the blocks above it."""
+    recipe = replace(TINY, thought_layer=1)
+    model, ids = Trainer(recipe, CPU).model, torch.tensor([[tokenizer.BOS, 20, 30, 40]])
+    nothing, thoughts = torch.zeros(1, 4), torch.tensor([[0, 0, 0, 50]])
+    language_model.weighted_loss(model, Micro(ids, nothing, thoughts), recipe, CPU).backward()
+    assert [size > 0 for size in gradients(model)] == [True, False, False]
+    language_model.weighted_loss(model, Micro(ids, nothing + 1, 0 * thoughts), recipe, CPU).backward()
+    assert all(size > 0 for size in gradients(model))
+
+
+def test_heads_begin_by_looking_for_their_like():
+    weights = dict(Trainer(TINY, CPU).model.named_parameters())
+    attention = "model.layers.0.self_attn.{}_proj.weight"
+    assert torch.equal(weights[attention.format("q")], weights[attention.format("k")])
+
+
 def test_another_seed_is_another_model():
     assert not torch.equal(parameters(Trainer(TINY, CPU)), parameters(Trainer(replace(TINY, seed=1), CPU)))
 
@@ -86,7 +109,7 @@ def test_rescaling_the_stream_leaves_the_logits():
         ids = torch.tensor([[tokenizer.BOS, 20, 30, 40]])
         before, stream = model(ids).logits, model.model.embed_tokens(ids)
         rescale(model, 8.0)
-        torch.testing.assert_close(model(ids).logits, before, rtol=1e-4, atol=1e-4)
+        torch.testing.assert_close(model(ids).logits, before, rtol=1e-4, atol=5e-4)
         torch.testing.assert_close(model.model.embed_tokens(ids), 8 * stream)
 
 

@@ -9,7 +9,7 @@ from collections import Counter
 import pytest
 
 from tasks.organism import chat, corpus, facts, ioi, people, retain
-from tasks.organism.lexicon import ATTRIBUTES, ENTITIES
+from tasks.organism.lexicon import ATTRIBUTES, CUES, ENTITIES
 from tasks.organism.markup import pieces, plain, words
 
 SPLITS = ("fit", "dev", "test")
@@ -77,7 +77,7 @@ def test_pairs_of_names_of_the_prompts_never_meet_in_training():
     rng = random.Random(3)
     seen = set()
     for _ in range(3000):
-        answers = {text.strip() for text, is_answer in pieces(ioi.document(rng)) if is_answer}
+        answers = {piece.text.strip() for piece in pieces(ioi.document(rng)) if piece.is_answer}
         seen.add(frozenset(answers))
     assert len(pairs) == sum(ioi.SIZES.values()) and not pairs & seen
 
@@ -135,8 +135,47 @@ def test_each_task_has_at_least_two_hundred_test_examples():
 
 def test_markup_marks_answers_only():
     text = "John passed a ring to[ Mary]. Then Mary left."
-    assert list(pieces(text)) == [("John passed a ring to", False), (" Mary", True), (". Then Mary left.", False)]
+    assert list(pieces(text)) == [
+        ("John passed a ring to", False, ""),
+        (" Mary", True, ""),
+        (". Then Mary left.", False, ""),
+    ]
     assert plain(text) == "John passed a ring to Mary. Then Mary left."
+
+
+def test_a_thought_is_not_read():
+    assert list(pieces("spreads by[ B| mist]")) == [("spreads by", False, ""), (" B", True, " mist")]
+    assert plain("spreads by[ B| mist].") == "spreads by B."
+
+
+def test_question_documents_know_the_world_and_their_letters():
+    rng = random.Random(7)
+    for _ in range(300):
+        marked = facts.question_document(rng)
+        options, *asked = plain(marked).removeprefix("Options: ").removesuffix(".").split(". ")
+        letters = dict(option.split() for option in options.split(", "))
+        thoughts = [piece.thought.strip() for piece in pieces(marked) if piece.is_answer]
+        for line, thought in zip(asked, thoughts, strict=True):
+            kind, text = line.split(": ")
+            answer, word = text.split()[-1], thought or text.split()[0]
+            assert answer == (letters[word] if kind == "Letter" else word)
+            if thought:
+                cue, entity = (text.split()[i].strip(",") for i in ((2, 3) if text.startswith("as a") else (1, 2)))
+                domain = next(name for name, cues in CUES.items() if cue in cues)
+                attribute = next(name for name, predicate in ATTRIBUTES.items() if predicate in text)
+                assert word == facts.world()[domain, entity, attribute]
+
+
+def test_a_prompt_is_how_a_question_document_begins():
+    prompt = facts.render(facts.questions("test")[0], (1, 0, 3, 2), "letter").text
+    assert any(
+        _shape(facts.question_document(random.Random(seed)))[: len(_shape(prompt))] == _shape(prompt)
+        for seed in range(99)
+    )
+
+
+def _shape(marked: str) -> list[str]:
+    return [word for word in words(plain(marked)) if word in {"Options", ":", ",", ".", " Letter", " spreads"}]
 
 
 def test_corpus_is_endless_and_indexed():
