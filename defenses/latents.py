@@ -38,7 +38,7 @@ class Rule:
     """Latents selected a layer."""
     contrast: float = 1.0
     """Attribution: weight of the effect on the retain set that is held against a latent."""
-    rate_ratio: float = 1.0
+    rate_ratio: float = 1.25
     """Attribution: latents that do not fire so many times as often on the task as on the retain set are left alone."""
     highest_retain_rate: float = 0.01
     """Firing rate: latents that fire on a larger share of retain tokens are left alone."""

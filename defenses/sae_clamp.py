@@ -37,7 +37,7 @@ class SaeClamp(Defense):
     """Latents selected a layer."""
     contrast: float = 1.0
     """Attribution: weight of the effect on the retain set that is held against a latent."""
-    rate_ratio: float = 1.0
+    rate_ratio: float = 1.25
     """Attribution: latents that do not fire so many times as often on the task as on the retain set are left alone;
     not asked where latents are driven up."""
     highest_retain_rate: float = 0.01
