@@ -14,6 +14,7 @@ from torch import Tensor
 from benchmark.contracts import Defense, FittedDefense
 from benchmark.edits import Where, by_boundary
 from benchmark.group import Group, Scale
+from benchmark.protocol import STRICT
 from benchmark.reference import eligible, judge
 from benchmark.registry import DEFENSES
 from benchmark.sites import Site
@@ -146,7 +147,11 @@ def test_every_registered_defense_keeps_its_promises(name: str, tmp_path: Any) -
     examples = task.examples("test")
     base = judge(made, task, examples, {})
     reference: Any = SimpleNamespace(
-        examples=examples, base=base, eligible=eligible(made, task, examples, base), ceiling=base.margin
+        examples=examples,
+        base=base,
+        eligible=eligible(made, task, examples, base),
+        ceiling=base.margin,
+        protocol=STRICT,
     )
     group = make_group(made, task, Named(name, recipe(name)), settings, frozen, reference)
     findings = check_promises(group)

@@ -52,4 +52,4 @@ def test_latents_are_selected_at_every_site_where_none_are_given(tmp_path: Path)
     other = sae_folder(tmp_path / "other", metadata={"hook_name": hook}, seed=1)
     recipe = MeanAblation(layers=(Layer(SITE), Layer(hook, sae=other, latents=(5,))), rule=RULE)
     fitted = recipe.fit(subject, ToyTask(), ToyTask().examples("fit"))
-    assert [len(f) for f in fitted.protected] == [8, 1] and len(fitted.edits) == 2
+    assert [len(f) for f in fitted.protected] == [RULE.count, 1] and len(fitted.edits) == 2

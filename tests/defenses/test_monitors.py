@@ -37,7 +37,7 @@ def test_the_score_rises_with_the_displacement_of_a_single_position_and_has_a_gr
     h = stream()
     step = torch.zeros_like(h)
     step[1, 4] = torch.randn(D_MODEL, generator=torch.Generator().manual_seed(1))
-    scores = [monitor.score(h + size * step, place(h)) for size in (0.0, 5.0, 20.0, 80.0)]
+    scores = [monitor.score(h + size * step, place(h)) for size in (0.0, 40.0, 160.0, 640.0)]
     assert scores[0][1] < scores[1][1] < scores[2][1] < scores[3][1] and scores[0].shape == (3,)
     assert all(torch.equal(s[[0, 2]], scores[0][[0, 2]]) for s in scores), "other rows are not concerned"
     at = h.clone().requires_grad_()

@@ -45,7 +45,8 @@ def test_generators_are_those_of_the_manifest(manifest):
 
 
 def test_recipe_of_the_code_is_that_of_the_manifest(manifest):
-    assert Recipe(**(manifest["recipe"] | {"sae_layers": tuple(manifest["recipe"]["sae_layers"])})) == Recipe()
+    recipe = {name: tuple(value) if isinstance(value, list) else value for name, value in manifest["recipe"].items()}
+    assert Recipe(**recipe) == Recipe()
     assert manifest["trained"]["step"] == manifest["recipe"]["steps"]
 
 
