@@ -16,7 +16,7 @@ ATTACKS = ("recovery", "random-direction", "wrong-target")
 @pytest.fixture(scope="module", params=["ioi", "unlearning"])
 def rows(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, Any]]:
     folder = tmp_path_factory.mktemp("embedded") / "run"
-    result = evaluate("sae-clamp", tasks=[request.param], attacks=["recovery"], limit=60, output_dir=folder)
+    result = evaluate("sae-clamp", tasks=[request.param], attacks=["recovery"], limit=100, output_dir=folder)
     return result.rows.to_pylist()
 
 
@@ -41,7 +41,7 @@ def test_the_clamp_suppresses_what_the_base_shows_and_random_latents_do_not(rows
 def test_random_directions_and_wrong_targets_stay_far_below_the_attack(rows: list[dict[str, Any]], threat: str) -> None:
     where: dict[str, Any] = {"defense": "sae-clamp", "threat_model": threat, "constraint": "none"}
     recovered, random, wrong = (share(rows, attack=name, **where) for name in ATTACKS)
-    assert recovered >= 0.9 and random <= 0.4 * recovered and wrong <= 0.4 * recovered
+    assert recovered >= 0.8 and random <= 0.4 * recovered and wrong <= 0.4 * recovered
 
 
 def test_the_constraint_costs_little_and_keeps_the_drift_at_zero(rows: list[dict[str, Any]]) -> None:
