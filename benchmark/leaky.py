@@ -9,7 +9,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from benchmark.constraint import Constraint, EncoderNullSpace, Free, within
+from benchmark.constraint import Constraint, EncoderNullSpace, Free
 from benchmark.cross_layer import CrossLayer, Look
 from benchmark.jacobian import weighted_rows
 from benchmark.problem import normal
@@ -32,11 +32,20 @@ def as_published(constraint: Constraint, protocol: Protocol) -> Constraint:
     return constraint
 
 
-class RidgeGradient:
+class Leaky(Free):
+    """Perturbations are only shortened; how far they leak is measured by the exact constraint."""
+
+    exact: Constraint
+
+    def violation(self, delta: Tensor, rows: Tensor | None = None) -> Tensor:
+        return self.exact.violation(delta, rows)
+
+
+class RidgeGradient(Leaky):
     """Gradients lose ``A (A^T A + ridge)^-1 A^T g`` at every site; perturbations keep what an optimiser makes of it."""
 
     def __init__(self, exact: EncoderNullSpace, ridge: float = RIDGE) -> None:
-        self.exact = exact
+        self.exact: EncoderNullSpace = exact
         self._inverses = [_inverse(a, ridge) for a in exact.directions]
 
     def tangent(self, vector: Tensor, delta: Tensor, rows: Tensor | None = None) -> Tensor:
@@ -49,28 +58,16 @@ class RidgeGradient:
     def project(self, delta: Tensor, rows: Tensor | None = None) -> Tensor:
         return self.tangent(delta, delta, rows)
 
-    def step(self, delta: Tensor, move: Tensor, budget: Tensor, rows: Tensor | None = None) -> Tensor:
-        return within(delta + move, budget)
-
-    def restore(self, delta: Tensor, budget: Tensor, rows: Tensor | None = None) -> Tensor:
-        return within(delta, budget)
-
-    def feasible(self, delta: Tensor, rows: Tensor | None = None) -> Tensor:
-        return Free().feasible(delta, rows)
-
-    def violation(self, delta: Tensor, rows: Tensor | None = None) -> Tensor:
-        return self.exact.violation(delta, rows)
-
 
 def _inverse(a: Tensor, ridge: float) -> Tensor:
     return torch.linalg.inv(a.T @ a + ridge * torch.eye(a.shape[1], dtype=a.dtype))
 
 
-class SketchedGradient:
+class SketchedGradient(Leaky):
     """Gradients lose their part in the span of at most nine weighted sums of Jacobian rows, new ones at every step."""
 
     def __init__(self, exact: CrossLayer) -> None:
-        self.exact = exact
+        self.exact: CrossLayer = exact
         self._step = 0
 
     def tangent(self, vector: Tensor, delta: Tensor, rows: Tensor | None = None) -> Tensor:
@@ -81,18 +78,6 @@ class SketchedGradient:
 
     def project(self, delta: Tensor, rows: Tensor | None = None) -> Tensor:
         return self.tangent(delta, torch.zeros_like(delta), rows)
-
-    def step(self, delta: Tensor, move: Tensor, budget: Tensor, rows: Tensor | None = None) -> Tensor:
-        return within(delta + move, budget)
-
-    def restore(self, delta: Tensor, budget: Tensor, rows: Tensor | None = None) -> Tensor:
-        return within(delta, budget)
-
-    def feasible(self, delta: Tensor, rows: Tensor | None = None) -> Tensor:
-        return Free().feasible(delta, rows)
-
-    def violation(self, delta: Tensor, rows: Tensor | None = None) -> Tensor:
-        return self.exact.violation(delta, rows)
 
 
 def sketch(look: Look, delta: Tensor, rows: Tensor, residual: Tensor, seed: int, probes: int = PROBES) -> Tensor:
