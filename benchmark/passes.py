@@ -19,7 +19,6 @@ from transformers.cache_utils import Cache, DynamicCache
 
 from benchmark.contracts import Text
 from benchmark.edits import Edit, Passage, boundaries, is_position_wise, passing
-from benchmark.frozen_linear import FrozenWeights
 from benchmark.generation import generate
 from benchmark.pack import Pack
 from benchmark.prefix import Joined
@@ -172,12 +171,11 @@ class TailPass:
         # no layer above what is read
         top = self.subject.n_layers if reader.boundary is None else max({self.first, reader.boundary} | observe)
         h = passage(self.first, self.hidden[rows], where, edited=self.writes.after)
-        for i in range(self.first, top):
-            call = self.calls[i - self.first]
-            with FrozenWeights():
-                output = self.subject.layers[i](h, **{k: cache if isinstance(v, Cache) else v for k, v in call.items()})
-            h = output[0] if isinstance(output, tuple) else output
-            h = passage(i + 1, h, where)
+        with self.subject.frozen_layers:
+            for i in range(self.first, top):
+                call = self.calls[i - self.first].items()
+                output = self.subject.layers[i](h, **{k: cache if isinstance(v, Cache) else v for k, v in call})
+                h = passage(i + 1, output[0] if isinstance(output, tuple) else output, where)
         skip = self.writes.start - self.offset
         stream = {b: passage.seen[b][:, skip:] for b in observe}
         if reader.boundary is not None:

@@ -1,4 +1,4 @@
-"""A multiplication by frozen weights is the ordinary one, forward and backward, and takes place only where it may."""
+"""Frozen layers compute what they always do, forward and backward, and other kernels serve only where they may."""
 
 from __future__ import annotations
 
@@ -8,13 +8,16 @@ import pytest
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import linear
+from transformers.activations import NewGELUActivation
 from transformers.pytorch_utils import Conv1D
 
-from benchmark import frozen_linear
-from benchmark.frozen_linear import FrozenLinear, FrozenWeights, serves
+from benchmark import frozen_layers
+from benchmark.frozen_layers import FrozenLayers, FrozenLinear, Shelf, serves
 from benchmark.passes import TailPass, Writes
 from tests import tiny
 
+EMPTY = Shelf()
+EMPTY.room = 0
 SHAPES = [(5,), (1, 5), (16, 5), (3, 4, 5)]
 
 
@@ -25,9 +28,9 @@ def random(*shape: int) -> Tensor:
 def used(monkeypatch: pytest.MonkeyPatch) -> list[tuple[int, ...]]:
     """Shapes of the factors that reach the blocked kernel from here on."""
     shapes: list[tuple[int, ...]] = []
-    product = frozen_linear._product
+    product = frozen_layers._product
     monkeypatch.setattr(
-        frozen_linear, "_product", lambda x, y, b: shapes.append((*x.shape, *y.shape)) or product(x, y, b)
+        frozen_layers, "_product", lambda x, y, b: shapes.append((*x.shape, *y.shape)) or product(x, y, b)
     )
     return shapes
 
@@ -35,11 +38,14 @@ def used(monkeypatch: pytest.MonkeyPatch) -> list[tuple[int, ...]]:
 @pytest.mark.parametrize("shape", SHAPES)
 @pytest.mark.parametrize("biased", [False, True])
 @pytest.mark.parametrize("transposed", [False, True])
-def test_it_is_a_linear_map_and_so_is_its_gradient(shape: tuple[int, ...], biased: bool, transposed: bool) -> None:
+@pytest.mark.parametrize("room", [False, True])
+def test_it_is_a_linear_map_and_so_is_its_gradient(
+    shape: tuple[int, ...], biased: bool, transposed: bool, room: bool
+) -> None:
     weight = random(5, 7).T if transposed else random(7, 5)
     bias = random(7) if biased else None
     x = random(*shape).requires_grad_()
-    expected, found = linear(x, weight, bias), FrozenLinear.apply(x, weight, bias)
+    expected, found = linear(x, weight, bias), FrozenLinear.apply(x, weight, bias, Shelf() if room else EMPTY)
     torch.testing.assert_close(found, expected)
     seed = random(*expected.shape)
     torch.testing.assert_close(*(torch.autograd.grad(y, x, seed)[0] for y in (found, expected)))
@@ -51,7 +57,7 @@ def test_a_batch_of_gradients_goes_back_at_once(transposed: bool, monkeypatch: p
     seeds, shapes = random(4, 3, 7), used(monkeypatch)
     found, expected = (
         torch.autograd.grad(f(x, weight, random(7)), x, seeds, is_grads_batched=True)[0]
-        for f in (FrozenLinear.apply, linear)
+        for f in (lambda *args: FrozenLinear.apply(*args, Shelf()), linear)
     )
     torch.testing.assert_close(found, expected)
     assert len(shapes) == 1  # forward; backward not one by one
@@ -63,8 +69,10 @@ def test_frozen_layers_go_through_it_inside_the_block_alone(layer: Any, monkeypa
     x, shapes = random(2, 3, 5), used(monkeypatch)
     expected = layer(x)
     assert not shapes
-    with FrozenWeights():
+    with FrozenLayers([layer]):
         found = layer(x)
+    assert len(shapes) == 1
+    layer(x)
     assert len(shapes) == 1
     torch.testing.assert_close(found, expected)
 
@@ -74,9 +82,50 @@ def test_a_weight_that_wants_a_gradient_gets_one(wanted: str, monkeypatch: pytes
     layer = nn.Linear(5, 7).requires_grad_(False)
     getattr(layer, wanted).requires_grad_(True)
     shapes = used(monkeypatch)
-    with FrozenWeights():
+    with FrozenLayers([layer]):
         layer(random(3, 5)).sum().backward()
     assert not shapes and getattr(layer, wanted).grad.abs().sum() > 0
+
+
+def test_a_weight_is_copied_once_for_each_direction() -> None:
+    weight, shelf = random(7, 5), Shelf()
+    x = random(3, 5).requires_grad_()
+    for _ in range(3):
+        FrozenLinear.apply(x, weight, None, shelf).sum().backward()
+    assert len(shelf.copies) == 2
+    assert shelf.room == Shelf().room - 2 * weight.nbytes
+
+
+def test_a_changed_weight_is_copied_anew() -> None:
+    weight, x, shelf = random(7, 5), random(3, 5), Shelf()
+    before, room = FrozenLinear.apply(x, weight, None, shelf), shelf.room
+    weight.mul_(2)
+    torch.testing.assert_close(FrozenLinear.apply(x, weight, None, shelf), 2 * before)
+    assert shelf.room == room
+
+
+def test_the_address_of_a_copied_weight_is_not_given_to_another() -> None:
+    x, shelf = random(3, 64), Shelf()
+    for i in range(20):
+        weight = torch.full((64, 64), float(i))
+        torch.testing.assert_close(FrozenLinear.apply(x, weight, None, shelf), x @ weight.T)
+        del weight
+
+
+def test_what_finds_no_room_is_not_copied() -> None:
+    weight, shelf = random(7, 5), Shelf()
+    shelf.room = weight.nbytes
+    assert shelf(weight) is not None and shelf(weight.T) is None and shelf(weight) is not None
+
+
+def test_the_activation_of_gpt2_and_its_gradient() -> None:
+    layer, x = NewGELUActivation(), (4 * random(200)).requires_grad_()
+    expected = layer(x)
+    with FrozenLayers([layer]):
+        found = layer(x)
+    assert "Gelu" in found.grad_fn.name() and "Gelu" not in expected.grad_fn.name()
+    torch.testing.assert_close(found, expected)
+    torch.testing.assert_close(*(torch.autograd.grad(y.sum(), x)[0] for y in (found, expected)))
 
 
 def test_other_dtypes_devices_and_shapes_stay_as_they_are() -> None:
@@ -86,16 +135,16 @@ def test_other_dtypes_devices_and_shapes_stay_as_they_are() -> None:
         assert not serves(x.to(dtype), weight.to(dtype)) and not serves(x.to(dtype), weight)
     assert not serves(x.to("meta"), weight.to("meta"))
     assert not serves(x, weight[0]) and not serves(x, weight, bias[:1])
-    with FrozenWeights():
-        torch.testing.assert_close(torch.addmm(bias, x, weight.T, alpha=2), bias + 2 * x @ weight.T)
-        torch.testing.assert_close(torch.addmm(random(3, 7), x, weight.T), random(3, 7) + x @ weight.T)
+    layer = nn.Linear(5, 7, dtype=torch.float64).requires_grad_(False)
+    with FrozenLayers([layer]):
+        torch.testing.assert_close(layer(x.double()), x.double() @ layer.weight.T + layer.bias)
 
 
 def test_without_the_kernel_everything_stays_as_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(frozen_linear, "AVAILABLE", False)
-    shapes = used(monkeypatch)
-    with FrozenWeights():
-        torch.testing.assert_close(linear(random(3, 5), random(7, 5)), random(3, 5) @ random(7, 5).T)
+    monkeypatch.setattr(frozen_layers, "AVAILABLE", False)
+    layer, shapes = nn.Linear(5, 7).requires_grad_(False), used(monkeypatch)
+    with FrozenLayers([layer]):
+        torch.testing.assert_close(layer(random(3, 5)), random(3, 5) @ layer.weight.T + layer.bias)
     assert not shapes
 
 
