@@ -2,29 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
 
-from benchmark.contracts import Example, FittedDefense, Forced, Readings, Task
-from benchmark.edits import Edit, by_boundary
+from benchmark.contracts import Readings
+from benchmark.edits import Edit
 from benchmark.group import Group
 from benchmark.pack import Pack
 from benchmark.packs import make_packs
 from benchmark.passes import FullPass, Writes
 from benchmark.readers import flat
-from benchmark.reference import ROWS, Retention, judge, read_pack
-from benchmark.sites import Site
-from benchmark.subject import Subject
+from benchmark.reference import Judged, Retention, read_pack
 
 REPEATS = 5
 """Equal forwards that a deterministic defense answers alike."""
 
 
-def card(group: Group) -> dict[str, Any]:
+def card(group: Group, retention: Retention) -> dict[str, Any]:
     """What fitting found and what the defense costs, for fits/<task>__<defense>.json."""
-    retain = group.task.retain("test")
+    retained = retention.judged(group.fitted.edits)
     return {
         "task": group.task.name,
         "record": dict(group.fitted.record),
@@ -32,52 +29,31 @@ def card(group: Group) -> dict[str, Any]:
         "eligible": int(group.eligible.sum()),
         "suppressed": int(group.suppressed.sum()),
         "restart": "tail" if group.restart else "full pass: the restarted one differs on this model",
-        "utility": utility(group.subject, group.task, retain, group.fitted),
+        "utility": utility(group, retention, retained),
         "idempotence_gap": idempotence_gap(group),
         "spread": spread(group),
         "edit_moved": edit_moved(group),
         "monitor_false_positives": None if group.detector is None else group.detector.false_positives,
-        "task_figures": task_figures(group, retain),
+        "task_figures": task_figures(group, retention, retained),
     }
 
 
-def task_figures(group: Group, retain: Sequence[Example]) -> dict[str, Any]:
+def task_figures(group: Group, retention: Retention, retained: Judged) -> dict[str, Any]:
     """What the task itself says of a defense, on the ``test`` and ``retain`` examples."""
-    examples = [*group.examples, *retain]
-    base = judge(group.subject, group.task, retain, {}).read
-    defended = judge(group.subject, group.task, retain, group.fitted.edits).read
-    return dict(
-        group.task.summary(
-            Readings(examples, [*group.base.read, *base]), Readings(examples, [*group.defended.read, *defended])
-        )
-    )
+    examples = [*group.examples, *retention.examples]
+    base, defended = [*group.base.read, *retention.base.read], [*group.defended.read, *retained.read]
+    return dict(group.task.summary(Readings(examples, base), Readings(examples, defended)))
 
 
-def utility(subject: Subject, task: Task, retain: Sequence[Example], fitted: FittedDefense) -> dict[str, Any]:
+def utility(group: Group, retention: Retention, retained: Judged) -> dict[str, Any]:
     """Share of the retain set kept, and the cross-entropy of its answers (nats a choice, or a token)."""
     return {
-        "retained": Retention(subject, task, retain).kept(fitted.edits),
-        "n": len(retain),
-        "n_clusters": len({e.cluster for e in retain}),
-        "ce_base": _cross_entropy(subject, task, retain, {}),
-        "ce_defended": _cross_entropy(subject, task, retain, fitted.edits),
+        "retained": retention.share(retained),
+        "n": len(retention.examples),
+        "n_clusters": len({e.cluster for e in retention.examples}),
+        "ce_base": retention.base_loss,
+        "ce_defended": retention.loss(group.fitted.edits, retained),
     }
-
-
-@torch.no_grad()
-def _cross_entropy(
-    subject: Subject, task: Task, examples: Sequence[Example], edits: Mapping[Site, Edit]
-) -> float | None:
-    placed = by_boundary(subject, edits)
-    losses: list[float] = []
-    for pack in make_packs(subject, task, examples, ROWS):
-        read = read_pack(subject, pack, placed)
-        if isinstance(read, Forced):
-            losses += (-read.log_prob.mean(1)).tolist()
-        else:
-            answers = torch.tensor([e.answer for e in pack.examples], device=read.device)
-            losses += torch.nn.functional.cross_entropy(read, answers, reduction="none").tolist()
-    return sum(losses) / len(losses) if losses else None
 
 
 @torch.no_grad()

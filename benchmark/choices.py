@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import Any
 
 import torch
@@ -18,15 +19,21 @@ def encode_choices(tokenizer: Any, example: Example) -> Encoded:
         UsageError: a choice is not exactly one token.
     """
     tokens = tuple(tokenizer(example.prompt)["input_ids"])
-    choices = tuple(_one_token(tokenizer, choice, example) for choice in example.choices)
+    choices = tuple(_token(tokenizer, choice, example) for choice in example.choices)
     return Encoded(tokens, len(tokens) - 1, choices, len(tokens))
 
 
-def _one_token(tokenizer: Any, choice: str, example: Example) -> int:
-    ids = tokenizer(choice, add_special_tokens=False)["input_ids"]
+def _token(tokenizer: Any, choice: str, example: Example) -> int:
+    ids = _ids(tokenizer, choice)
     if len(ids) != 1 or ids[0] == tokenizer.unk_token_id:
         raise UsageError(f"{example.id}: the choice {choice!r} is not one token of this tokenizer, but {len(ids)}")
-    return int(ids[0])
+    return ids[0]
+
+
+@lru_cache(maxsize=4096)
+def _ids(tokenizer: Any, text: str) -> tuple[int, ...]:
+    """The same few answers are asked for again and again."""
+    return tuple(tokenizer(text, add_special_tokens=False)["input_ids"])
 
 
 def choice_margin(read: Tensor, target: Tensor) -> Tensor:

@@ -339,8 +339,10 @@ def _options(pairs: list[str] | None) -> dict[str, Any]:
 def _quiet() -> None:
     """Loading bars and notices of libraries would tear our own display.
 
-    Threads that spin while they wait make a small model crawl on a machine that has other work too: let them sleep.
+    Threads that spin for long while they wait make a small model crawl on a machine that has other work too; ones that
+    never do, on a machine that has none.
     """
+    os.environ.setdefault("GOMP_SPINCOUNT", "10000")
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
     os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")

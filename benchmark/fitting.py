@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from functools import cached_property
 
 import torch
 
@@ -16,7 +17,7 @@ from benchmark.passes import FullPass, TailPass, Writes
 from benchmark.prepare import Prepared
 from benchmark.protocol import STRICT, Protocol
 from benchmark.readers import flat
-from benchmark.reference import Judged, ceilings, eligible, judge
+from benchmark.reference import Judged, Retention, ceilings, eligible, judge
 from benchmark.sites import Site
 from benchmark.spec import Named
 from benchmark.subject import Subject
@@ -30,10 +31,15 @@ class TaskReference:
     """The undefended model on a task's test examples; the same for every defense."""
 
     def __init__(self, subject: Subject, task: Task, examples: Sequence[Example], protocol: Protocol = STRICT) -> None:
-        self.examples, self.protocol = examples, protocol
+        self.subject, self.task, self.examples, self.protocol = subject, task, examples, protocol
         self.base: Judged = judge(subject, task, examples, {}, verdict_of(task, "base", protocol))
         self.eligible = eligible(subject, task, examples, self.base)
         self.ceiling = ceilings(subject, task, examples, self.base)
+
+    @cached_property
+    def retention(self) -> Retention:
+        """What a defense should leave alone."""
+        return Retention(self.subject, self.task, self.task.retain("test"))
 
 
 def make_group(

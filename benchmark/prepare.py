@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from copy import copy
 from dataclasses import dataclass
 from typing import Any
 
@@ -139,7 +140,16 @@ def _tasks(suite: Suite, names: Sequence[str] | None) -> dict[str, Task]:
         TASKS.get(name)  # an unknown name is told apart from one that the suite lacks
     if missing:
         raise UsageError(f"the suite {suite.name} has no task {', '.join(missing)}; it has: {', '.join(suite.tasks)}")
-    return {n: build(TASKS.get(n), suite.tasks[n].settings, f"task {n}") for n in dict.fromkeys(names or suite.tasks)}
+    built = {n: build(TASKS.get(n), suite.tasks[n].settings, f"task {n}") for n in dict.fromkeys(names or suite.tasks)}
+    return built if suite.sample is None else {n: _sampled(task, suite.sample) for n, task in built.items()}
+
+
+def _sampled(task: Task, most: int) -> Task:
+    """The task with at most ``most`` examples in every split but ``test``, and in every retain set."""
+    few, examples, retain = copy(task), task.examples, task.retain
+    vars(few)["examples"] = lambda split: examples(split) if split == "test" else spread(examples(split), most)
+    vars(few)["retain"] = lambda split: spread(retain(split), most)
+    return few
 
 
 def spread(examples: Sequence[Example], limit: int | None) -> Sequence[Example]:

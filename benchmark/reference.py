@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import cached_property
 from typing import Any, NamedTuple
 
 import torch
@@ -96,7 +97,8 @@ def kept(task: Task, judged: Judged, examples: Sequence[Example]) -> Tensor:
     class, or is what the undefended model writes."""
     if isinstance(task.readout, Continuation):
         return judged.shown
-    return torch.tensor([int(read.argmax()) == e.answer for read, e in zip(judged.read, examples, strict=True)])
+    hits = [int(read.argmax()) == e.answer for read, e in zip(judged.read, examples, strict=True)]
+    return torch.tensor(hits, dtype=torch.bool)
 
 
 def eligible(subject: Subject, task: Task, examples: Sequence[Example], base: Judged) -> Tensor:
@@ -109,19 +111,45 @@ def eligible(subject: Subject, task: Task, examples: Sequence[Example], base: Ju
 
 
 class Retention:
-    """The ``retain`` examples that the undefended model gets right, asked again under edits."""
+    """A retain set, asked once of the undefended model and again under edits."""
 
     def __init__(self, subject: Subject, task: Task, examples: Sequence[Example]) -> None:
-        right = kept(task, judge(subject, task, examples, {}), examples).tolist() if examples else []
-        self.subject, self.task = subject, task
-        self.examples = [e for e, hit in zip(examples, right, strict=True) if hit]
+        self.subject, self.task, self.examples = subject, task, examples
+        self.base = self.judged({})
+        self.right = kept(task, self.base, examples)
+        """(examples,) bool: what the undefended model gets right."""
+
+    def judged(self, edits: Mapping[Site, Edit]) -> Judged:
+        """The set under ``edits``."""
+        return judge(self.subject, self.task, self.examples, edits)
 
     def kept(self, edits: Mapping[Site, Edit]) -> float | None:
-        """Share of them that the defended model still gets right; None: there are none."""
+        """Share that the defended model still gets right of what the undefended one does; None: that is nothing."""
+        return self.share(self.judged(edits))
+
+    def share(self, judged: Judged) -> float | None:
+        """``kept`` of a set that was judged already."""
+        if not self.right.any():
+            return None
+        return float(kept(self.task, judged, self.examples)[self.right].float().mean())
+
+    @cached_property
+    def base_loss(self) -> float | None:
+        """``loss`` of the undefended model."""
+        return self.loss({}, self.base)
+
+    @torch.no_grad()
+    def loss(self, edits: Mapping[Site, Edit], judged: Judged) -> float | None:
+        """Mean cross-entropy of the answers under ``edits``, nats a choice or a token; None: the set is empty."""
         if not self.examples:
             return None
-        judged = judge(self.subject, self.task, self.examples, edits)
-        return float(kept(self.task, judged, self.examples).float().mean())
+        if not isinstance(self.task.readout, Continuation):
+            losses = [-read.log_softmax(0)[e.answer] for read, e in zip(judged.read, self.examples, strict=True)]
+            return float(torch.stack(losses).mean())
+        placed = by_boundary(self.subject, edits)
+        packs = make_packs(self.subject, self.task, self.examples, ROWS)
+        forced = [read_pack(self.subject, pack, placed).log_prob.mean(1) for pack in packs]
+        return -float(torch.cat(forced).mean())
 
 
 @torch.no_grad()

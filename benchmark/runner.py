@@ -169,7 +169,7 @@ class _Run:
             settings = self.plan.suite.tasks[task.name]
             frozen, attribution = self.frozen[task.name], self.prepared.attribution
             group = make_group(self.subject, task, named, settings, frozen, reference, attribution=attribution)
-            found = {"defense": named.name, **card(group)}
+            found = {"defense": named.name, **card(group, reference.retention)}
         except (BenchError, KeyboardInterrupt):
             raise
         except Exception as error:

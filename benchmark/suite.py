@@ -97,10 +97,18 @@ class Suite(_Strict):
     """Each ``{attack: NAME, ...settings}``; their controls are added by the plan."""
     limit: int | None = Field(None, ge=1)
     """Test examples a task; a suite with a limit is for trying things, not for ranking."""
+    sample: int | None = Field(None, ge=1)
+    """Examples of every other split, and of every retain set; for trying things, as ``limit``. None: all."""
 
     def size(self, task: str, limit: int | None) -> int | None:
         """How many test examples of a task are taken, the user's own ``limit`` included; None: all."""
         return min((n for n in (self.tasks[task].examples, limit) if n is not None), default=None)
+
+    @model_validator(mode="after")
+    def _check(self) -> Suite:
+        if self.sample is not None and self.limit is None:
+            raise ValueError("a suite with a `sample` needs a `limit`: it is for trying things, not for ranking")
+        return self
 
     @property
     def hash(self) -> str:
