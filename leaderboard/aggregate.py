@@ -11,6 +11,7 @@ from pathlib import Path
 
 from benchmark.errors import UsageError
 from leaderboard.entries import score_entry
+from leaderboard.paired import comparisons
 from leaderboard.ranking import ranked_entries
 from leaderboard.resampling import RESAMPLES, Resampler
 from leaderboard.runs import Run, read_run
@@ -36,7 +37,12 @@ def leaderboard(
     resampler = Resampler(seed, resamples)
     scored = [score_entry(run, defense, suite.tasks, resampler) for run in runs for defense in run.manifest.defenses]
     time = (generated_at or datetime.now(UTC)).astimezone(UTC)
-    return Leaderboard(suite=suite, generated_at=time.isoformat(timespec="seconds"), entries=ranked_entries(scored))
+    return Leaderboard(
+        suite=suite,
+        generated_at=time.isoformat(timespec="seconds"),
+        entries=ranked_entries(scored),
+        comparisons=comparisons(scored),
+    )
 
 
 def _suite(runs: Sequence[Run]) -> SuiteInfo:

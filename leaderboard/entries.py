@@ -28,6 +28,8 @@ class Scored(NamedTuple):
 
     entry: Entry
     resampled: Array | None
+    drawn: Mapping[str, ResampledTask]
+    """Task -> its statistics in each resample."""
 
 
 def score_entry(run: Run, defense: str, tasks: Sequence[str], resampler: Resampler) -> Scored:
@@ -56,7 +58,7 @@ def score_entry(run: Run, defense: str, tasks: Sequence[str], resampler: Resampl
         cost=cost([cell.rows for cell in cells]),
         provenance=_provenance(run),
     )
-    return Scored(entry, resampled)
+    return Scored(entry, resampled, drawn)
 
 
 def _of(cells: Sequence[MeasuredCell], task: str) -> list[MeasuredCell]:

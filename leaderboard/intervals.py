@@ -111,11 +111,15 @@ def paired_difference(
         return Difference(None, None, 1.0)
     change = first.astype(float) - second.astype(float)
     drawn = Resamples.draw(clusters, rng, resamples)
-    draws = drawn.means(change[:, None], clusters)[:, 0]
-    point, known = float(change.mean()), len(drawn.clusters)
-    tail = min(np.sum(draws <= 0), np.sum(draws >= 0)) + 1
-    p = max(2 * float(tail) / (len(draws) + 1), 2.0 ** (1 - known))
-    return Difference(point, percentile_difference(draws, point, known), min(1.0, p))
+    return difference(drawn.means(change[:, None], clusters)[:, 0], float(change.mean()), len(drawn.clusters))
+
+
+def difference(draws: Array, point: float, clusters: int) -> Difference:
+    """A difference in [-1, 1] from its bootstrap ``draws``, (resamples,), both sides of each on one resample."""
+    known = draws[~np.isnan(draws)]
+    tail = min(np.sum(known <= 0), np.sum(known >= 0)) + 1
+    p = max(2 * float(tail) / (len(known) + 1), 2.0 ** (1 - clusters))
+    return Difference(point, percentile_difference(draws, point, clusters), min(1.0, p))
 
 
 def holm(p_values: Sequence[float]) -> list[float]:

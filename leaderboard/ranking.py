@@ -54,7 +54,7 @@ def _worst_of_repeats(scored: Sequence[Scored]) -> list[Scored]:
     for _, group in groupby(candidates, key=identity):
         lowest, *others = sorted(group, key=lambda one: _order(one.entry), reverse=True)
         barred = Verdict(status="unranked", reasons=[REPEATED])
-        kept += [lowest, *(Scored(one.entry.model_copy(update={"verdict": barred}), one.resampled) for one in others)]
+        kept += [lowest, *(one._replace(entry=one.entry.model_copy(update={"verdict": barred})) for one in others)]
     return kept
 
 

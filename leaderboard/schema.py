@@ -314,6 +314,18 @@ class Entry(Strict):
     provenance: Provenance
 
 
+class Comparison(Strict):
+    """Two defenses on one task, by resamples of clusters that both share."""
+
+    task: str
+    first: str
+    second: str
+    aurc_before_edit: Estimate
+    """Of the first less that of the second, selective; above 0: the first holds better."""
+    p: float
+    """Two-sided, Holm's correction over the tasks of the pair."""
+
+
 class SuiteInfo(Strict):
     """The suite that every entry ran."""
 
@@ -333,6 +345,8 @@ class Leaderboard(Strict):
     """UTC, ISO 8601."""
     entries: list[Entry]
     """Ranked ones first, best first."""
+    comparisons: list[Comparison]
+    """Of every two attacked defenses of one model."""
 
 
 def json_schema() -> dict[str, Any]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from pydantic import JsonValue
+from rich import box
 from rich.console import Console, Group, RenderableType
 from rich.padding import Padding
 from rich.table import Table
@@ -14,7 +15,7 @@ from leaderboard.attack_table import attack_tables
 from leaderboard.attribution_table import attribution_tables
 from leaderboard.detection_table import detection_line, detection_tables
 from leaderboard.families import PAPER_TAU
-from leaderboard.schema import Entry, Leaderboard, TaskResult
+from leaderboard.schema import Comparison, Entry, Leaderboard, TaskResult
 from leaderboard.summary_table import summary
 from leaderboard.wording import number, share
 
@@ -102,6 +103,18 @@ def _areas(result: TaskResult) -> list[Text]:
     return [Text("AURC " + (", ".join(areas) or "is not known: no attack ran at every ranked budget"))]
 
 
+def _comparisons(found: Sequence[Comparison]) -> list[RenderableType]:
+    """Differences between defenses, if there are two."""
+    if not found:
+        return []
+    table = Table(
+        "task", "first", "second", "AURC before_edit\nfirst - second", "p (Holm)", box=box.SIMPLE_HEAD, padding=0
+    )
+    for one in found:
+        table.add_row(one.task, one.first, one.second, share(one.aurc_before_edit), number(one.p, ".3f"))
+    return [Padding(Text("Paired differences", style="bold"), (1, 0, 0, 0)), table]
+
+
 def entry_tables(entry: Entry, width: int = 120) -> Group:
     """One defense: its tasks, each with its attacks, and why it is not ranked if it is not."""
     protocol = entry.provenance.protocol
@@ -118,6 +131,7 @@ def render(board: Leaderboard | Entry, console: Console) -> None:
     parts: list[RenderableType] = [
         *(Padding(entry_tables(entry, console.width), (0, 0, 1, 0)) for entry in entries),
         summary(entries, console.width),
+        *_comparisons(board.comparisons if isinstance(board, Leaderboard) else []),
         Padding(legend(), (1, 0, 0, 0)),
     ]
     for part in parts:

@@ -2,7 +2,8 @@
 
 from pathlib import Path
 
+CROSS_LAYER = Path(__file__).parent / "cross-layer.yaml"
 EMBEDDED = Path(__file__).parent / "embedded.yaml"
 SMOKE = Path(__file__).parent / "smoke.yaml"
 
-__all__ = ["EMBEDDED", "SMOKE"]
+__all__ = ["CROSS_LAYER", "EMBEDDED", "SMOKE"]

@@ -1,0 +1,51 @@
+"""Two defenses of a board on the same resamples of each task's clusters: which differ, by how much."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from itertools import combinations
+
+from leaderboard.entries import Scored
+from leaderboard.intervals import difference, holm
+from leaderboard.rows import Array
+from leaderboard.schema import Comparison
+from leaderboard.values import Estimate
+
+Side = tuple[float, Array]
+"""A value, and what it is in each resample (resamples,)."""
+
+
+def comparisons(scored: Sequence[Scored]) -> list[Comparison]:
+    """Every pair of attacked defenses of one model on every task that both ran; p values are Holm's over the tasks."""
+    attacked = [one for one in scored if any(_before_edit(one, task) for task in one.entry.per_task)]
+    pairs = [(a, b) for a, b in combinations(attacked, 2) if a.entry.model == b.entry.model]
+    return [found for a, b in pairs for found in _corrected(list(_by_task(a, b)))]
+
+
+def _by_task(first: Scored, second: Scored) -> Iterator[Comparison]:
+    for task, result in first.entry.per_task.items():
+        mine, other = _before_edit(first, task), _before_edit(second, task)
+        if mine is None or other is None:
+            continue
+        gap = difference(mine[1] - other[1], mine[0] - other[0], result.clusters)
+        yield Comparison(
+            task=task,
+            first=first.entry.defense.name,
+            second=second.entry.defense.name,
+            aurc_before_edit=Estimate(value=gap.value, interval=gap.interval),
+            p=gap.p,
+        )
+
+
+def _corrected(found: Sequence[Comparison]) -> list[Comparison]:
+    adjusted = holm([one.p for one in found])
+    return [one.model_copy(update={"p": p}) for one, p in zip(found, adjusted, strict=True)]
+
+
+def _before_edit(one: Scored, task: str) -> Side | None:
+    """The selective area under ``before_edit``, which every attacked defense has on every task."""
+    result, drawn = one.entry.per_task.get(task), one.drawn.get(task)
+    if result is None or drawn is None or "before_edit" not in result.curves or "before_edit" not in drawn.areas:
+        return None
+    value = result.curves["before_edit"].selective.aurc.value
+    return None if value is None else (value, drawn.areas["before_edit"])
