@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN = $(VENV)/bin
 READY = $(VENV)/.ready
 
-.PHONY: help install evaluate test lint types speed clean
+.PHONY: help install evaluate figures test lint types speed clean
 
 help:  ## list the commands
 	@grep -E '^[a-z]+:.*##' Makefile | sed -E 's/:[^#]*## /\t/' | expand -t 12
@@ -19,6 +19,11 @@ $(READY): pyproject.toml constraints.txt
 
 evaluate: $(READY)  ## evaluate the default clamp on the embedded suite
 	$(BIN)/bench evaluate --defense sae-clamp
+
+figures: $(READY)  ## what the README shows: clamp and bottleneck, a clamp of four layers, the pictures
+	$(BIN)/bench evaluate --defense sae-clamp --defense sae-bottleneck --attribution --output-dir runs/readme
+	$(BIN)/bench evaluate --suite cross-layer --task ioi --task refusal --defense defenses/four_layers.yaml --no-controls --output-dir runs/readme-layers
+	$(BIN)/bench figures runs/readme runs/readme-layers --output-dir figures
 
 test: $(READY) lint types  ## everything that has to hold: lint, types, tests
 	$(BIN)/python -m pytest
