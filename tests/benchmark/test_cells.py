@@ -178,8 +178,7 @@ def test_the_threshold_lets_through_what_was_promised_and_false_positives_are_of
     detector = make_detector(group.subject, task, fitted)
     assert detector is not None
     fit, test = (
-        lengths(group, task, [*task.examples(part), *task.retain(part)], dict(group.edits))
-        for part in (SPLITS[0], "test")
+        lengths(group, task, [*task.examples(split), *task.retain(split)], dict(group.edits)) for split in SPLITS[::2]
     )
     undefended = lengths(group, task, task.examples("fit"), {})
     near = 1e-4 * detector.threshold
@@ -219,7 +218,6 @@ def test_rows_say_what_the_monitor_saw_of_their_own_perturbation(group: Group) -
     examples = [named(group, row) for row in still[::3]]
     quiet = lengths(group, ToyTask(), examples, dict(group.edits)).repeat_interleave(3)
     assert [row["monitor_score"] for row in still] == pytest.approx(quiet.tolist(), rel=1e-4)
-    assert not any(row["detected"] for row in loud[::2] if row["monitor_score"] <= watched.detector.threshold)
     assert all(row["detected"] for row in loud[1::2]) and not all(row["detected"] for row in still)
     for row in [*still, *loud]:
         assert row["detected"] is (row["monitor_score"] > watched.detector.threshold)
@@ -499,9 +497,9 @@ def test_a_sample_without_a_limit_is_refused(suite: Suite, tmp_path: Any) -> Non
 
 def test_a_sample_thins_every_split_but_test_and_leaves_the_task_as_it_was() -> None:
     task = ToyTask()
-    before = {split: (list(task.examples(split)), list(task.retain(split))) for split in SPLITS}
+    before = [(list(task.examples(split)), list(task.retain(split))) for split in SPLITS]
     few = _sampled(task, 3)
-    for split, (examples, retain) in before.items():
+    for split, (examples, retain) in zip(SPLITS, before, strict=True):
         assert list(few.examples(split)) == (examples if split == "test" else list(spread(examples, 3)))
         assert list(few.retain(split)) == list(spread(retain, 3)) and len(few.retain(split)) == 3
         assert (list(task.examples(split)), list(task.retain(split))) == (examples, retain)
