@@ -117,7 +117,7 @@ COLUMNS: tuple[Column, ...] = (
         "min_eps",
         _REAL,
         "L2 norm, as a share like budget_eps, of the smallest rescaling of the perturbation that "
-        "still reaches the goal; null where it does not",
+        "still reaches the goal, with the search's slack of 1 % of the undefended margin; null where it does not",
     ),
     Column("paper_drift_abs", _REAL, "protocol paper: L2 change of the protected activations as the study reads it"),
     Column("paper_drift_rel", _REAL, "protocol paper: the same over the norm of the defended ones plus 1e-8"),
