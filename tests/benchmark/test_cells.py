@@ -18,6 +18,7 @@ from benchmark.aim import Aim, aim
 from benchmark.attribution import Parts
 from benchmark.attribution import split as split_perturbation
 from benchmark.cell import run_cell
+from benchmark.constraint import Free
 from benchmark.contracts import (
     Attack,
     Attempt,
@@ -41,6 +42,7 @@ from benchmark.passes import FullPass, TailPass, Writes
 from benchmark.prepare import _sampled, spread
 from benchmark.probe import _pooled
 from benchmark.problem import PackSize, Problem, select
+from benchmark.readers import ProbeReader
 from benchmark.reference import Judged, ceilings, eligible, judge, readout_stream, residual_norms
 from benchmark.remeasure import VIOLATION, _within_tolerance, remeasure
 from benchmark.sites import Site
@@ -280,6 +282,7 @@ def test_under_jacobian_a_cell_does_not_count_what_drifts(
     chosen = next(row for row in rows if row["recovered"])["example_id"]
     one = alone(group, group.place[chosen])
     monkeypatch.setattr(CrossLayer, "restore", lambda self, delta, budget, rows=None: delta)
+    monkeypatch.setattr(CrossLayer, "feasible", lambda self, delta, rows=None: torch.ones(len(delta), dtype=torch.bool))
     free, bound = (
         cell(one, Given(constraint=constraint, delta=deltas[chosen]))[0] for constraint in ("none", "jacobian")
     )
@@ -371,6 +374,24 @@ def test_the_smallest_rescaling_recovers_and_less_does_not(group: Group, model: 
     assert any(not row["recovered"] for row in rows)
 
 
+def test_the_smallest_rescaling_has_to_be_feasible(
+    group: Group, searched: tuple[Rows, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A set that is left by shortening: half of the smallest rescalings are too short for it."""
+    before = [row.get("min_eps") for row in searched[0]]
+    found = sorted(eps for eps in before if eps is not None)
+    least = found[len(found) // 2]
+    shortest = least * group.scale.norms[AT]
+    monkeypatch.setattr(Free, "feasible", lambda self, delta, rows=None: delta.flatten(1).norm(dim=1) >= shortest)
+    rows, deltas = cell(replace(group, attribution=False), SEARCH)
+    rescaled = [row for row in rows if row.get("min_eps") is not None]
+    assert len(rescaled) > 1 and found[0] < 0.9 * least
+    for row in rescaled:
+        assert 0.999 * least <= row["min_eps"] <= row["delta_eps"] * (1 + 1e-5)
+        delta = deltas[row["example_id"]][BUDGETS.index(row["budget_eps"])]
+        assert verdicts(group, SEARCH, named(group, row), row["min_eps"] / row["delta_eps"] * delta)[1]
+
+
 def test_under_jacobian_the_smallest_rescaling_keeps_the_constraint(group: Group) -> None:
     bound = Recovery(constraint="jacobian", threat_model=ThreatModel.AFTER_EDIT, restarts=1, ascent=Ascent(steps=10))
     rows, deltas = cell(replace(group, attribution=False), bound, (1.0, 3.0))
@@ -405,14 +426,24 @@ def test_bos_is_not_pooled_when_a_probe_is_read() -> None:
     subject, task = tiny.subject(), Probed()
     for pack in make_packs(subject, task, task.examples("test"), 99):
         rows, stream = torch.arange(len(pack)), torch.randn(len(pack), pack.length, D_MODEL)
+        assert isinstance(pack.reader, ProbeReader)
         read = pack.reader(None, stream, rows)
+        torch.testing.assert_close(read, stream[:, 1:].mean(1) @ pack.reader.weight + pack.reader.bias)
         for position in range(pack.length):
             moved = stream.clone()
             moved[:, position] += 100
             same = torch.allclose(pack.reader(None, moved, rows), read)
             assert same is (position == 0)
-        flipped = rows.flip(0)
-        torch.testing.assert_close(pack.reader.part(flipped)(None, stream[flipped], rows), read[flipped])
+
+
+def test_part_of_a_probe_reader_pools_its_own_rows() -> None:
+    drawn = torch.Generator().manual_seed(0)
+    pooled, stream = torch.rand(5, 6, generator=drawn) < 0.5, torch.randn(5, 6, D_MODEL, generator=drawn)
+    whole = ProbeReader(3, torch.randn(D_MODEL, 2, generator=drawn), torch.zeros(2), pooled)
+    rows, index = torch.arange(5), torch.tensor([4, 1])
+    read = whole(None, stream, rows)
+    torch.testing.assert_close(whole.part(index)(None, stream[index], torch.arange(2)), read[index])
+    assert not torch.allclose(whole(None, stream[index], torch.arange(2)), read[index])
 
 
 @torch.no_grad()
