@@ -89,11 +89,11 @@ def constrained(group: Group) -> Seen:
 
 @pytest.fixture(scope="module")
 def shortest(group: Group, free: Seen, encoder: Tensor) -> dict[str, Shortest]:
-    weights = probe_weights(group.subject, TASK, TASK.readout).weight.double()
+    weights, examples = probe_weights(group.subject, TASK, TASK.readout).weight.double(), group.place
     q, _ = torch.linalg.qr(encoder)
     found = {}
     for row in free.rows[:: len(BUDGETS)]:
-        example = group.examples[group.place[row["example_id"]]]
+        example = group.examples[examples[row["example_id"]]]
         ids = group.subject.tokenizer(example.prompt, add_special_tokens=False)["input_ids"]
         w = weights[:, example.answer]
         lacking = SLACK * row["margin_base"] - row["margin_defended"]  # up to what a search counts as reached
