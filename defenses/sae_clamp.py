@@ -23,8 +23,6 @@ STRENGTHS = tuple(round(0.5 * 2 ** (i / 2), 3) for i in range(11))
 """Strengths that calibration tries, ascending: 0.5 to 16 times a latent's mean positive activation."""
 GAINS = tuple(round(1.5 * 2 ** (i / 2), 3) for i in range(9))
 """The same for the mode ``scale``: 1.5 to 24 times the activation."""
-RATIOS = (1.25, 2.0)
-"""Rate ratios that calibration tries, ascending."""
 
 
 @register_defense("sae-clamp")
@@ -39,9 +37,9 @@ class SaeClamp(Defense):
     """Latents selected a layer."""
     contrast: float = 1.0
     """Attribution: weight of the effect on the retain set that is held against a latent."""
-    rate_ratio: float | None = None
+    rate_ratio: float = 1.25
     """Attribution: latents that do not fire so many times as often on the task as on the retain set are left alone;
-    not asked where latents are driven up. None: calibrated, with the strength."""
+    not asked where latents are driven up."""
     highest_retain_rate: float = 0.01
     """Firing rate: latents that fire on a larger share of retain tokens are left alone."""
     mode: Mode | None = None
@@ -51,7 +49,7 @@ class SaeClamp(Defense):
     strength: float | None = None
     """Multiple of a latent's mean positive activation on ``fit`` (mode ``scale``: the gain); None: calibrated."""
     target_share: float = 0.6
-    """Calibration: the smallest ratio, and then strength, that suppresses this share of ``fit`` ..."""
+    """Calibration: the smallest strength that suppresses this share of ``fit`` ..."""
     retain_share: float = 0.99
     """... while this share of the retain set is kept."""
     positions: Positions = "skip_special"
@@ -91,18 +89,8 @@ class SaeClamp(Defense):
 
     def choose(self, subject: Subject, task: Task, examples: Sequence[Example]) -> list[Chosen]:
         """Open the SAEs and settle the latents of every layer."""
-        ratio = RATIOS[0] if self.rate_ratio is None else self.rate_ratio
-        rule = Rule(self.select, self.count, self.contrast, ratio, self.highest_retain_rate)
+        rule = Rule(self.select, self.count, self.contrast, self.rate_ratio, self.highest_retain_rate)
         return choose(subject, task, examples, self.layers, rule, amplified=self.amplifies)
-
-    def alternatives(self, task: Task) -> list[SaeClamp]:
-        """The recipe with each rate ratio that calibration tries; itself where a ratio is given or means nothing."""
-        given = self.rate_ratio is not None or self.strength is not None or self.mode == "zero"
-        moot = self.amplifies or self.select != "attribution" or not task.retain("fit")
-        selects = not self.layers or any(not layer.latents for layer in self.layers)
-        if given or moot or not selects:
-            return [self]
-        return [replace(self, rate_ratio=ratio) for ratio in RATIOS]
 
     def calibrate(
         self, subject: Subject, task: Task, examples: Sequence[Example], chosen: list[Chosen]
@@ -116,7 +104,7 @@ class SaeClamp(Defense):
             trial, lambda s: self.build(chosen, s, {}).edits, grid, self.target_share, self.retain_share
         )
         met = (outcome.suppressed or 0.0) >= self.target_share
-        return strength, {"calibrated": True, "rate_ratio": self.rate_ratio, **outcome.record, "target_met": met}
+        return strength, {"calibrated": True, **outcome.record, "target_met": met}
 
     def build(self, chosen: Sequence[Chosen], strength: float, found: Mapping[str, object]) -> FittedDefense:
         """The clamp at a strength; every layer's edit is live at once."""
@@ -135,20 +123,6 @@ class SaeClamp(Defense):
 def settle(
     recipe: SaeClamp, subject: Subject, task: Task, examples: tuple[Example, ...]
 ) -> tuple[list[Chosen], float, dict[str, object]]:
-    """Latents, strength and record of a recipe; remembered, because what is made of it starts from the same.
-
-    Of several rate ratios it is the first that reaches the target, else the one that suppresses most.
-    """
-    tried, failed = [], []
-    for one in recipe.alternatives(task):
-        try:
-            chosen = one.choose(subject, task, examples)
-            tried.append((chosen, *one.calibrate(subject, task, examples, chosen)))
-        except UsageError as error:
-            failed.append(error)
-            continue
-        if tried[-1][2].get("target_met", True):
-            break
-    if not tried:
-        raise failed[0]
-    return max(tried, key=lambda found: found[2].get("suppressed_fit") or 0.0)
+    """Latents, strength and record of a recipe; remembered, because what is made of it starts from the same."""
+    chosen = recipe.choose(subject, task, examples)
+    return chosen, *recipe.calibrate(subject, task, examples, chosen)

@@ -16,7 +16,7 @@ from benchmark.sites import Site
 from benchmark.spec import resolve_defense
 from benchmark.subject import Subject
 from defenses.latents import Layer
-from defenses.sae_clamp import GAINS, RATIOS, STRENGTHS, SaeClamp, settle
+from defenses.sae_clamp import GAINS, STRENGTHS, SaeClamp
 from defenses.selection import Activity, activity, by_attribution, by_firing_rate, top
 from tests.tiny import D_MODEL, SITE, ToyTask, sae_folder, subject
 
@@ -255,40 +255,3 @@ def test_where_text_is_read_a_clamp_amplifies_unless_told_otherwise() -> None:
 
     assert SaeClamp().on(ToyTask()).mode == "set_if_active" and SaeClamp().on(Chat()).mode == "scale"
     assert SaeClamp(mode="zero").on(Chat()).mode == "zero"
-
-
-@pytest.mark.parametrize(
-    ("shares", "best"),
-    [((0.3, 0.4), 2.0), ((0.4, 0.3), 1.25), ((0.7, 0.9), 1.25), ((None, 0.3), 2.0), ((0.3, None), 1.25)],
-)
-def test_the_rate_ratio_is_the_first_that_reaches_the_target_else_the_best(
-    tiny: Subject, monkeypatch: pytest.MonkeyPatch, shares: tuple[float | None, ...], best: float
-) -> None:
-    """None stands for a ratio at which every strength costs too much."""
-
-    def calibrate(self: SaeClamp, *_: Any) -> Any:
-        share = shares[RATIOS.index(self.rate_ratio)]  # pyright: ignore[reportArgumentType]
-        if share is None:
-            raise UsageError("no strength keeps the retain set")
-        return 1.0, {"rate_ratio": self.rate_ratio, "suppressed_fit": share, "target_met": share >= self.target_share}
-
-    monkeypatch.setattr(SaeClamp, "calibrate", calibrate)
-    monkeypatch.setattr(SaeClamp, "choose", lambda *_: [])
-    task = ToyTask()
-    _, _, found = settle(SaeClamp().on(task), tiny, task, tuple(task.examples("fit")))
-    assert found["rate_ratio"] == best
-
-
-def test_if_no_rate_ratio_will_do_the_error_says_why(tiny: Subject) -> None:
-    with pytest.raises(UsageError, match="no latent of"):
-        SaeClamp(contrast=1e9).fit(tiny, ToyTask(), ToyTask().examples("fit"))
-
-
-@pytest.mark.parametrize(
-    "settled",
-    [{"rate_ratio": 0.5}, {"strength": 1.0}, {"mode": "zero"}, {"mode": "scale"}, {"select": "firing-rate"}]
-    + [{"layers": (Layer(SITE, latents=(1, 2)),)}],
-)
-def test_where_a_rate_ratio_is_given_or_means_nothing_none_is_tried(settled: dict[str, Any]) -> None:
-    assert len(SaeClamp().on(ToyTask()).alternatives(ToyTask())) == len(RATIOS)
-    assert SaeClamp(**settled).on(ToyTask()).alternatives(ToyTask()) == [SaeClamp(**settled).on(ToyTask())]
