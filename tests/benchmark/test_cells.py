@@ -361,9 +361,9 @@ def test_the_smallest_rescaling_recovers_and_less_does_not(group: Group, model: 
     rows, deltas = cell(replace(group, attribution=False), attack)
     inside = 0
     for row in rows:
-        assert (row.get("min_eps") is not None) is row["recovered"]
-        if not row["recovered"]:
+        if row.get("min_eps") is None:  # also where it recovers by less than a search's slack
             continue
+        assert row["recovered"]
         assert 0 < row["min_eps"] <= row["delta_eps"] * (1 + 1e-5)
         share, delta = row["min_eps"] / row["delta_eps"], deltas[row["example_id"]][BUDGETS.index(row["budget_eps"])]
         example = named(group, row)
