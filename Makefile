@@ -21,7 +21,7 @@ evaluate: $(READY)  ## evaluate the default clamp on the embedded suite
 	$(BIN)/bench evaluate --defense sae-clamp
 
 figures: $(READY)  ## what the README shows: clamp and bottleneck, a clamp of four layers, the pictures
-	$(BIN)/bench evaluate --defense sae-clamp --defense sae-bottleneck --attribution --output-dir runs/readme
+	$(BIN)/bench evaluate --defense sae-clamp --defense sae-bottleneck --limit 60 --attribution --no-controls --output-dir runs/readme
 	$(BIN)/bench evaluate --suite cross-layer --task ioi --task refusal --defense defenses/four_layers.yaml --no-controls --output-dir runs/readme-layers
 	$(BIN)/bench figures runs/readme runs/readme-layers --output-dir figures
 
