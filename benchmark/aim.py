@@ -5,10 +5,11 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from benchmark.constraint import Constraint, EncoderNullSpace, Free
-from benchmark.contracts import Attack, Batch, ThreatModel
+from benchmark.contracts import Attack, Batch, Probe, ThreatModel
 from benchmark.group import Group
 from benchmark.pack import Pack
 from benchmark.passes import Writes
+from benchmark.sites import Site
 
 TOLERANCE = 0.03
 """Largest relative drift under the constraint ``jacobian``, as in the study, where the suite's own tau is not less."""
@@ -62,4 +63,10 @@ def cannot(group: Group, attack: Attack) -> str | None:
     held = {"encoder": group.protected_at(group.sites), "jacobian": group.protected_from(min(group.sites))}
     if not held.get(attack.constraint, True):
         return f"the defense protects no features there: the constraint {attack.constraint} has nothing to hold"
+    probe = group.task.readout
+    if isinstance(probe, Probe):
+        if attack.threat_model in (ThreatModel.SOFT_SUFFIX, ThreatModel.TOKEN_SUFFIX):
+            return "a probe reads the prompt's own positions: a suffix has no place among them"
+        if Site.parse(probe.site).boundary < min(group.sites):
+            return f"the probe reads {probe.site}, below every defended site: nothing that is written reaches it"
     return None

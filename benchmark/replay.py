@@ -20,6 +20,7 @@ from benchmark.sites import Site
 DRAWS = 8
 """Random vectors of equal norm a row."""
 WRITES_STREAM = frozenset({ThreatModel.AFTER_EDIT, ThreatModel.BEFORE_EDIT})
+"""Only what is written to the stream at a defended site has parts: a suffix's embeddings have none."""
 
 
 @torch.no_grad()
@@ -30,7 +31,7 @@ def replay_columns(group: Group, target: Aim, delta: Tensor, rows: list[Row], le
         UsageError: the suite has no SAE at an attacked site.
     """
     index = _first_recovered(rows, levels)
-    if target.writes.boundaries == (0,) or not len(index):
+    if not len(index):
         return
     example, chosen = index // levels, delta[index]
     parts = split_sites(

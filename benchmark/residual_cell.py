@@ -22,7 +22,7 @@ from benchmark.pack import Pack
 from benchmark.passes import FullPass, Pass, TailPass
 from benchmark.problem import PackSize, Problem
 from benchmark.remeasure import Row, drift_floor, flags, remeasure
-from benchmark.replay import replay_columns
+from benchmark.replay import WRITES_STREAM, replay_columns
 from benchmark.shown import Shown
 
 HALVINGS = 7
@@ -53,7 +53,7 @@ def attack_residual(
         converged = bool(attempt.converged[champion])
         doubts = {"zero-gradient": bool(problem.blind[champion]), "not-converged": not converged}
         row["flags"] = flags(row, bool(state.reached[champion]), doubts)
-    if group.attribution and not attack.is_control:
+    if group.attribution and not attack.is_control and attack.threat_model in WRITES_STREAM:
         replay_columns(group, target, delta[best], rows, levels)
     by_example = [rows[i : i + levels] for i in range(0, len(rows), levels)]
     return by_example, delta[best].view(len(pack), levels, *delta.shape[1:]).cpu()

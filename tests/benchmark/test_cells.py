@@ -13,8 +13,10 @@ from torch import Tensor
 from attacks.ascent import Ascent
 from attacks.random_direction import RandomDirection
 from attacks.recovery import Recovery
+from attacks.soft_suffix import SoftSuffix
 from attacks.zero import Zero
-from benchmark.aim import Aim, aim
+from benchmark import residual_cell
+from benchmark.aim import Aim, aim, cannot
 from benchmark.attribution import Parts
 from benchmark.attribution import split as split_perturbation
 from benchmark.cell import run_cell
@@ -420,6 +422,27 @@ class Probed(ToyTask):
     def verdict(self, read: Tensor, batch: Batch) -> Verdict:
         margin = read.gather(1, batch.target[:, None])[:, 0]
         return Verdict(["yes" if m > 0 else "no" for m in margin.tolist()], margin)
+
+
+def test_what_cannot_reach_a_probe_is_not_run_and_says_why(group: Group) -> None:
+    probed = replace(group, task=Probed())
+    assert cannot(probed, SEARCH) is None and cannot(group, SoftSuffix()) is None
+    assert "a suffix has no place" in (cannot(probed, SoftSuffix()) or "")
+    assert "below every defended site" in (cannot(replace(probed, sites=(AT + 2,)), SEARCH) or "")
+
+
+def test_what_is_written_at_the_lowest_site_is_split_into_parts_and_a_suffix_is_not(
+    group: Group, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Both write at boundary 0."""
+    split: list[Any] = []
+    monkeypatch.setattr(residual_cell, "replay_columns", lambda g, target, *_: split.append(target))
+    lowest = replace(group, sites=(0,), edits={}, scale=Scale({0: 1.0}, 1.0))
+    cell(lowest, SEARCH)
+    assert split
+    split.clear()
+    cell(lowest, SoftSuffix(ascent=Ascent(steps=2)))
+    assert not split
 
 
 def test_bos_is_not_pooled_when_a_probe_is_read() -> None:
