@@ -18,12 +18,13 @@ Side = tuple[float, Array]
 def comparisons(scored: Sequence[Scored]) -> list[Comparison]:
     """Every pair of attacked defenses of one model on every task that both ran; p values are Holm's over the tasks."""
     attacked = [one for one in scored if any(_before_edit(one, task) for task in one.entry.per_task)]
-    pairs = [(a, b) for a, b in combinations(attacked, 2) if a.entry.model == b.entry.model]
+    ordered = sorted(attacked, key=lambda one: (one.entry.defense.name, one.entry.provenance.run_id))
+    pairs = [(a, b) for a, b in combinations(ordered, 2) if a.entry.model == b.entry.model]
     return [found for a, b in pairs for found in _corrected(list(_by_task(a, b)))]
 
 
 def _by_task(first: Scored, second: Scored) -> Iterator[Comparison]:
-    for task, result in first.entry.per_task.items():
+    for task, result in sorted(first.entry.per_task.items()):
         mine, other = _before_edit(first, task), _before_edit(second, task)
         if mine is None or other is None:
             continue

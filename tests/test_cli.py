@@ -124,9 +124,15 @@ def test_no_text_of_a_prompt_is_outside_private(finished: Any) -> None:
 
 def test_ctrl_c_exits_130_and_the_run_can_go_on(tmp_path: Path) -> None:
     command = [sys.executable, "-c", "from benchmark.cli import main; main()"]
-    arguments = ["evaluate", "--task", "ioi", "--attack", "recovery", "--limit", "48", "-o", str(tmp_path / "run")]
+    arguments = ["evaluate", "--suite", "smoke", "--task", "ioi", "--attack", "recovery", "-o", str(tmp_path / "run")]
     process = subprocess.Popen(
-        [*command, *arguments], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment()
+        [*command, *arguments],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env=environment(),
+        # a shell lets what it runs in the background ignore Ctrl-C, and that is inherited
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
     cells = tmp_path / "run" / "cells"
     while process.poll() is None and not (cells.is_dir() and any(cells.iterdir())):

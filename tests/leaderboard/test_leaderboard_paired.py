@@ -27,8 +27,8 @@ def found(folder: Path, **first: list[float]) -> list[Comparison]:
 
 
 def test_the_better_defense_is_told_from_the_worse_on_every_task(tmp_path: Path) -> None:
-    got = found(tmp_path, good=BETTER, bad=WORSE)
-    assert [(one.task, one.first, one.second) for one in got] == [(task, "good", "bad") for task in TASKS]
+    got = found(tmp_path, bad=WORSE, a_good_one=BETTER)
+    assert [(one.task, one.first, one.second) for one in got] == [(task, "a_good_one", "bad") for task in TASKS]
     for one in got:
         assert one.aurc_before_edit.value == pytest.approx(0.5)
         assert one.aurc_before_edit.interval is not None and one.aurc_before_edit.interval.low > 0 and one.p < 0.05
