@@ -343,7 +343,6 @@ def _quiet() -> None:
     never do, on a machine that has none.
     """
     os.environ.setdefault("GOMP_SPINCOUNT", "10000")
-    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
     os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
