@@ -22,8 +22,6 @@ class Ascent:
     """Settings of the optimiser."""
 
     steps: int = 20
-    """On `dev` of the embedded suite and the first weights, five times as many with a third restart recovered
-    no more examples."""
     rate: float = 0.5
     """Length of the first step as a share of the row's budget; falls to 0 as a cosine."""
     momentum: float = 0.7

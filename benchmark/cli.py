@@ -92,18 +92,23 @@ def evaluate(
             protocol=protocol,
             listener=live,
         )
+    _publish(result.directory, console, as_json)
+    if result.status == "partial":
+        raise typer.Exit(3)
+
+
+def _publish(directory: Path, console: Console, as_json: bool) -> None:
+    """Score a run, write its leaderboard.json and print it."""
     from leaderboard.aggregate import leaderboard, read_run, write
     from leaderboard.tables import render
 
-    board = leaderboard([read_run(result.directory)])
-    write(board, result.directory / "leaderboard.json")
+    board = leaderboard([read_run(directory)])
+    write(board, directory / "leaderboard.json")
     if as_json:
         print(board.model_dump_json(indent=2))
     else:
         render(board, console)
-    console.print(f"rows, plan and leaderboard.json: {result.directory}", soft_wrap=True, highlight=False)
-    if result.status == "partial":
-        raise typer.Exit(3)
+    console.print(f"rows, plan and leaderboard.json: {directory}", soft_wrap=True, highlight=False)
 
 
 @app.command("list")
@@ -112,8 +117,9 @@ def list_names(
     as_json: Json = False,
 ) -> None:
     """List what is registered, ours and third parties'; what cannot be loaded is listed as broken."""
-    registry = _registry(kind)
-    rows = [_entry(registry, name) for name in registry.names()]
+    from benchmark.catalogue import listed
+
+    rows = listed(kind)
     if as_json:
         print(json.dumps(rows, indent=2))
         return
@@ -129,16 +135,18 @@ def show(
     as_json: Json = False,
 ) -> None:
     """Show one registered thing with its settings and their defaults."""
-    shown = _show(name)
+    from benchmark.catalogue import shown
+
+    found = shown(name)
     if as_json:
-        print(json.dumps(shown, indent=2, default=str))
+        print(json.dumps(found, indent=2, default=str))
         return
     console = Console()
-    console.print(f"{shown['kind']} [bold]{shown['name']}[/bold]  {shown['where']}", highlight=False)
-    console.print(shown["about"], markup=False, highlight=False)
-    if shown["settings"]:
+    console.print(f"{found['kind']} [bold]{found['name']}[/bold]  {found['where']}", highlight=False)
+    console.print(found["about"], markup=False, highlight=False)
+    if found["settings"]:
         table = Table("setting", "default", "meaning", box=None, pad_edge=False)
-        for setting in shown["settings"]:
+        for setting in found["settings"]:
             table.add_row(setting["name"], str(setting["default"]), setting["meaning"])
         console.print(table)
 
@@ -272,48 +280,6 @@ def organism_train(
     from tasks.organism.train import train
 
     train(output_dir, seed=seed, steps=steps, device=None if device == "auto" else device)
-
-
-def _registry(kind: str) -> Any:
-    from benchmark.registry import ATTACKS, DEFENSES, JUDGES, SUITES, TASKS
-
-    registries = {"tasks": TASKS, "defenses": DEFENSES, "attacks": ATTACKS, "judges": JUDGES, "suites": SUITES}
-    if kind not in registries:
-        raise UsageError(f"unknown kind {kind!r}; there are {', '.join(registries)}")
-    return registries[kind]
-
-
-def _entry(registry: Any, name: str) -> dict[str, str]:
-    try:
-        thing = registry.get(name)
-    except UsageError as error:
-        return {"name": name, "status": "broken", "summary": str(error)}
-    if isinstance(thing, Path):
-        from benchmark.suite import load_suite
-
-        return {"name": name, "status": "ok", "summary": load_suite(name).description}
-    return {"name": name, "status": "ok", "summary": (thing.__doc__ or "").strip().split("\n")[0]}
-
-
-def _show(name: str) -> dict[str, Any]:
-    from benchmark.documentation import describe_class
-    from benchmark.registry import ATTACKS, DEFENSES, JUDGES, SUITES, TASKS
-
-    registries = {"task": TASKS, "defense": DEFENSES, "attack": ATTACKS, "judge": JUDGES, "suite": SUITES}
-    for kind, registry in registries.items():
-        if name not in registry.names():
-            continue
-        thing = registry.get(name)
-        if isinstance(thing, Path):
-            about = thing.read_text()
-            return {"kind": kind, "name": name, "where": str(thing), "about": about, "settings": []}
-        return {"kind": kind, "name": name, **describe_class(thing)}
-    known = [n for registry in registries.values() for n in registry.names()]
-    from rapidfuzz import process
-
-    near = process.extractOne(name, known, score_cutoff=60)
-    hint = f" Did you mean {near[0]!r}?" if near else ""
-    raise UsageError(f"nothing is named {name!r}.{hint} Names: {', '.join(sorted(set(known)))}")
 
 
 def _batch_size(text: str) -> int | None:

@@ -31,8 +31,9 @@ class FrozenLayers:
 
     def __init__(self, layers: Iterable[nn.Module]) -> None:
         shelf = Shelf()
-        modules = [module for layer in layers for module in layer.modules()]
-        self.forwards = [(m, partial(_FORWARD[type(m)], m, shelf)) for m in modules if type(m) in _FORWARD]
+        modules = [module for layer in layers for module in layer.modules() if type(module) in _FORWARD]
+        # one that was given a forward of its own, as device maps do, keeps it
+        self.forwards = [(m, partial(_FORWARD[type(m)], m, shelf)) for m in modules if "forward" not in vars(m)]
 
     def __enter__(self) -> None:
         for module, forward in self.forwards:  # past nn.Module's own bookkeeping, which takes longer

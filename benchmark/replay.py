@@ -7,7 +7,6 @@ from torch import Tensor
 
 from benchmark.aim import Aim
 from benchmark.attribution import attribute, split_sites
-from benchmark.contracts import ThreatModel
 from benchmark.dictionary import Dictionary, open_dictionary
 from benchmark.edits import Edit
 from benchmark.group import Group
@@ -19,8 +18,6 @@ from benchmark.sites import Site
 
 DRAWS = 8
 """Random vectors of equal norm a row."""
-WRITES_STREAM = frozenset({ThreatModel.AFTER_EDIT, ThreatModel.BEFORE_EDIT})
-"""Only what is written to the stream at a defended site has parts: a suffix's embeddings have none."""
 
 
 @torch.no_grad()

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from benchmark.aim import Aim, aim
-from benchmark.contracts import Attack
+from benchmark.contracts import Attack, ThreatModel
 from benchmark.cross_layer import CrossLayer, watch
 from benchmark.group import Group
 from benchmark.leaky import as_published
@@ -22,7 +22,7 @@ from benchmark.pack import Pack
 from benchmark.passes import FullPass, Pass, TailPass
 from benchmark.problem import PackSize, Problem
 from benchmark.remeasure import Row, drift_floor, flags, remeasure
-from benchmark.replay import WRITES_STREAM, replay_columns
+from benchmark.replay import replay_columns
 from benchmark.shown import Shown
 
 HALVINGS = 7
@@ -53,7 +53,8 @@ def attack_residual(
         converged = bool(attempt.converged[champion])
         doubts = {"zero-gradient": bool(problem.blind[champion]), "not-converged": not converged}
         row["flags"] = flags(row, bool(state.reached[champion]), doubts)
-    if group.attribution and not attack.is_control and attack.threat_model in WRITES_STREAM:
+    embeds = attack.threat_model == ThreatModel.SOFT_SUFFIX  # what it writes is no part of a stream that an SAE knows
+    if group.attribution and not attack.is_control and not embeds:
         replay_columns(group, target, delta[best], rows, levels)
     by_example = [rows[i : i + levels] for i in range(0, len(rows), levels)]
     return by_example, delta[best].view(len(pack), levels, *delta.shape[1:]).cpu()

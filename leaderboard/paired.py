@@ -17,8 +17,7 @@ Side = tuple[float, Array]
 
 def comparisons(scored: Sequence[Scored]) -> list[Comparison]:
     """Every pair of attacked defenses of one model on every task that both ran; p values are Holm's over the tasks."""
-    attacked = [one for one in scored if any(_before_edit(one, task) for task in one.entry.per_task)]
-    ordered = sorted(attacked, key=lambda one: (one.entry.defense.name, one.entry.provenance.run_id))
+    ordered = sorted(scored, key=lambda one: (one.entry.defense.name, one.entry.provenance.run_id))
     pairs = [(a, b) for a, b in combinations(ordered, 2) if a.entry.model == b.entry.model]
     return [found for a, b in pairs for found in _corrected(list(_by_task(a, b)))]
 
@@ -44,9 +43,7 @@ def _corrected(found: Sequence[Comparison]) -> list[Comparison]:
 
 
 def _before_edit(one: Scored, task: str) -> Side | None:
-    """The selective area under ``before_edit``, which every attacked defense has on every task."""
-    result, drawn = one.entry.per_task.get(task), one.drawn.get(task)
-    if result is None or drawn is None or "before_edit" not in result.curves or "before_edit" not in drawn.areas:
-        return None
-    value = result.curves["before_edit"].selective.aurc.value
-    return None if value is None else (value, drawn.areas["before_edit"])
+    """The selective area under ``before_edit``; null: the defense was not attacked there."""
+    draws = one.drawn[task].areas.get("before_edit") if task in one.drawn else None
+    value = one.entry.per_task[task].curves["before_edit"].selective.aurc.value if draws is not None else None
+    return None if draws is None or value is None else (value, draws)

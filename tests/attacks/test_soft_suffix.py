@@ -21,7 +21,7 @@ from benchmark.packs import make_packs
 from benchmark.problem import PackSize, Problem
 from benchmark.residual_cell import make_problem
 from benchmark.sites import Site
-from tests.benchmark.test_token_cell import make_group
+from tests.groups import halved_group
 from tests.tiny import D_MODEL, ToyTask, subject
 
 K = 8
@@ -38,7 +38,7 @@ class Loud(Monitor):
 
 @pytest.fixture(scope="module")
 def group() -> Group:
-    made = make_group(subject(), ToyTask())
+    made = halved_group(subject(), ToyTask())
     encoder = torch.randn(D_MODEL, K, generator=torch.Generator().manual_seed(1))
     features = FeatureSet(Site(2), tuple(range(K)), encoder, torch.zeros(K), torch.zeros(K), encoder.T)
     return replace(made, fitted=replace(made.fitted, protected=[features]))

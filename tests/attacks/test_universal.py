@@ -16,7 +16,7 @@ from benchmark.group import Group
 from benchmark.problem import PackSize
 from benchmark.training import on_fit, train
 from tests.attacks.linear import EXAMPLES, D, make
-from tests.benchmark.test_token_cell import make_group
+from tests.groups import halved_group
 from tests.tiny import ToyTask, subject
 
 BUDGETS = (0.5, 2.0, 8.0)
@@ -24,7 +24,7 @@ BUDGETS = (0.5, 2.0, 8.0)
 
 @pytest.fixture(scope="module")
 def group() -> Group:
-    return make_group(subject(), ToyTask())
+    return halved_group(subject(), ToyTask())
 
 
 def share(group: Group, attack: Attack) -> list[float]:

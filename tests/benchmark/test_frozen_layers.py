@@ -77,6 +77,15 @@ def test_frozen_layers_go_through_it_inside_the_block_alone(layer: Any, monkeypa
     torch.testing.assert_close(found, expected)
 
 
+def test_a_layer_with_a_forward_of_its_own_keeps_it() -> None:
+    layer = nn.Linear(5, 7).requires_grad_(False)
+    layer.forward = lambda x: x  # pyright: ignore[reportAttributeAccessIssue]
+    x = random(3, 5)
+    with FrozenLayers([layer]):
+        assert layer(x) is x
+    assert layer(x) is x
+
+
 @pytest.mark.parametrize("wanted", ["weight", "bias"])
 def test_a_weight_that_wants_a_gradient_gets_one(wanted: str, monkeypatch: pytest.MonkeyPatch) -> None:
     layer = nn.Linear(5, 7).requires_grad_(False)

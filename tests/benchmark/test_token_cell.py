@@ -8,71 +8,37 @@ from typing import Any
 
 import pytest
 import torch
-from torch import Tensor
 
 from attacks.gcg import Gcg
 from attacks.random_suffix import RandomSuffix
 from attacks.zero import Zero
 from benchmark.cell import run_cell
-from benchmark.contracts import Attack, FittedDefense, ThreatModel, TokenAttempt
-from benchmark.edits import Where, by_boundary, is_special
-from benchmark.group import Group, Scale
+from benchmark.contracts import Attack, ThreatModel, TokenAttempt
+from benchmark.edits import is_special
+from benchmark.group import Group
 from benchmark.lexicon import Lexicon
 from benchmark.passes import FullPass, Writes
 from benchmark.problem import PackSize
-from benchmark.reference import ceilings, eligible, judge, read_pack
-from benchmark.sites import Site
-from benchmark.subject import Subject
+from benchmark.reference import judge, read_pack
 from benchmark.token_problem import TokenProblem
 from tests.attacks.typed import Letters, merging_subject
+from tests.groups import Halve, halved_group
 from tests.tiny import FAMILIES, ToyTask, bare, pack, subject
 
 TOKENS = ThreatModel.TOKEN_SUFFIX
 
 
-class Halve:
-    """Weakens the stream wherever the defense does not spare it."""
-
-    position_wise = True
-
-    def __call__(self, h: Tensor, where: Where) -> Tensor:
-        return torch.where(where.special[..., None], h, h * torch.linspace(-1, 1, h.shape[-1]))
-
-
 @pytest.fixture(scope="module")
 def group() -> Group:
-    return make_group(subject(), ToyTask())
+    return halved_group(subject(), ToyTask())
 
 
 @pytest.fixture(scope="module")
 def letters() -> Group:
     """Every example that is not shown under the defense is to be brought about, whether the base shows it or not."""
-    found = make_group(merging_subject(), Letters())
+    found = halved_group(merging_subject(), Letters())
     everyone = torch.ones(len(found.examples))
     return replace(found, eligible=everyone.bool(), ceiling=everyone)
-
-
-def make_group(made: Subject, task: ToyTask) -> Group:
-    fitted = FittedDefense({Site(2): Halve()})
-    examples = task.examples("test")
-    base = judge(made, task, examples, {})
-    return Group(
-        subject=made,
-        task=task,
-        fitted=fitted,
-        edits=by_boundary(made, fitted.edits),
-        sites=(2,),
-        examples=examples,
-        base=base,
-        defended=judge(made, task, examples, fitted.edits),
-        eligible=eligible(made, task, examples, base),
-        ceiling=ceilings(made, task, examples, base),
-        scale=Scale(dict.fromkeys(range(5), 1.0), 1.0),
-        perturbed=1,
-        suffix_tokens=2,
-        restart=True,
-        tau=1.0,
-    )
 
 
 @dataclass(frozen=True)

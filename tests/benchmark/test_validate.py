@@ -12,14 +12,14 @@ import torch
 from torch import Tensor
 
 from benchmark.contracts import Defense, FittedDefense
-from benchmark.edits import Where, by_boundary
-from benchmark.group import Group, Scale
+from benchmark.edits import Where
 from benchmark.protocol import STRICT
 from benchmark.reference import eligible, judge
 from benchmark.registry import DEFENSES
 from benchmark.sites import Site
 from benchmark.validate import check_promises
 from defenses.latents import Rule
+from tests.groups import toy_group
 from tests.tiny import SITE, ToyTask, sae_folder, subject
 
 HERE = Site.parse(SITE)
@@ -68,26 +68,8 @@ def kept(edit: Any) -> dict[str, bool | None]:
     made, task = subject(), ToyTask()
     if isinstance(edit, Leaking):
         edit.model = made.model
-    examples = task.examples("test")
-    base = judge(made, task, examples, {})
-    fitted = FittedDefense({HERE: edit})
-    group = Group(
-        made,
-        task,
-        fitted,
-        by_boundary(made, fitted.edits),
-        (HERE.boundary,),
-        examples,
-        base,
-        base,
-        eligible(made, task, examples, base),
-        base.margin,
-        Scale(dict.fromkeys(range(5), 1.0), 1.0),
-        1,
-        2,
-        restart=False,
-        tau=1.0,
-    )
+    undefended = judge(made, task, task.examples("test"), {})
+    group = toy_group(made, task, FittedDefense({HERE: edit}), defended=undefended, restart=False)
     return {f.promise: f.kept for f in check_promises(group)}
 
 
