@@ -61,7 +61,7 @@ def fresh() -> Registry:
         (TASKS, {"ioi", "unlearning"}),
         (DEFENSES, {"none", "sae-clamp", "random-clamp"}),
         (ATTACKS, {"recovery", "soft-suffix", "zero"}),
-        (SUITES, {"cross-layer", "embedded", "smoke"}),
+        (SUITES, {"cross-layer", "embedded", "smoke", "variants"}),
     ],
 )
 def test_every_built_in_is_listed_and_loads_under_its_name(registry: Registry, names: set[str]) -> None:
