@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from benchmark.contracts import Attempt
-from benchmark.problem import Problem, State
+from benchmark.search.problem import Problem, State
 
 
 @dataclass(frozen=True)

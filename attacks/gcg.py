@@ -8,9 +8,9 @@ import torch
 from torch import Tensor
 
 from benchmark.contracts import Attack, ThreatModel, TokenAttempt
-from benchmark.problem import State
 from benchmark.registry import register_attack
-from benchmark.token_problem import TokenProblem
+from benchmark.search.problem import State
+from benchmark.search.token_problem import TokenProblem
 
 ROUNDING = 1e-5
 """Relative to 1 or the objective: less than this is no gain, since packs of other sizes round differently."""

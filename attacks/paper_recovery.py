@@ -8,8 +8,8 @@ import torch
 from torch import Tensor
 
 from benchmark.contracts import Attack, Attempt, ThreatModel
-from benchmark.problem import Problem
 from benchmark.registry import register_attack
+from benchmark.search.problem import Problem
 
 BETAS = (0.9, 0.999)
 

@@ -8,8 +8,8 @@ from typing import Literal
 import torch
 
 from benchmark.contracts import Attack, Attempt
-from benchmark.problem import Problem
 from benchmark.registry import register_attack
+from benchmark.search.problem import Problem
 
 
 @register_attack("random-direction")

@@ -8,7 +8,7 @@ import torch
 
 from benchmark.contracts import Attack, ThreatModel, TokenAttempt
 from benchmark.registry import register_attack
-from benchmark.token_problem import TokenProblem
+from benchmark.search.token_problem import TokenProblem
 
 
 @register_attack("random-suffix")

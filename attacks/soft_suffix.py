@@ -7,8 +7,8 @@ from typing import Literal
 
 from attacks.ascent import Ascent
 from benchmark.contracts import Attack, Attempt, ThreatModel
-from benchmark.problem import Problem
 from benchmark.registry import register_attack
+from benchmark.search.problem import Problem
 
 
 @register_attack("soft-suffix")

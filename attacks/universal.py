@@ -16,8 +16,8 @@ from torch import Tensor
 
 from benchmark.contracts import Attack, Attempt
 from benchmark.errors import UsageError
-from benchmark.problem import Problem
 from benchmark.registry import register_attack
+from benchmark.search.problem import Problem
 
 
 @register_attack("universal")

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 import torch
 
 from benchmark.contracts import Attack, Attempt, TokenAttempt
-from benchmark.problem import Problem
 from benchmark.registry import register_attack
-from benchmark.token_problem import TokenProblem
+from benchmark.search.problem import Problem
+from benchmark.search.token_problem import TokenProblem
 
 
 @register_attack("zero")

@@ -11,7 +11,7 @@ from benchmark.registry import register_attack, register_defense, register_task
 from benchmark.sites import Site
 
 if TYPE_CHECKING:
-    from benchmark.runner import Result, evaluate
+    from benchmark.run.runner import Result, evaluate
 
 __all__ = [
     "Attack",
@@ -40,5 +40,5 @@ def __getattr__(name: str) -> Any:
     if name in ("Result", "evaluate"):
         import importlib
 
-        return getattr(importlib.import_module("benchmark.runner"), name)
+        return getattr(importlib.import_module("benchmark.run.runner"), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

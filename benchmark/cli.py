@@ -70,8 +70,8 @@ def evaluate(
 ) -> None:
     """Evaluate defenses: fit, attack, measure, and print a table per task. The same command again resumes."""
     _quiet()
-    from benchmark.display import Live
-    from benchmark.runner import evaluate as run
+    from benchmark.run.display import Live
+    from benchmark.run.runner import evaluate as run
 
     console = Console(stderr=as_json)
     with Live(console) as live:
@@ -163,9 +163,9 @@ def validate(
 ) -> None:
     """Check a defense's promises: finite, deterministic, undone after use, gradient flows, alone as in a batch."""
     _quiet()
-    from benchmark.fitting import groups
-    from benchmark.prepare import prepare
-    from benchmark.validate import check_promises
+    from benchmark.run.fitting import groups
+    from benchmark.run.prepare import prepare
+    from benchmark.run.validate import check_promises
 
     prepared = prepare(
         defense, suite=suite, tasks=task, device=device, dtype=dtype, controls=False, options=_options(option)
@@ -196,11 +196,11 @@ def plan(
 ) -> None:
     """Show the cells that an evaluation would run, or measure a suite's constants."""
     _quiet()
-    from benchmark.prepare import prepare
+    from benchmark.run.prepare import prepare
 
     prepared = prepare(defense, suite=suite, tasks=task, device=device)
     if freeze:
-        from benchmark.freeze import measure, write_into
+        from benchmark.run.freeze import measure, write_into
         from benchmark.suite import suite_path
 
         chosen = prepared.plan.suite.tasks

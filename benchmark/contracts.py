@@ -17,11 +17,11 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal, NamedTuple
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from benchmark.edits import Edit, Where
-    from benchmark.features import FeatureSet
-    from benchmark.problem import Problem
+    from benchmark.model.edits import Edit, Where
+    from benchmark.model.subject import Subject
+    from benchmark.sae.features import FeatureSet
+    from benchmark.search.problem import Problem
     from benchmark.sites import Site
-    from benchmark.subject import Subject
 
 Split = Literal["fit", "dev", "test"]
 """Who may look: the defense, the attack's settings, the harness."""

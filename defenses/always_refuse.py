@@ -12,13 +12,13 @@ from functools import partial
 import torch
 from torch import Tensor
 
+from benchmark.cells.reference import judge, readout_stream
 from benchmark.contracts import Defense, Example, FittedDefense, Task
 from benchmark.errors import UsageError
-from benchmark.packs import make_packs
-from benchmark.reference import judge, readout_stream
+from benchmark.model.packs import make_packs
+from benchmark.model.subject import Subject
 from benchmark.registry import register_defense
 from benchmark.sites import Site
-from benchmark.subject import Subject
 from defenses.calibration import Trial, smallest
 from defenses.latents import parse_site
 from defenses.schedule import Schedule, Scheduled

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
+from benchmark.cells.reference import Retention, eligible, judge
 from benchmark.contracts import Example, Task
-from benchmark.edits import Edit
 from benchmark.errors import UsageError
-from benchmark.reference import Retention, eligible, judge
+from benchmark.model.edits import Edit
+from benchmark.model.subject import Subject
 from benchmark.sites import Site
-from benchmark.subject import Subject
 
 HOPELESS = 0.1
 """Once so much more of the retain set is lost than may be, larger strengths are not tried."""

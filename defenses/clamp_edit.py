@@ -12,9 +12,9 @@ from typing import ClassVar, Literal
 import torch
 from torch import Tensor
 
-from benchmark.dictionary import Dictionary
-from benchmark.edits import Where
-from benchmark.features import FeatureSet
+from benchmark.model.edits import Where
+from benchmark.sae.dictionary import Dictionary
+from benchmark.sae.features import FeatureSet
 from defenses.schedule import Positions, Schedule, where_it_acts
 
 Mode = Literal["zero", "set", "set_if_active", "scale"]

@@ -12,12 +12,12 @@ from functools import partial
 
 from torch import Tensor
 
+from benchmark.cells.reference import readout_stream
 from benchmark.contracts import Defense, Example, FittedDefense, Task
 from benchmark.errors import UsageError
-from benchmark.reference import readout_stream
+from benchmark.model.subject import Subject
 from benchmark.registry import register_defense
 from benchmark.sites import Site
-from benchmark.subject import Subject
 from defenses.calibration import Trial
 from defenses.latents import parse_site
 from defenses.schedule import Positions, Schedule, Scheduled

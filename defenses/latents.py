@@ -9,12 +9,12 @@ from typing import Literal, NamedTuple
 from torch import Tensor
 
 from benchmark.contracts import Example, Task
-from benchmark.dictionary import Dictionary, open_dictionary
 from benchmark.errors import UsageError
-from benchmark.features import FeatureSet
+from benchmark.model.subject import Subject
+from benchmark.sae.dictionary import Dictionary, open_dictionary
+from benchmark.sae.features import FeatureSet
 from benchmark.sites import Site
 from benchmark.spec import fingerprint
-from benchmark.subject import Subject
 from defenses.selection import Activity, activity, by_attribution, by_firing_rate, opposed, retain_objective, top
 
 

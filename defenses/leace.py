@@ -16,11 +16,11 @@ from typing import Any
 import torch
 
 from benchmark.contracts import Defense, Example, FittedDefense, Task
-from benchmark.edits import Edit
 from benchmark.errors import UsageError
+from benchmark.model.edits import Edit
+from benchmark.model.subject import Subject
 from benchmark.registry import register_defense
 from benchmark.sites import Site
-from benchmark.subject import Subject
 from defenses.calibration import Trial
 from defenses.direction_ablation import named_sites
 from defenses.latents import parse_site

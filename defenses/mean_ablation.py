@@ -12,8 +12,8 @@ from dataclasses import dataclass
 import torch
 
 from benchmark.contracts import Defense, Example, FittedDefense, Task
+from benchmark.model.subject import Subject
 from benchmark.registry import register_defense
-from benchmark.subject import Subject
 from defenses.calibration import Trial
 from defenses.clamp_edit import ClampEdit
 from defenses.latents import Chosen, Layer, Rule, choose

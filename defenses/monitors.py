@@ -14,12 +14,12 @@ import torch
 from torch import Tensor
 
 from benchmark.contracts import Example, Monitor, Task
-from benchmark.dictionary import Dictionary
-from benchmark.edits import Edit, Where
 from benchmark.errors import UsageError
-from benchmark.features import FeatureSet
+from benchmark.model.edits import Edit, Where
+from benchmark.model.subject import Subject
+from benchmark.sae.dictionary import Dictionary
+from benchmark.sae.features import FeatureSet
 from benchmark.sites import Site
-from benchmark.subject import Subject
 from defenses.clamp_edit import reconstruct
 from defenses.latents import Chosen
 from defenses.streams import token_stream

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from benchmark.contracts import Defense, Example, FittedDefense, Task
+from benchmark.model.subject import Subject
 from benchmark.registry import register_defense
-from benchmark.subject import Subject
 
 
 @register_defense("none")

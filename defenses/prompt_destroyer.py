@@ -11,8 +11,8 @@ from torch import Tensor
 
 from benchmark.contracts import Defense, Example, FittedDefense, Task
 from benchmark.errors import UsageError
+from benchmark.model.subject import Subject
 from benchmark.registry import register_defense
-from benchmark.subject import Subject
 from defenses.calibration import Trial
 from defenses.latents import parse_site
 from defenses.schedule import Schedule, Scheduled

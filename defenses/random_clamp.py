@@ -9,8 +9,8 @@ import torch
 from torch import Tensor
 
 from benchmark.contracts import Defense, Example, FittedDefense, Task
+from benchmark.model.subject import Subject
 from benchmark.registry import register_defense
-from benchmark.subject import Subject
 from defenses.latents import Chosen
 from defenses.sae_clamp import SaeClamp, settle
 

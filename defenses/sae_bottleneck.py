@@ -12,9 +12,9 @@ from dataclasses import dataclass, replace
 from functools import partial
 
 from benchmark.contracts import Defense, Example, FittedDefense, Task
+from benchmark.model.subject import Subject
 from benchmark.registry import register_defense
 from benchmark.spec import fingerprint
-from benchmark.subject import Subject
 from defenses.calibration import Trial
 from defenses.clamp_edit import reconstruct
 from defenses.latents import Layer, open_dictionaries

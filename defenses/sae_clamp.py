@@ -11,8 +11,8 @@ import torch
 
 from benchmark.contracts import Continuation, Defense, Example, FittedDefense, Task
 from benchmark.errors import UsageError
+from benchmark.model.subject import Subject
 from benchmark.registry import register_defense
-from benchmark.subject import Subject
 from defenses.calibration import Trial, smallest
 from defenses.clamp_edit import ClampEdit, Mode
 from defenses.latents import Chosen, Layer, Rule, choose

@@ -15,12 +15,12 @@ from torch import Tensor
 
 from benchmark.choices import choice_margin
 from benchmark.contracts import Batch, Continuation, Example, Task
-from benchmark.dictionary import Dictionary
 from benchmark.errors import UsageError
-from benchmark.pack import Pack
-from benchmark.packs import make_packs
-from benchmark.passes import FullPass, Writes
-from benchmark.subject import Subject
+from benchmark.model.pack import Pack
+from benchmark.model.packs import make_packs
+from benchmark.model.passes import FullPass, Writes
+from benchmark.model.subject import Subject
+from benchmark.sae.dictionary import Dictionary
 
 _ROWS = 32
 Objective = Callable[[Any, Batch], Tensor]

@@ -8,11 +8,11 @@ import torch
 from torch import Tensor
 
 from benchmark.contracts import Example, Task
-from benchmark.edits import Edit, by_boundary
-from benchmark.packs import make_packs
-from benchmark.passes import FullPass, Writes
+from benchmark.model.edits import Edit, by_boundary
+from benchmark.model.packs import make_packs
+from benchmark.model.passes import FullPass, Writes
+from benchmark.model.subject import Subject
 from benchmark.sites import Site
-from benchmark.subject import Subject
 
 _ROWS = 256
 

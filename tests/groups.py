@@ -13,17 +13,17 @@ from torch import Tensor
 from attacks.ascent import Ascent
 from attacks.random_direction import RandomDirection
 from attacks.recovery import Recovery
-from benchmark.aim import Aim, aim
-from benchmark.cell import run_cell
+from benchmark.cells.aim import Aim, aim
+from benchmark.cells.cell import run_cell
+from benchmark.cells.group import Group, Scale
+from benchmark.cells.reference import Judged, ceilings, eligible, judge, residual_norms
 from benchmark.contracts import Attack, Example, FittedDefense
-from benchmark.dictionary import open_dictionary
-from benchmark.edits import Where, by_boundary
-from benchmark.group import Group, Scale
-from benchmark.packs import make_packs
-from benchmark.problem import PackSize
-from benchmark.reference import Judged, ceilings, eligible, judge, residual_norms
+from benchmark.model.edits import Where, by_boundary
+from benchmark.model.packs import make_packs
+from benchmark.model.subject import Subject
+from benchmark.sae.dictionary import open_dictionary
+from benchmark.search.problem import PackSize
 from benchmark.sites import Site
-from benchmark.subject import Subject
 from defenses.clamp_edit import ClampEdit
 from tests import tiny
 from tests.tiny import D_MODEL, LAYERS, SITE, ToyTask

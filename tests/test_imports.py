@@ -17,7 +17,10 @@ MAY_IMPORT = {
     "attacks": {"benchmark", "attacks"},
     "leaderboard": {"benchmark", "leaderboard"},
 }
+ENGINE = ("model", "sae", "search", "paper", "cells", "run", "audit")
+"""The engine's folders, each above those before it; what lies beside them, like the contracts, is below all."""
 KNOWS_EVERYTHING = "benchmark/cli.py"
+FRONTS = (KNOWS_EVERYTHING, "benchmark/__init__.py")
 LEADERBOARD_NEEDS = {"benchmark.schema", "benchmark.errors", "benchmark.sites"}
 HEAVY = ("torch", "transformers", "sae_lens", "pandas", "scipy", "datasets")
 
@@ -42,6 +45,15 @@ def against_direction(path: str, source: str) -> set[str]:
     return {m for m in imported(source) if m.split(".")[0] in set(MAY_IMPORT) - MAY_IMPORT[package]}
 
 
+def against_height(path: str, source: str) -> set[str]:
+    """What a file of the engine imports from above itself; names that only type checkers need are not counted."""
+    tree = ast.parse(source)
+    tree.body = [n for n in tree.body if not (isinstance(n, ast.If) and getattr(n.test, "id", "") == "TYPE_CHECKING")]
+    _, folder, *rest = path.split("/")
+    above = ENGINE[ENGINE.index(folder) + 1 :] if rest else ENGINE
+    return {m for m in imported(ast.unparse(tree)) if m.startswith(tuple(f"benchmark.{name}" for name in above))}
+
+
 def sources() -> list[str]:
     return [str(p.relative_to(ROOT)) for package in MAY_IMPORT for p in sorted((ROOT / package).rglob("*.py"))]
 
@@ -57,6 +69,20 @@ def test_an_import_against_the_direction_is_noticed() -> None:
     assert against_direction("tasks/x.py", "import importlib\nimportlib.import_module('attacks.zero')") == {
         "attacks.zero"
     }
+
+
+@pytest.mark.parametrize("path", [p for p in sources() if p.startswith("benchmark/") and p not in FRONTS])
+def test_no_file_of_the_engine_looks_above_itself(path: str) -> None:
+    assert path.count("/") == 1 or path.split("/")[1] in ENGINE, "a new folder has to be given its place"
+    assert not against_height(path, (ROOT / path).read_text())
+
+
+def test_a_look_above_is_noticed() -> None:
+    low, typed = "from benchmark.run.plan import make", "if TYPE_CHECKING:\n    from benchmark.run.plan import make"
+    assert (
+        against_height("benchmark/model/x.py", low) == {"benchmark.run.plan"} == against_height("benchmark/x.py", low)
+    )
+    assert not against_height("benchmark/audit/x.py", low) and not against_height("benchmark/x.py", typed)
 
 
 def test_the_leaderboard_needs_no_engine() -> None:

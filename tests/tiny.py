@@ -29,10 +29,10 @@ from transformers import (
 
 from benchmark.choices import choice_margin, encode_choices
 from benchmark.contracts import Batch, Encoded, Example, Split, Task, Verdict
-from benchmark.edits import Where, is_special
-from benchmark.pack import Pack
-from benchmark.readers import ChoiceReader
-from benchmark.subject import Subject
+from benchmark.model.edits import Where, is_special
+from benchmark.model.pack import Pack
+from benchmark.model.readers import ChoiceReader
+from benchmark.model.subject import Subject
 
 D_MODEL, LAYERS, VOCABULARY = 32, 4, 60
 SITE = "blocks.1.hook_resid_post"

@@ -10,8 +10,8 @@ from typing import Any
 import torch
 
 from benchmark import evaluate
-from benchmark.listener import Silent
 from benchmark.registry import TASKS
+from benchmark.run.listener import Silent
 from defenses.sae_clamp import SaeClamp
 from tests.tiny import ToyTask
 

@@ -8,15 +8,15 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from benchmark.aim import Aim
 from benchmark.audit.reading import Reading, mean
 from benchmark.audit.workbench import ROWS, STEPS, Found, Workbench, attack, measured, search, setting
-from benchmark.group import Group
-from benchmark.minimal_norm import minimal_norm
-from benchmark.passes import FullPass
-from benchmark.problem import PackSize, select
+from benchmark.cells.aim import Aim
+from benchmark.cells.group import Group
+from benchmark.cells.remeasure import remeasure
+from benchmark.model.passes import FullPass
 from benchmark.protocol import Switch
-from benchmark.remeasure import remeasure
+from benchmark.search.minimal_norm import minimal_norm
+from benchmark.search.problem import PackSize, select
 
 
 def baked(bench: Workbench) -> list[Reading]:

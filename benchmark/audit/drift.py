@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from benchmark.audit.reading import Reading, mean, means
 from benchmark.audit.workbench import STEPS, Workbench, measured, setting, under
+from benchmark.cells.remeasure import Row
 from benchmark.protocol import Switch
-from benchmark.remeasure import Row
 
 
 def first_row(bench: Workbench) -> list[Reading]:

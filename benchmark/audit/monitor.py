@@ -8,16 +8,16 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from benchmark.aim import Aim, aim
 from benchmark.audit.reading import Reading, means
 from benchmark.audit.workbench import Workbench, attack, packs, setting
-from benchmark.edits import Edit, Where, is_position_wise
-from benchmark.features import FeatureSet
-from benchmark.group import Group
-from benchmark.passes import FullPass
-from benchmark.problem import select
+from benchmark.cells.aim import Aim, aim
+from benchmark.cells.group import Group
+from benchmark.cells.reference import judged_read
+from benchmark.model.edits import Edit, Where, is_position_wise
+from benchmark.model.passes import FullPass
 from benchmark.protocol import Switch
-from benchmark.reference import judged_read
+from benchmark.sae.features import FeatureSet
+from benchmark.search.problem import select
 
 WEIGHT = 0.5
 """Of the monitor in the loss, the behavior has the rest; the study's tenth had no gradient to be felt by."""

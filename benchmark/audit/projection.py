@@ -7,7 +7,6 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from benchmark.aim import aim
 from benchmark.audit.reading import Reading, mean
 from benchmark.audit.workbench import (
     FEW,
@@ -24,17 +23,18 @@ from benchmark.audit.workbench import (
     under,
     with_answer,
 )
-from benchmark.constraint import EncoderNullSpace
+from benchmark.cells.aim import aim
+from benchmark.cells.group import Group
+from benchmark.cells.residual import make_problem
 from benchmark.contracts import Attack
-from benchmark.cross_layer import CrossLayer, Look
-from benchmark.features import FeatureSet
-from benchmark.group import Group
-from benchmark.jacobian import row_space, weighted_rows
-from benchmark.leaky import sketch, without
-from benchmark.pack import Pack
-from benchmark.problem import PackSize
+from benchmark.model.pack import Pack
+from benchmark.paper.leaky import sketch, without
 from benchmark.protocol import Switch
-from benchmark.residual_cell import make_problem
+from benchmark.sae.features import FeatureSet
+from benchmark.search.constraint import EncoderNullSpace
+from benchmark.search.cross_layer import CrossLayer, Look
+from benchmark.search.jacobian import row_space, weighted_rows
+from benchmark.search.problem import PackSize
 
 
 def gradient_only(bench: Workbench) -> list[Reading]:

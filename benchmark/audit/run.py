@@ -18,7 +18,7 @@ from benchmark.audit.texts import detectors, inert
 from benchmark.audit.workbench import Unavailable, Workbench
 from benchmark.errors import UsageError
 from benchmark.protocol import Switch
-from benchmark.provenance import environment
+from benchmark.run.provenance import environment
 
 Pair = Callable[[Workbench], list[Reading]]
 

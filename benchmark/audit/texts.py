@@ -8,17 +8,17 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from benchmark.aim import Aim, aim
-from benchmark.arms import Arm, verdict_of
 from benchmark.audit.reading import Reading, means
 from benchmark.audit.workbench import Found, Workbench, attack, measured, packs, search, setting, under
+from benchmark.cells.aim import Aim, aim
+from benchmark.cells.group import Group
+from benchmark.cells.reference import Judged
 from benchmark.contracts import Batch, Continuation, Text
-from benchmark.edits import Edit, Passage, Where
-from benchmark.generation import generate
-from benchmark.group import Group
-from benchmark.problem import normal
+from benchmark.model.edits import Edit, Passage, Where
+from benchmark.model.generation import generate
+from benchmark.paper.arms import Arm, verdict_of
 from benchmark.protocol import STRICT, Protocol, Switch, only
-from benchmark.reference import Judged
+from benchmark.search.problem import normal
 
 
 @dataclass(frozen=True, eq=False)

@@ -12,20 +12,20 @@ from typing import Any, NamedTuple
 
 from torch import Tensor
 
-from benchmark.aim import TOLERANCE, Aim, aim
+from benchmark.cells.aim import TOLERANCE, Aim, aim
+from benchmark.cells.group import Group
+from benchmark.cells.reference import embedding_norm, residual_norms
+from benchmark.cells.remeasure import Row, remeasure
+from benchmark.cells.residual import make_problem
 from benchmark.contracts import Attack, Continuation, Readout, Task, TokenLogits
-from benchmark.fitting import TaskReference, make_group
-from benchmark.group import Group
-from benchmark.pack import Pack
-from benchmark.packs import make_packs
-from benchmark.paper_drift import first_row_speaks
-from benchmark.prepare import load_subject, spread
-from benchmark.problem import PackSize
+from benchmark.model.pack import Pack
+from benchmark.model.packs import make_packs
+from benchmark.paper.drift import first_row_speaks
 from benchmark.protocol import Switch, only
-from benchmark.reference import embedding_norm, residual_norms
 from benchmark.registry import TASKS
-from benchmark.remeasure import Row, remeasure
-from benchmark.residual_cell import make_problem
+from benchmark.run.fitting import TaskReference, make_group
+from benchmark.run.prepare import load_subject, spread
+from benchmark.search.problem import PackSize
 from benchmark.sites import Site
 from benchmark.spec import build, resolve_attack, resolve_defense
 from benchmark.suite import Frozen, Suite, load_suite

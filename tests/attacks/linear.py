@@ -8,10 +8,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from benchmark.constraint import Constraint, Free
 from benchmark.contracts import Batch
-from benchmark.passes import Seen
-from benchmark.problem import PackSize, Problem
+from benchmark.model.passes import Seen
+from benchmark.search.constraint import Constraint, Free
+from benchmark.search.problem import PackSize, Problem
 from tests.tiny import ToyTask
 
 D, EXAMPLES = 16, 6

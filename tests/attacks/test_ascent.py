@@ -9,10 +9,10 @@ from torch import Tensor
 from attacks.ascent import Ascent, _Search
 from attacks.random_direction import RandomDirection
 from attacks.zero import Zero
-from benchmark.constraint import EncoderNullSpace, Free
-from benchmark.features import FeatureSet
-from benchmark.passes import Seen
-from benchmark.problem import State
+from benchmark.model.passes import Seen
+from benchmark.sae.features import FeatureSet
+from benchmark.search.constraint import EncoderNullSpace, Free
+from benchmark.search.problem import State
 from benchmark.sites import Site
 from tests.attacks.linear import EXAMPLES, D, Linear, make
 

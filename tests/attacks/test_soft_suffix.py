@@ -10,16 +10,16 @@ from torch import Tensor
 
 from attacks.ascent import Ascent
 from attacks.soft_suffix import SoftSuffix
-from benchmark.aim import aim
-from benchmark.cell import run_cell
+from benchmark.cells.aim import aim
+from benchmark.cells.cell import run_cell
+from benchmark.cells.detection import Detector
+from benchmark.cells.group import Group
+from benchmark.cells.residual import make_problem
 from benchmark.contracts import Monitor
-from benchmark.detection import Detector
-from benchmark.edits import Where
-from benchmark.features import FeatureSet
-from benchmark.group import Group
-from benchmark.packs import make_packs
-from benchmark.problem import PackSize, Problem
-from benchmark.residual_cell import make_problem
+from benchmark.model.edits import Where
+from benchmark.model.packs import make_packs
+from benchmark.sae.features import FeatureSet
+from benchmark.search.problem import PackSize, Problem
 from benchmark.sites import Site
 from tests.groups import halved_group
 from tests.tiny import D_MODEL, ToyTask, subject

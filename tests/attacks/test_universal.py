@@ -9,12 +9,12 @@ import torch
 
 from attacks.recovery import Recovery
 from attacks.universal import Universal
-from benchmark.cell import run_cell
+from benchmark.cells.cell import run_cell
+from benchmark.cells.group import Group
+from benchmark.cells.training import on_fit, train
 from benchmark.contracts import Attack
 from benchmark.errors import UsageError
-from benchmark.group import Group
-from benchmark.problem import PackSize
-from benchmark.training import on_fit, train
+from benchmark.search.problem import PackSize
 from tests.attacks.linear import EXAMPLES, D, make
 from tests.groups import halved_group
 from tests.tiny import ToyTask, subject

@@ -13,12 +13,12 @@ from torch import Tensor
 from transformers import PreTrainedTokenizerFast
 
 from benchmark.contracts import Batch, Example, Split
-from benchmark.lexicon import Lexicon
-from benchmark.passes import Seen
-from benchmark.problem import PackSize
-from benchmark.subject import Subject
-from benchmark.token_problem import TokenProblem
-from benchmark.typing_back import Typist
+from benchmark.model.lexicon import Lexicon
+from benchmark.model.passes import Seen
+from benchmark.model.subject import Subject
+from benchmark.model.typing_back import Typist
+from benchmark.search.problem import PackSize
+from benchmark.search.token_problem import TokenProblem
 from tests.tiny import ToyTask, model, pack, subject
 
 TRIGGER = (17, 23)

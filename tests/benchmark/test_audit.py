@@ -12,7 +12,6 @@ import torch
 from rich.console import Console
 
 from benchmark import UsageError, evaluate
-from benchmark.aim import aim
 from benchmark.audit.clamp import baked, last_iterate
 from benchmark.audit.drift import first_row, vacuous
 from benchmark.audit.figure import draw
@@ -22,15 +21,16 @@ from benchmark.audit.reading import NotShown, Reading
 from benchmark.audit.run import Audit, audit, write
 from benchmark.audit.table import difference, table
 from benchmark.audit.workbench import Found, attack, packs, search
-from benchmark.fitting import groups
-from benchmark.group import Group
-from benchmark.minimal_norm import minimal_norm
-from benchmark.passes import FullPass
-from benchmark.prepare import prepare
-from benchmark.problem import select
+from benchmark.cells.aim import aim
+from benchmark.cells.group import Group
+from benchmark.cells.remeasure import _within_tolerance
+from benchmark.model.passes import FullPass
 from benchmark.protocol import Switch
 from benchmark.registry import TASKS
-from benchmark.remeasure import _within_tolerance
+from benchmark.run.fitting import groups
+from benchmark.run.prepare import prepare
+from benchmark.search.minimal_norm import minimal_norm
+from benchmark.search.problem import select
 from leaderboard.aggregate import leaderboard, read_run
 from tests.tiny import ToyTask, suite_file
 from tests.toy_run import DEFENSE

@@ -11,19 +11,19 @@ from torch import Tensor
 
 from attacks.paper_recovery import PaperRecovery
 from attacks.recovery import Recovery
-from benchmark.arms import verdict_of
 from benchmark.audit.projection import energies
 from benchmark.audit.texts import Written
-from benchmark.constraint import Constraint, EncoderNullSpace
 from benchmark.contracts import Batch, Continuation, Text, ThreatModel, TokenLogits
-from benchmark.edits import Where
 from benchmark.errors import UsageError
-from benchmark.features import Codes, FeatureSet
-from benchmark.leaky import RidgeGradient, as_published
-from benchmark.measure import Held
-from benchmark.paper_drift import first_row_speaks, paper_columns
-from benchmark.plan import attacks_under
+from benchmark.model.edits import Where
+from benchmark.paper.arms import verdict_of
+from benchmark.paper.drift import first_row_speaks, paper_columns
+from benchmark.paper.leaky import RidgeGradient, as_published
 from benchmark.protocol import MEANING, PAPER, STRICT, Switch, named_protocol, only
+from benchmark.run.plan import attacks_under
+from benchmark.sae.drift import Held
+from benchmark.sae.features import Codes, FeatureSet
+from benchmark.search.constraint import Constraint, EncoderNullSpace
 from benchmark.sites import Site
 from tasks.judges.published import has_cue, has_phrase, is_odd
 from tests.attacks.linear import D, make

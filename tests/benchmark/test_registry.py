@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-import benchmark.passes  # noqa: F401  its operation is registered once a process, and the tests below import anew
+import benchmark.model.passes  # noqa: F401  its operation is registered once a process, and the tests below import anew
 from benchmark.contracts import Attack, Defense
 from benchmark.errors import UsageError
 from benchmark.registry import ATTACKS, DEFENSES, SUITES, TASKS, Registry, from_file

@@ -10,7 +10,7 @@ from benchmark.contracts import (
     Split,
 )
 from benchmark.errors import UsageError
-from benchmark.prepare import _sampled, spread
+from benchmark.run.prepare import _sampled, spread
 from benchmark.suite import Suite, TaskSettings, load_suite
 from tests.tiny import ToyTask, suite_file
 

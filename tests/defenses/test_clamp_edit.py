@@ -11,12 +11,12 @@ import pytest
 import torch
 from torch import Tensor
 
-from benchmark.constraint import EncoderNullSpace
-from benchmark.dictionary import Dictionary, open_dictionary
-from benchmark.edits import Where, edited
 from benchmark.errors import UsageError
+from benchmark.model.edits import Where, edited
+from benchmark.model.subject import Subject
+from benchmark.sae.dictionary import Dictionary, open_dictionary
+from benchmark.search.constraint import EncoderNullSpace
 from benchmark.sites import Site
-from benchmark.subject import Subject
 from defenses.clamp_edit import ClampEdit, Mode
 from defenses.schedule import Schedule
 from tests import tiny

@@ -9,12 +9,12 @@ from typing import Any
 import pytest
 import torch
 
+from benchmark.cells.reference import Retention, judge, readout_stream
 from benchmark.contracts import Batch, Defense, Example, Split, Verdict
 from benchmark.errors import UsageError
-from benchmark.packs import make_packs
-from benchmark.prepare import load_subject
-from benchmark.reference import Retention, judge, readout_stream
-from benchmark.subject import Subject
+from benchmark.model.packs import make_packs
+from benchmark.model.subject import Subject
+from benchmark.run.prepare import load_subject
 from benchmark.suite import load_suite
 from defenses.always_refuse import AlwaysRefuse
 from defenses.prompt_destroyer import PromptDestroyer

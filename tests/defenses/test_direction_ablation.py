@@ -11,9 +11,9 @@ import pytest
 import torch
 from torch import Tensor
 
+from benchmark.cells.reference import readout_stream
 from benchmark.contracts import Example, Split
 from benchmark.errors import UsageError
-from benchmark.reference import readout_stream
 from benchmark.sites import Site
 from defenses.direction_ablation import DirectionAblation
 from defenses.leace import Leace

@@ -10,8 +10,8 @@ import pytest
 import torch
 from torch import Tensor
 
+from benchmark.cells.detection import make_detector
 from benchmark.contracts import Monitor
-from benchmark.detection import make_detector
 from defenses.mean_ablation import MeanAblation
 from defenses.monitors import Kind, Mahalanobis, SaeResidual, ZScore, shrunk_covariance
 from defenses.sae_bottleneck import SaeBottleneck

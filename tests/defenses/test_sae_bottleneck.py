@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 
-from benchmark.reference import judge
+from benchmark.cells.reference import judge
 from defenses.latents import Layer
 from defenses.sae_bottleneck import SaeBottleneck
 from defenses.sae_clamp import SaeClamp

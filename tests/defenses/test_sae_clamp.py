@@ -8,13 +8,13 @@ from typing import Any
 import pytest
 import torch
 
+from benchmark.cells.reference import Retention, eligible, judge
 from benchmark.contracts import Continuation, Split
-from benchmark.dictionary import open_dictionary
 from benchmark.errors import UsageError
-from benchmark.reference import Retention, eligible, judge
+from benchmark.model.subject import Subject
+from benchmark.sae.dictionary import open_dictionary
 from benchmark.sites import Site
 from benchmark.spec import resolve_defense
-from benchmark.subject import Subject
 from defenses.latents import Layer
 from defenses.sae_clamp import GAINS, STRENGTHS, SaeClamp
 from defenses.selection import Activity, activity, by_attribution, by_firing_rate, top

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import torch
 
-from benchmark.edits import is_position_wise
+from benchmark.model.edits import is_position_wise
 from defenses.always_refuse import AlwaysRefuse
 from defenses.direction_ablation import DirectionAblation
 from defenses.leace import Leace

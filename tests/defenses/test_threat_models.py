@@ -8,11 +8,11 @@ from typing import Any
 import pytest
 import torch
 
-from benchmark.constraint import EncoderNullSpace
-from benchmark.dictionary import open_dictionary
-from benchmark.edits import by_boundary
-from benchmark.packs import make_packs
-from benchmark.passes import FullPass, TailPass, Writes
+from benchmark.model.edits import by_boundary
+from benchmark.model.packs import make_packs
+from benchmark.model.passes import FullPass, TailPass, Writes
+from benchmark.sae.dictionary import open_dictionary
+from benchmark.search.constraint import EncoderNullSpace
 from benchmark.sites import Site
 from defenses.clamp_edit import ClampEdit
 from tests.tiny import D_MODEL, SITE, ToyTask, sae_folder, subject

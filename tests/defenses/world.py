@@ -8,10 +8,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from benchmark.dictionary import Dictionary, open_dictionary
-from benchmark.edits import Edit, Where, edited
+from benchmark.model.edits import Edit, Where, edited
+from benchmark.model.subject import Subject
+from benchmark.sae.dictionary import Dictionary, open_dictionary
 from benchmark.sites import Site
-from benchmark.subject import Subject
 from defenses.latents import Layer, Rule
 from defenses.sae_clamp import SaeClamp
 from tests import tiny

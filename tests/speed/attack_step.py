@@ -22,11 +22,11 @@ from torch import Tensor
 from transformers import GPT2Config, GPT2LMHeadModel
 
 from benchmark.contracts import Example
-from benchmark.edits import Where, is_special
-from benchmark.pack import Pack
-from benchmark.passes import FullPass, TailPass, Writes
-from benchmark.readers import ChoiceReader
-from benchmark.subject import Subject
+from benchmark.model.edits import Where, is_special
+from benchmark.model.pack import Pack
+from benchmark.model.passes import FullPass, TailPass, Writes
+from benchmark.model.readers import ChoiceReader
+from benchmark.model.subject import Subject
 
 LENGTH, LAYER, WIDTH, ROWS, TURNS = 64, 4, 24_576, 16, 5
 MEDIANS: dict[str, list[float]] = defaultdict(list)

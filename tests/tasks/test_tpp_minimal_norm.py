@@ -19,13 +19,13 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from benchmark.audit.workbench import attacked
-from benchmark.cell import run_cell
+from benchmark.cells.cell import run_cell
+from benchmark.cells.group import Group
 from benchmark.contracts import SLACK, Probe
-from benchmark.fitting import TaskReference, make_group
-from benchmark.group import Group
-from benchmark.prepare import load_subject, spread
-from benchmark.probe import probe_weights
-from benchmark.problem import PackSize
+from benchmark.model.probe import probe_weights
+from benchmark.run.fitting import TaskReference, make_group
+from benchmark.run.prepare import load_subject, spread
+from benchmark.search.problem import PackSize
 from benchmark.spec import resolve_attack, resolve_defense
 from benchmark.suite import load_suite
 from tasks.tpp import Tpp

@@ -1,0 +1,54 @@
+"""Attacks that learn: from the suppressed examples of ``fit``, attacked with the budgets and the access of ``test``."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from weakref import WeakKeyDictionary
+
+from benchmark.cells.aim import aim
+from benchmark.cells.group import Group
+from benchmark.cells.reference import ceilings, eligible, judge
+from benchmark.cells.residual import make_problem
+from benchmark.contracts import Attack, Example
+from benchmark.model.packs import make_packs
+from benchmark.search.problem import PackSize
+
+_ON_FIT: WeakKeyDictionary[Group, Group] = WeakKeyDictionary()
+
+
+def train(group: Group, attack: Attack, budgets: Sequence[float], seed: int, pack_size: PackSize) -> Attack:
+    """The attack after learning; nothing of ``test`` is seen."""
+    group = on_fit(group)
+    packs = make_packs(group.subject, group.task, _suppressed(group), pack_size.rows, attack.goal)
+    return attack.trained([make_problem(group, attack, budgets, seed, aim(group, attack, p), pack_size) for p in packs])
+
+
+def untrainable(group: Group, attack: Attack) -> str | None:
+    """Why an attack has nothing to learn from; None: it has, or it does not learn."""
+    if not attack.learns:
+        return None
+    if group.perturbed == "all":
+        return "what is learned on some prompts has their length, and the task perturbs whole prompts"
+    return None if _suppressed(on_fit(group)) else "no example of fit is suppressed: there is nothing to learn from"
+
+
+def on_fit(group: Group) -> Group:
+    """The same defense, with the references of the ``fit`` examples."""
+    if group not in _ON_FIT:
+        subject, task = group.subject, group.task
+        examples = task.examples("fit")
+        base = judge(subject, task, examples, {})
+        _ON_FIT[group] = replace(
+            group,
+            examples=examples,
+            base=base,
+            defended=judge(subject, task, examples, group.fitted.edits),
+            eligible=eligible(subject, task, examples, base),
+            ceiling=ceilings(subject, task, examples, base),
+        )
+    return _ON_FIT[group]
+
+
+def _suppressed(group: Group) -> list[Example]:
+    return [e for e, hit in zip(group.examples, group.suppressed.tolist(), strict=True) if hit]

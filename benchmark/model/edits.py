@@ -1,0 +1,209 @@
+"""Edits of the residual stream, and the only way in which a model is changed.
+
+An edit is a function ``(h, where) -> h'`` of the stream at one site. ``edited`` installs edits on the live model
+for the time of a ``with`` block; the passes of the engine apply the very same ``Passage`` at every boundary.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor
+
+from benchmark.errors import UsageError
+from benchmark.model.subject import Subject
+from benchmark.sites import Site
+
+
+@dataclass(frozen=True)
+class Where:
+    """Which part of the text the columns of a stream are."""
+
+    index: Tensor
+    """Absolute positions (position,), also under a key/value cache."""
+    special: Tensor
+    """The BOS or padding that a text begins with (rows, position), bool."""
+    generated: Tensor
+    """Beyond the prompt (rows, position), bool."""
+
+    def columns(self, first: int) -> Where:
+        """The same from column ``first`` on."""
+        return Where(self.index[first:], self.special[:, first:], self.generated[:, first:])
+
+    def rows(self, index: Tensor) -> Where:
+        """The same for the rows ``index``."""
+        return Where(self.index, self.special[index], self.generated[index])
+
+
+class Edit(Protocol):
+    """What a defense does at one site.
+
+    An optional attribute ``position_wise = True`` promises that h' at a position depends on h at that position
+    only; the engine then recomputes nothing before the first perturbed position. Without it nothing is assumed.
+    """
+
+    def __call__(self, h: Tensor, where: Where, /) -> Tensor:
+        """(rows, position, d_model) -> the same shape and dtype; a new tensor, never a change in place."""
+        ...
+
+
+def is_position_wise(edit: Edit) -> bool:
+    """Whether the edit promises to treat every position alone."""
+    return bool(getattr(edit, "position_wise", False))
+
+
+def by_boundary(subject: Subject, edits: Mapping[Site, Edit]) -> dict[int, Edit]:
+    """Edits keyed by the boundary between layers, every site checked.
+
+    Raises:
+        UsageError: a site that the model does not have, or two sites that are the same place.
+    """
+    placed: dict[int, Edit] = {}
+    for site, edit in edits.items():
+        boundary = subject.check(site).boundary
+        if boundary in placed:
+            raise UsageError(f"{site} and another edited site are the same place in the stream; give one edit for both")
+        placed[boundary] = edit
+    return placed
+
+
+@dataclass
+class Passage:
+    """Everything that happens at the boundaries of one forward pass: writes of an attacker, edits, observations."""
+
+    edits: Mapping[int, Edit]
+    writes: Mapping[int, Tensor] = field(default_factory=dict)
+    """Boundary -> perturbation (rows, perturbed, d_model), at the columns from ``start`` on."""
+    start: int = 0
+    """Absolute position of the first perturbed column."""
+    write_after: bool = False
+    """Write after the edit of the same site (``after_edit``), else before it."""
+    observe: frozenset[int] = frozenset()
+    seen: dict[int, Tensor] = field(default_factory=dict)
+    """Boundary -> the stream as the rest of the model gets it, for the boundaries in ``observe``."""
+
+    def touches(self, boundary: int) -> bool:
+        return boundary in self.edits or boundary in self.writes or boundary in self.observe
+
+    def __call__(self, boundary: int, h: Tensor, where: Where, *, edited: bool = False) -> Tensor:
+        """Apply what belongs to ``boundary``; ``edited`` says that ``h`` already went through its edit."""
+        if not self.write_after:
+            h = self._write(boundary, h, where)
+        if boundary in self.edits and not edited:
+            h = self.edits[boundary](h, where)
+        if self.write_after:
+            h = self._write(boundary, h, where)
+        if boundary in self.observe:
+            self.seen[boundary] = h
+        return h
+
+    def _write(self, boundary: int, h: Tensor, where: Where) -> Tensor:
+        delta = self.writes.get(boundary)
+        if delta is None:
+            return h
+        before = self.start - int(where.index[0])
+        # under a key/value cache only some of the perturbed columns come by, or none
+        delta = delta[:, max(-before, 0) : max(h.shape[1] - before, 0)]
+        if delta.shape[1] == 0:
+            return h
+        before = max(before, 0)
+        padded = torch.nn.functional.pad(delta, (0, 0, before, h.shape[1] - before - delta.shape[1]))
+        return (h + padded).to(h.dtype)  # the sum is taken in the wider of the two dtypes
+
+
+@contextmanager
+def boundaries(subject: Subject, wanted: Callable[[int], bool], act: Callable[[int, Tensor], Tensor]) -> Iterator[None]:
+    """Call ``act(boundary, h)`` at every wanted boundary of each forward pass and continue with what it returns."""
+    handles = []
+    try:
+        for b in filter(wanted, range(subject.n_layers)):
+            hook = _input_hook(b, act)
+            handles.append(subject.layers[b].register_forward_pre_hook(hook, with_kwargs=True))
+        if wanted(subject.n_layers):
+            handles.append(subject.layers[-1].register_forward_hook(_output_hook(subject.n_layers, act)))
+        yield
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+def _input_hook(boundary: int, act: Callable[[int, Tensor], Tensor]) -> Callable[..., Any]:
+    def hook(_module: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[tuple[Any, ...], dict[str, Any]]:
+        if args:
+            return (act(boundary, args[0]), *args[1:]), kwargs
+        return args, {**kwargs, "hidden_states": act(boundary, kwargs["hidden_states"])}
+
+    return hook
+
+
+def _output_hook(boundary: int, act: Callable[[int, Tensor], Tensor]) -> Callable[..., Any]:
+    def hook(_module: Any, _args: tuple[Any, ...], output: Any) -> Any:
+        if isinstance(output, tuple):
+            return (act(boundary, output[0]), *output[1:])
+        return act(boundary, output)
+
+    return hook
+
+
+@contextmanager
+def passing(subject: Subject, passage: Passage, generated_from: int | None = None) -> Iterator[Passage]:
+    """Make every forward pass inside the block go through ``passage``.
+
+    Positions from ``generated_from`` on count as generated; by default those behind a key/value cache do. Positions are
+    absolute: under a key/value cache they continue from the cache's length, so that what belongs to a
+    generated position acts at that position. Everything is undone at the end, also after an exception.
+    """
+    state: dict[str, Where] = {}
+
+    def start_pass(_module: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        state["where"] = _where(subject, args, kwargs, generated_from)
+
+    handle = subject.model.register_forward_pre_hook(start_pass, with_kwargs=True)
+    try:
+        with boundaries(subject, passage.touches, lambda b, h: passage(b, h, state["where"])):
+            yield passage
+    finally:
+        handle.remove()
+
+
+@contextmanager
+def edited(subject: Subject, edits: Mapping[Site, Edit]) -> Iterator[Any]:
+    """The live defended model: every forward pass inside the block, generation included, meets the edits.
+
+    Yields:
+        The Hugging Face model itself.
+
+    Raises:
+        UsageError: before anything is changed, if a site does not exist or is named twice.
+    """
+    with passing(subject, Passage(by_boundary(subject, edits))):
+        yield subject.model
+
+
+def _where(subject: Subject, args: tuple[Any, ...], kwargs: dict[str, Any], generated_from: int | None) -> Where:
+    ids = args[0] if args else kwargs.get("input_ids")
+    rows = ids if ids is not None else kwargs["inputs_embeds"][..., 0]
+    cache = kwargs.get("past_key_values")
+    past = int(cache.get_seq_length()) if cache is not None else 0
+    special = torch.zeros(rows.shape[:2], dtype=torch.bool, device=rows.device)
+    if ids is not None and past == 0:
+        special = is_special(subject, ids)
+    index = torch.arange(past, past + rows.shape[1], device=rows.device)
+    start = generated_from if generated_from is not None else 0 if past > 0 else past + rows.shape[1]
+    return Where(index, special, (index >= start).expand_as(special))
+
+
+def is_special(subject: Subject, ids: Tensor) -> Tensor:
+    """Which positions are the BOS or padding that a text begins with: (rows, position), bool.
+
+    By place and not by token alone: such a token further on is text, which somebody typed or the model wrote, and a
+    defense that spares the beginning must not spare that.
+    """
+    plain = torch.zeros_like(ids, dtype=torch.bool)
+    for token in subject.plain_ids:
+        plain |= ids == token
+    return plain.int().cumprod(1).bool()

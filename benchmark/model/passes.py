@@ -1,0 +1,270 @@
+"""Forward passes over a pack, perturbed and defended: the whole model, or only what a perturbation can change.
+
+``FullPass`` runs the model from its tokens. ``TailPass`` restarts it at the first perturbed layer and position, on
+top of recorded hidden states and keys and values: one capture pass records each layer's own keyword arguments and
+they are replayed, so no model family needs code of its own. Both give the same numbers and gradients; the engine
+checks that at the start of a run and falls back to the full pass where they differ.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, NamedTuple, Protocol
+
+import torch
+from torch import Tensor, nn
+from transformers.cache_utils import Cache, DynamicCache
+
+from benchmark.contracts import Text
+from benchmark.model.edits import Edit, Passage, boundaries, is_position_wise, passing
+from benchmark.model.generation import generate
+from benchmark.model.pack import Pack
+from benchmark.model.prefix import Joined
+from benchmark.model.readers import Reader
+from benchmark.model.subject import Subject
+
+
+class Seen(NamedTuple):
+    """What comes out of a pass."""
+
+    read: Any
+    """What the pack's reader makes of it, fp32."""
+    stream: dict[int, Tensor]
+    """Boundary -> the stream there (rows, position from ``start`` on, d_model)."""
+
+
+@dataclass(frozen=True)
+class Writes:
+    """Where an attacker writes: the same columns at every site."""
+
+    boundaries: tuple[int, ...]
+    start: int
+    """Absolute position of the first perturbed column."""
+    width: int
+    """Number of perturbed columns."""
+    after: bool
+    """After the edit of the same site, else before it."""
+
+    def passage(self, edits: Mapping[int, Edit], delta: Tensor | None, observe: frozenset[int]) -> Passage:
+        """The passage that applies ``delta`` (rows, sites, width, d_model)."""
+        writes = {} if delta is None else {b: delta[:, i] for i, b in enumerate(self.boundaries)}
+        return Passage(edits, writes, self.start, self.after, observe)
+
+
+class Pass(Protocol):
+    """A differentiable forward pass of some rows of a pack."""
+
+    def __call__(self, delta: Tensor | None, rows: Tensor, observe: frozenset[int] = frozenset()) -> Seen:
+        """``rows`` (rows,): index of each row's example in the pack; ``delta`` (rows, sites, width, d_model)."""
+        ...
+
+
+@dataclass(frozen=True)
+class FullPass:
+    """Every layer and position, from the tokens, with hooks on the live model."""
+
+    subject: Subject
+    pack: Pack
+    edits: Mapping[int, Edit]
+    writes: Writes
+
+    def __call__(self, delta: Tensor | None, rows: Tensor, observe: frozenset[int] = frozenset()) -> Seen:
+        pack = self.pack
+        passage = self.writes.passage(self.edits, delta, observe | _read_at(pack.reader))
+        with passing(self.subject, passage, pack.readout + 1):
+            keep = pack.length - pack.readout
+            logits = self.subject.model(input_ids=pack.ids[rows], use_cache=False, logits_to_keep=keep).logits
+        read = pack.reader(_Logits(logits), passage.seen.get(pack.reader.boundary), rows)  # pyright: ignore
+        return Seen(read, {b: passage.seen[b][:, self.writes.start :] for b in observe})
+
+    def whole(self, delta: Tensor | None, rows: Tensor, boundary: int) -> Tensor:
+        """The stream at ``boundary`` over the whole text, (rows, position, d_model)."""
+        passage = self.writes.passage(self.edits, delta, frozenset({boundary}))
+        with passing(self.subject, passage, self.pack.readout + 1):
+            self.subject.model(input_ids=self.pack.ids[rows], use_cache=False, logits_to_keep=1)
+        return passage.seen[boundary]
+
+    def write(self, delta: Tensor | None, rows: Tensor, limit: int) -> list[Text]:
+        """What the perturbed model writes after the prompts, greedily, at most ``limit`` tokens."""
+        passage = self.writes.passage(self.edits, delta, frozenset())
+        return generate(self.subject, self.pack.prompt[rows], passage, limit)
+
+
+class _Logits(NamedTuple):
+    """Logits that the model itself formed (rows, columns, vocabulary)."""
+
+    logits: Tensor
+
+    def few(self, tokens: Tensor) -> Tensor:
+        return self.logits[:, 0].gather(1, tokens)
+
+    def every(self) -> Tensor:
+        return self.logits
+
+
+class _Hidden(NamedTuple):
+    """Final hidden states (rows, columns, d_model), unembedded as far as they are asked for."""
+
+    subject: Subject
+    hidden: Tensor
+
+    def few(self, tokens: Tensor) -> Tensor:
+        return self.subject.unembed(self.hidden[:, 0], tokens)
+
+    def every(self) -> Tensor:
+        return self.subject.unembed_all(self.hidden)
+
+
+def _read_at(reader: Reader) -> frozenset[int]:
+    return frozenset() if reader.boundary is None else frozenset({reader.boundary})
+
+
+class TailPass:
+    """Layers from the first perturbed one up, positions from the first perturbed one on."""
+
+    def __init__(self, subject: Subject, pack: Pack, edits: Mapping[int, Edit], writes: Writes) -> None:
+        self.subject, self.pack, self.edits, self.writes = subject, pack, edits, writes
+        self.first = min(writes.boundaries)
+        alone = all(is_position_wise(edit) for b, edit in edits.items() if b >= self.first)
+        # an edit that looks at other positions needs the whole sequence; then only layers are saved
+        self.offset = min(writes.start, pack.readout) if alone else 0
+        self.norm = final_norm(subject)
+        self._capture()
+
+    @torch.no_grad()
+    def _capture(self) -> None:
+        calls: list[inspect.BoundArguments] = []
+        raw: dict[int, Tensor] = {}
+        layers = self.subject.layers[self.first :]
+        at = _read_at(self.pack.reader)
+        cache = DynamicCache()  # without a config: a sliding-window layer would drop keys that later steps need
+        passage = self.writes.passage(self.edits, None, at | {self.first})
+        handles = []
+        with (
+            boundaries(self.subject, lambda b: b == self.first, lambda b, h: raw.setdefault(b, h)),
+            passing(self.subject, passage, self.pack.readout + 1),
+        ):
+            try:
+                handles = [m.register_forward_pre_hook(_recorder(calls), with_kwargs=True) for m in layers]
+                self.subject.model(input_ids=self.pack.ids, past_key_values=cache, use_cache=True, logits_to_keep=1)
+            finally:
+                for handle in handles:
+                    handle.remove()
+        start = passage.seen[self.first] if self.writes.after else raw[self.first]
+        self.hidden = start[:, self.offset :].clone()
+        self.before = {b: passage.seen[b][:, : self.offset] for b in at}
+        kept: list[Any] = cache.layers
+        self.prefix = {
+            i: (kept[i].keys[:, :, : self.offset], kept[i].values[:, :, : self.offset])
+            for i in range(self.first, len(kept))
+        }
+        self.calls = [_tail_arguments(call, self.offset, self.pack.length) for call in calls]
+        self._gathered: tuple[Tensor, dict[int, tuple[Tensor, Tensor]]] | None = None
+
+    def __call__(self, delta: Tensor | None, rows: Tensor, observe: frozenset[int] = frozenset()) -> Seen:
+        reader = self.pack.reader
+        passage = self.writes.passage(self.edits, delta, observe | _read_at(reader))
+        where = self.pack.where.columns(self.offset).rows(rows)
+        cache = _PrefixCache(self._prefix(rows), self.offset)
+        # no layer above what is read
+        top = self.subject.n_layers if reader.boundary is None else max({self.first, reader.boundary} | observe)
+        h = passage(self.first, self.hidden[rows], where, edited=self.writes.after)
+        with self.subject.frozen_layers:
+            for i in range(self.first, top):
+                call = self.calls[i - self.first].items()
+                output = self.subject.layers[i](h, **{k: cache if isinstance(v, Cache) else v for k, v in call})
+                h = passage(i + 1, output[0] if isinstance(output, tuple) else output, where)
+        skip = self.writes.start - self.offset
+        stream = {b: passage.seen[b][:, skip:] for b in observe}
+        if reader.boundary is not None:
+            whole = torch.cat([self.before[reader.boundary][rows], passage.seen[reader.boundary]], 1)
+            return Seen(reader(None, whole, rows), stream)
+        last = _Hidden(self.subject, self.norm(h[:, self.pack.readout - self.offset :]))
+        return Seen(reader(last, None, rows), stream)
+
+    def _prefix(self, rows: Tensor) -> dict[int, tuple[Tensor, Tensor]]:
+        """Keys and values of each row's example; kept while the same rows are asked for again."""
+        if self._gathered is None or not torch.equal(self._gathered[0], rows):
+            self._gathered = (rows, {i: (k[rows], v[rows]) for i, (k, v) in self.prefix.items()})
+        return self._gathered[1]
+
+
+class _PrefixCache(DynamicCache):
+    """Read-only keys and values of the prefix; stateless, so that one step does not see another's."""
+
+    def __init__(self, prefix: Mapping[int, tuple[Tensor, Tensor]], length: int) -> None:
+        super().__init__()
+        self.prefix, self.length = prefix, length
+
+    def update(self, key_states: Tensor, value_states: Tensor, layer_idx: int, *_: Any, **__: Any) -> tuple[Any, Any]:
+        keys, values = self.prefix[layer_idx]
+        return Joined(keys, key_states), Joined(values, value_states)
+
+    def get_seq_length(self, layer_idx: int = 0) -> int:
+        return self.length
+
+    def get_mask_sizes(self, query_length: int, layer_idx: int) -> tuple[int, int]:
+        return self.length + query_length, 0
+
+
+def _recorder(calls: list[inspect.BoundArguments]) -> Any:
+    def hook(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        calls.append(inspect.signature(module.forward).bind(*args, **kwargs))
+
+    return hook
+
+
+def _tail_arguments(call: inspect.BoundArguments, offset: int, length: int) -> dict[str, Any]:
+    """The keyword arguments of a layer for the columns from ``offset`` on.
+
+    Rows of a pack have the same positions and masks, so one row of each tensor serves all.
+    """
+    named = {**call.arguments}
+    named.pop("hidden_states")
+    named.update(named.pop("kwargs", {}))
+    tail = {name: _columns(value, offset, length) for name, value in named.items()}
+    if tail.get("attention_mask", 0) is None and 0 < offset < length - 1:
+        # "no mask" means causal from the top left, which is wrong for several columns behind a prefix
+        device = call.arguments["hidden_states"].device
+        tail["attention_mask"] = torch.ones(length - offset, length, dtype=torch.bool, device=device).tril(offset)[
+            None, None
+        ]
+    return tail
+
+
+def _columns(value: Any, offset: int, length: int) -> Any:
+    if isinstance(value, tuple):
+        return tuple(_columns(v, offset, length) for v in value)
+    if not isinstance(value, Tensor):
+        return value
+    if value.dim() == 4:
+        return value[:1, :, offset:]
+    if value.dim() == 1:
+        return value[offset:]
+    return value[:1, offset:] if value.shape[1] == length else value
+
+
+def final_norm(subject: Subject) -> nn.Module:
+    """The module between the last layer and the unembedding, found by what the last layer's output is given to."""
+    found: list[nn.Module] = []
+    last: list[Tensor] = []
+
+    def remember(_module: Any, _args: Any, output: Any) -> None:
+        last.append(output[0] if isinstance(output, tuple) else output)
+
+    def compare(module: nn.Module, args: tuple[Any, ...]) -> None:
+        if last and args and args[0] is last[-1]:
+            found.append(module)
+
+    owner = next(m for m in subject.model.modules() if any(c is subject.layers for c in m.children()))
+    handles = [subject.layers[-1].register_forward_hook(remember)]
+    handles += [m.register_forward_pre_hook(compare) for m in owner.children() if m is not subject.layers]
+    try:
+        with torch.no_grad():
+            subject.model(input_ids=torch.zeros(1, 1, dtype=torch.long, device=subject.device), use_cache=False)
+    finally:
+        for handle in handles:
+            handle.remove()
+    return found[0] if found else nn.Identity()

@@ -1,0 +1,80 @@
+"""What a run shows while it goes on: a live bar on a terminal, plain lines elsewhere."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+from benchmark.cells.remeasure import Row
+from benchmark.run.plan import Cell, Plan
+
+
+class Live:
+    """Tells a console; a context manager, so that the bar is always taken down."""
+
+    def __init__(self, console: Console) -> None:
+        self.console = console
+        self.progress = Progress(
+            TextColumn("[bold]{task.description}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TextColumn("{task.fields[tally]}"),
+            TimeElapsedColumn(),
+            TimeRemainingColumn(),
+            console=console,
+            disable=not console.is_terminal,
+            transient=True,
+        )
+        self.bar = self.progress.add_task("cells", total=None, tally="")
+        self.rows = self.attacked = self.recovered = 0
+
+    def __enter__(self) -> Live:
+        self.progress.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.progress.stop()
+
+    def started(self, plan: Plan, done: int) -> None:
+        self.progress.update(self.bar, total=len(plan.cells))
+        resumed = f", {done} of them already done" if done else ""
+        self._say(f"{len(plan.cells)} cells: {', '.join(plan.tasks)} x {', '.join(plan.defenses)}{resumed}")
+
+    def fitting(self, task: str, defense: str) -> None:
+        self.progress.update(self.bar, description=f"{task}: fitting {defense}")
+
+    def fitted(self, card: Mapping[str, Any]) -> None:
+        kept = card["utility"]["retained"]
+        cost = "" if kept is None else f", keeps {kept:.1%} of the retain set"
+        self._say(f"{card['task']}: {card['defense']} suppresses {card['suppressed']} of {card['eligible']}{cost}")
+
+    def finished(self, cell: Cell, rows: Sequence[Row], resumed: bool) -> None:
+        attacked = [r for r in rows if r["status"] == "ok" and not r["sanity"]]
+        self.rows += len(rows)
+        self.attacked += len(attacked)
+        self.recovered += sum(bool(r["recovered"]) for r in attacked)
+        tally = f"{self.rows} rows, {self.recovered}/{self.attacked} recovered"
+        self.progress.update(self.bar, advance=1, description=f"{cell.task}: {cell.attack.title}", tally=tally)
+        if not self.console.is_terminal and not resumed:
+            self._say(f"  {cell.task} x {cell.defense} x {_title(cell)}: {_reached(attacked)}")
+
+    def note(self, text: str) -> None:
+        self._say(text)
+
+    def _say(self, text: str) -> None:
+        self.progress.console.print(text, highlight=False, markup=False, soft_wrap=True)
+
+
+def _title(cell: Cell) -> str:
+    return f"{cell.attack.title} ({cell.attack.threat_model}, {cell.attack.constraint})"
+
+
+def _reached(attacked: Sequence[Row]) -> str:
+    if not attacked:
+        return "nothing to attack"
+    last = max(float(r["budget_eps"]) for r in attacked)  # type: ignore[arg-type]
+    at_last = [r for r in attacked if r["budget_eps"] == last]
+    return f"{sum(bool(r['recovered']) for r in at_last)} of {len(at_last)} reached at eps {last:g}"

@@ -1,0 +1,1 @@
+"""What an attack sees: recovery problems, and the constraints that a perturbation has to obey."""

@@ -1,0 +1,97 @@
+"""Attention to a prefix and a tail is attention to the two joined; only the tail gets a gradient."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+from torch.nn.functional import scaled_dot_product_attention as attention
+
+from benchmark.model.passes import TailPass, Writes
+from benchmark.model.prefix import Joined
+from tests import tiny
+
+ROWS, HEADS, PREFIX, TAIL, SIZE = 2, 4, 5, 3, 8
+VISIBLE = torch.ones(TAIL, PREFIX + TAIL, dtype=torch.bool).tril(PREFIX)
+MASKS: dict[str, Tensor | None] = {
+    "none": None,
+    "boolean": VISIBLE,
+    "added": torch.zeros(1, 1, TAIL, PREFIX + TAIL).masked_fill(~VISIBLE, -torch.inf),
+}
+
+
+def parts(heads: int, dtype: torch.dtype = torch.float32) -> list[Tensor]:
+    """Query, keys and values of the tail, keys and values of the prefix."""
+    generator = torch.Generator().manual_seed(0)
+    shapes = [(HEADS, TAIL), (heads, TAIL), (heads, TAIL), (heads, PREFIX), (heads, PREFIX)]
+    made = [torch.randn(ROWS, *shape, SIZE, generator=generator).to(dtype) for shape in shapes]
+    return [x.requires_grad_(i < 3) for i, x in enumerate(made)]
+
+
+def both(heads: int = HEADS, dtype: torch.dtype = torch.float32, **options: Any) -> tuple[list[Tensor], list[Tensor]]:
+    """Output and gradients, with parts and with one tensor."""
+    query, key, value, keys, values = parts(heads, dtype)
+    found = attention(query, Joined(keys, key), Joined(values, value), **options)  # type: ignore[arg-type]
+    expected = attention(query, torch.cat([keys, key], 2), torch.cat([values, value], 2), **options)
+    wanted = torch.linspace(-1, 1, found.numel(), dtype=dtype).view_as(found)
+    return tuple([y, *torch.autograd.grad(y, (query, key, value), wanted)] for y in (found, expected))  # type: ignore
+
+
+@pytest.fixture
+def joins(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """One entry for everything that was joined."""
+    count: list[int] = []
+    join = Joined.__dict__["whole"].func
+    monkeypatch.setattr(Joined, "whole", property(lambda self: count.append(1) or join(self)))
+    return count
+
+
+@pytest.mark.parametrize("mask", MASKS)
+@pytest.mark.parametrize("scale", [None, 0.3])
+def test_values_and_gradients_are_those_of_joined_keys(mask: str, scale: float | None, joins: list[int]) -> None:
+    torch.testing.assert_close(*both(attn_mask=MASKS[mask], scale=scale))
+    assert not joins
+
+
+def test_query_heads_may_share_a_key_head(joins: list[int]) -> None:
+    torch.testing.assert_close(*both(heads=2, enable_gqa=True))
+    assert not joins
+    torch.testing.assert_close(*both(heads=2, enable_gqa=True, attn_mask=VISIBLE))
+    assert len(joins) == 2  # a mask for shared heads is left to the original
+
+
+@pytest.mark.parametrize("options", [{"is_causal": True}, {"dtype": torch.float64}])
+def test_what_it_is_not_made_for_is_left_to_the_original(options: dict[str, Any], joins: list[int]) -> None:
+    torch.testing.assert_close(*both(**options))
+    assert len(joins) == 2
+
+
+def test_the_mask_matters() -> None:
+    """Negative control: with another mask the comparison fails."""
+    (found, *_), _ = both(attn_mask=VISIBLE)
+    _, (expected, *_) = both()
+    assert (found - expected).abs().max() > 1e-2
+
+
+def test_to_anything_else_it_is_one_tensor() -> None:
+    _, key, _, keys, _ = parts(HEADS)
+    joined: Any = Joined(keys, key)
+    whole = torch.cat([keys, key], 2)
+    assert joined.shape == whole.shape and joined.device == whole.device and joined.size(2) == PREFIX + TAIL
+    query = torch.ones(ROWS, HEADS, 1, SIZE)
+    assert torch.equal(query @ joined.transpose(-1, -2), query @ whole.transpose(-1, -2))
+    assert torch.equal(torch.matmul(joined, query.mT), torch.matmul(whole, query.mT))
+    assert torch.equal(joined[:, :, None], whole[:, :, None])
+    assert torch.autograd.grad(joined.sum(), key)[0].eq(1).all()
+
+
+@pytest.mark.parametrize("family", tiny.FAMILIES)
+def test_a_restarted_pass_joins_nothing(family: str, joins: list[int]) -> None:
+    """But for Gemma 2, whose scores are bent, so that it has an attention of its own."""
+    subject = tiny.bare(family)
+    run = TailPass(subject, tiny.pack(subject), {}, Writes((2,), 11, 1, False))
+    delta = torch.zeros(3, 1, 1, subject.d_model, requires_grad=True)
+    torch.autograd.grad(run(delta, torch.arange(3)).read.sum(), delta)
+    assert bool(joins) == (family == "gemma2")

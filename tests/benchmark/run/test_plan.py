@@ -1,0 +1,156 @@
+"""What a cell's key depends on, and which controls a plan adds."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from benchmark.contracts import Example
+from benchmark.errors import UsageError
+from benchmark.registry import SUITES
+from benchmark.run.plan import Plan, make_plan, suite_attacks
+from benchmark.run.prepare import load_subject
+from benchmark.spec import Named
+from benchmark.suite import Suite, load_suite
+from defenses.none import NoDefense
+from defenses.sae_clamp import Layer, SaeClamp
+from tests.tiny import SITE, ToyTask, sae_folder, suite_file
+
+
+@pytest.fixture(scope="module")
+def suite(tmp_path_factory: pytest.TempPathFactory) -> Suite:
+    return load_suite(str(suite_file(tmp_path_factory.mktemp("plan"))))
+
+
+def plan(suite: Suite, defense: Any = None, **changes: Any) -> Plan:
+    named = Named("mine", defense or SaeClamp())
+    given: dict[str, Any] = {
+        "attacks": suite_attacks(suite, None),
+        "examples": {"toy": ToyTask().examples("test")},
+        "weights_sha": "w",
+        "dtype": "float32",
+        "seed": 0,
+        **changes,
+    }
+    return make_plan(suite, {"toy": ToyTask()}, [named], [Named("none", NoDefense())], **given)
+
+
+def keys(made: Plan) -> set[str]:
+    return {c.key for c in made.cells}
+
+
+def test_equal_plans_have_equal_keys(suite: Suite) -> None:
+    assert keys(plan(suite)) == keys(plan(suite)) and plan(suite).identity == plan(suite).identity
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"seed": 1},
+        {"dtype": "bfloat16"},
+        {"weights_sha": "v"},
+        {"examples": {"toy": ToyTask().examples("test")[:5]}},
+        {"examples": {"toy": [replace(e, prompt=e.prompt + " w3") for e in ToyTask().examples("test")]}},
+        {"defense": SaeClamp(count=31)},
+    ],
+    ids=["seed", "dtype", "weights", "limit", "prompts", "setting"],
+)
+def test_what_changes_results_changes_every_key_of_the_defense(suite: Suite, change: dict[str, Any]) -> None:
+    mine = {c.key for c in plan(suite).cells if c.defense == "mine"}
+    assert not mine & keys(plan(suite, **change))
+
+
+def test_renaming_an_example_changes_no_key(suite: Suite) -> None:
+    renamed = [replace(e, id=f"other/{e.id}") for e in ToyTask().examples("test")]
+    assert keys(plan(suite)) == keys(plan(suite, examples={"toy": renamed}))
+    assert isinstance(renamed[0], Example)
+
+
+def test_the_weights_of_an_sae_count_and_its_place_does_not(suite: Suite, tmp_path: Path) -> None:
+    def with_sae(name: str, seed: int) -> set[str]:
+        return keys(plan(suite, SaeClamp(layers=(Layer(SITE, sae=sae_folder(tmp_path / name, seed=seed)),))))
+
+    assert with_sae("here", 0) == with_sae("there", 0)
+    assert not {c for c in with_sae("here", 0)} & {c for c in with_sae("changed", 1)} - keys(plan(suite))
+
+
+def test_every_attack_comes_after_its_matched_wrong_target(suite: Suite) -> None:
+    made = plan(suite)
+    order = [c.key for c in made.cells]
+    attacks = [c for c in made.cells if not c.attack.is_control]
+    assert len(attacks) == 4
+    for cell in attacks:
+        wrong = next(c for c in made.cells if c.key == cell.matched)
+        assert order.index(wrong.key) < order.index(cell.key)
+        assert wrong.attack == replace(cell.attack, goal="wrong"), "the same search, for another goal"
+        described = wrong.describe()
+        assert (described["attack"], described["goal"], described["role"]) == ("wrong-target", "wrong", "control")
+        ranked = [b for b in cell.budgets if b not in cell.sanity]
+        assert list(wrong.budgets) == ranked, "the same budgets, or the comparison means nothing"
+
+
+def test_residual_attacks_bring_zero_and_random_directions(suite: Suite) -> None:
+    mine = [c.attack for c in plan(suite).cells if c.defense == "mine"]
+    found = {(a.name, str(a.threat_model), a.constraint) for a in mine if a.role == "control"}
+    assert {("zero", "before_edit", "none"), ("zero", "after_edit", "none")} <= found
+    assert {("random-direction", "before_edit", "none"), ("random-direction", "after_edit", "encoder")} <= found
+
+
+def test_token_attacks_bring_random_suffixes_and_the_empty_one(suite: Suite) -> None:
+    mine = [c for c in plan(suite).cells if c.defense == "mine" and c.attack.threat_model == "token_suffix"]
+    found = {c.attack.title: c.budgets for c in mine}
+    assert found == {"gcg": (1, 2), "wrong-target": (1, 2), "random-suffix": (1, 2), "zero": (0,)}
+
+
+def test_a_task_without_budgets_for_a_threat_model_is_not_attacked_that_way(tmp_path: Path) -> None:
+    task = {"site": SITE, "budgets": [0.1]}
+    made = plan(load_suite(str(suite_file(tmp_path, tasks={"toy": task}))))
+    searched = {str(c.attack.threat_model) for c in made.cells if not c.attack.is_control}
+    assert searched == {"before_edit", "after_edit"}
+
+
+def test_control_defenses_are_classified_and_not_attacked(suite: Suite) -> None:
+    assert [c.attack.name for c in plan(suite).cells if c.defense == "none"] == ["zero"]
+
+
+def test_two_defenses_of_one_name_are_refused(suite: Suite) -> None:
+    named = [Named("mine", SaeClamp()), Named("mine", SaeClamp(count=3))]
+    with pytest.raises(UsageError, match="same name"):
+        make_plan(suite, {}, named, [], attacks=[], examples={}, weights_sha="", dtype="float32", seed=0)
+
+
+@pytest.mark.parametrize("name", SUITES.names())
+def test_registered_suites_are_valid_and_their_folders_exist(name: str) -> None:
+    suite = load_suite(name)
+    assert Path(suite.model.source).is_dir() and all(Path(s).is_dir() for s in suite.saes.values())
+
+
+@pytest.mark.parametrize("name", SUITES.names())
+def test_registered_suites_are_frozen_on_the_weights_that_ship(name: str) -> None:
+    suite = load_suite(name)
+    shipped = load_subject(suite, "cpu", "float32").weights_sha
+    for settings in suite.tasks.values():
+        assert settings.frozen is not None and settings.frozen.weights_sha == shipped
+        assert max(settings.budgets) <= settings.frozen.ceiling, "budgets end at the steering ceiling"
+        assert max(settings.suffix_budgets, default=0.0) <= (settings.frozen.suffix_ceiling or 0.0)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"surprise": 1}, "surprise"),
+        ({"tasks": {"toy": {"site": "layer 3", "budgets": [0.1], "suffix_budgets": [0.1]}}}, "blocks.<layer>"),
+        ({"tasks": {"toy": {"site": SITE, "budgets": [0.2, 0.1], "suffix_budgets": [0.1]}}}, "ascending"),
+        ({"tasks": {"toy": {"site": SITE, "budgets": [], "suffix_budgets": [0.1]}}}, "ascending"),
+        ({"tasks": {"toy": {"site": SITE, "budgets": [0.1], "token_budgets": [2, 1]}}}, "ascending"),
+    ],
+)
+def test_a_bad_suite_says_what_is_wrong(tmp_path: Path, change: dict[str, Any], message: str) -> None:
+    path = suite_file(tmp_path, **change)
+    assert yaml.safe_load(path.read_text())
+    with pytest.raises(UsageError, match=message):
+        load_suite(str(path))
