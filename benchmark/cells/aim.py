@@ -40,16 +40,21 @@ def aim(group: Group, attack: Attack, pack: Pack) -> Aim:
     if attack.threat_model == ThreatModel.TOKEN_SUFFIX:
         nothing = Writes((0,), min(pack.suffix_at, pack.readout), 0, after=False)  # the text itself is another one
         return Aim(pack, pack, nothing, Free(), 1.0, batch)
+    room, writes = vectors(group, attack.threat_model, pack)
     if attack.threat_model == ThreatModel.SOFT_SUFFIX:
+        return Aim(pack, room, writes, Free(), group.scale.suffix_unit(writes.width), batch)
+    tolerance = min(group.tau, TOLERANCE) if attack.constraint == "jacobian" else None
+    return Aim(pack, room, writes, _constraint(group, attack), group.scale.unit(writes), batch, tolerance)
+
+
+def vectors(group: Group, model: ThreatModel, pack: Pack) -> tuple[Pack, Writes]:
+    """The pack, with room for a suffix where there is one, and where an attacker of vectors writes into it."""
+    if model == ThreatModel.SOFT_SUFFIX:
         tokens = group.suffix_tokens
-        writes = Writes((0,), pack.suffix_at, tokens, after=False)
-        return Aim(pack, pack.with_suffix(tokens), writes, Free(), group.scale.suffix_unit(tokens), batch)
+        return pack.with_suffix(tokens), Writes((0,), pack.suffix_at, tokens, after=False)
     ordinary = int((~pack.where.special[0, : pack.readout + 1]).sum())
     width = ordinary if group.perturbed == "all" else min(group.perturbed, ordinary)
-    after = attack.threat_model == ThreatModel.AFTER_EDIT
-    writes = Writes(group.sites, pack.readout + 1 - width, width, after)
-    tolerance = min(group.tau, TOLERANCE) if attack.constraint == "jacobian" else None
-    return Aim(pack, pack, writes, _constraint(group, attack), group.scale.unit(writes), batch, tolerance)
+    return pack, Writes(group.sites, pack.readout + 1 - width, width, model == ThreatModel.AFTER_EDIT)
 
 
 def _constraint(group: Group, attack: Attack) -> Constraint:
@@ -67,6 +72,12 @@ def cannot(group: Group, attack: Attack) -> str | None:
     if isinstance(probe, Probe):
         if attack.threat_model in (ThreatModel.SOFT_SUFFIX, ThreatModel.TOKEN_SUFFIX):
             return "a probe reads the prompt's own positions: a suffix has no place among them"
-        if Site.parse(probe.site).boundary < min(group.sites):
+        if is_below(group):
             return f"the probe reads {probe.site}, below every defended site: nothing that is written reaches it"
     return None
+
+
+def is_below(group: Group) -> bool:
+    """Whether the task reads the stream below every defended site, where nothing that is written comes by."""
+    probe = group.task.readout
+    return isinstance(probe, Probe) and Site.parse(probe.site).boundary < min(group.sites)

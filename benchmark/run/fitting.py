@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from functools import cached_property
-
-import torch
 
 from benchmark.cells.detection import make_detector
 from benchmark.cells.group import Group, Scale
 from benchmark.cells.reference import Judged, Retention, ceilings, eligible, judge
+from benchmark.cells.self_check import restart_is_exact
 from benchmark.contracts import Example, Task
-from benchmark.model.edits import Edit, by_boundary
-from benchmark.model.packs import make_packs
-from benchmark.model.passes import FullPass, TailPass, Writes
-from benchmark.model.readers import flat
+from benchmark.model.edits import by_boundary
 from benchmark.model.subject import Subject
 from benchmark.paper.arms import verdict_of
 from benchmark.protocol import STRICT, Protocol
@@ -22,9 +19,6 @@ from benchmark.run.prepare import Prepared
 from benchmark.sites import Site
 from benchmark.spec import Named
 from benchmark.suite import Frozen, TaskSettings
-
-_TOLERANCE = {torch.float64: 1e-6, torch.float32: 1e-3}
-"""Largest relative difference between a restarted and a full pass; other dtypes round far more."""
 
 
 class TaskReference:
@@ -57,7 +51,7 @@ def make_group(
     edits = by_boundary(subject, fitted.edits)
     norms = {Site.parse(hook).boundary: norm for hook, norm in frozen.residual_norms.items()}
     sites = tuple(sorted(edits)) or (Site.parse(settings.site).boundary,)
-    return Group(
+    group = Group(
         subject=subject,
         task=task,
         fitted=fitted,
@@ -73,12 +67,13 @@ def make_group(
         scale=Scale(norms, frozen.embedding_norm),
         perturbed=settings.perturbed,
         suffix_tokens=settings.suffix_tokens,
-        restart=restart_is_exact(subject, task, reference.examples, edits, sites),
+        restart=False,
         tau=frozen.tau,
         detector=make_detector(subject, task, fitted),
         attribution=attribution,
         protocol=reference.protocol,
     )
+    return replace(group, restart=restart_is_exact(group))
 
 
 def groups(prepared: Prepared) -> Iterator[tuple[str, Group]]:
@@ -89,29 +84,3 @@ def groups(prepared: Prepared) -> Iterator[tuple[str, Group]]:
         for named in prepared.plan.defenses.values():
             settings = prepared.plan.suite.tasks[task_name]
             yield named.name, make_group(prepared.subject, task, named, settings, frozen, reference)
-
-
-def restart_is_exact(
-    subject: Subject, task: Task, examples: Sequence[Example], edits: Mapping[int, Edit], sites: tuple[int, ...]
-) -> bool:
-    """Whether the restarted pass gives the values and gradients of the full one, tried on a few examples."""
-    pack = make_packs(subject, task, examples[:4], 4)[0]
-    writes = Writes(sites, pack.readout, 1, after=False)
-    size = 0.01 * subject.d_model**0.5
-    delta = size * torch.randn(len(pack), len(sites), 1, subject.d_model, generator=torch.Generator().manual_seed(0))
-    try:
-        full, tail = (
-            _slope(kind(subject, pack, edits, writes), delta.to(subject.device)) for kind in (FullPass, TailPass)
-        )
-    except (RuntimeError, TypeError, KeyError, IndexError, AttributeError):
-        return False  # a family whose layers cannot be replayed; the full pass serves any
-    tolerance = _TOLERANCE.get(subject.dtype, 5e-2)
-    return all(
-        bool((a - b).abs().max() <= tolerance * a.abs().max().clamp(min=1e-6)) for a, b in zip(full, tail, strict=True)
-    )
-
-
-def _slope(run: FullPass | TailPass, delta: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    at = delta.clone().requires_grad_()
-    read = flat(run(at, torch.arange(len(delta), device=delta.device)).read)
-    return read.detach(), torch.autograd.grad(read.sum(), at)[0]

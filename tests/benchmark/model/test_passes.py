@@ -16,7 +16,6 @@ from benchmark.model.pack import Pack
 from benchmark.model.passes import FullPass, Seen, TailPass, Writes, final_norm
 from benchmark.model.readers import ChoiceReader
 from benchmark.model.subject import Subject
-from benchmark.run.fitting import restart_is_exact
 from tests import tiny
 
 PLACES = [(0,), (2,), (tiny.LAYERS,), (1, 3)]
@@ -247,35 +246,3 @@ def test_the_final_norm_is_what_the_unembedding_reads_from(subject: Subject) -> 
     ):
         subject.model(input_ids=pack.ids)
     assert torch.equal(given["norm"], given["head"])
-
-
-class WrongValues(TailPass):
-    def __call__(self, delta: Tensor | None, rows: Tensor, observe: frozenset[int] = frozenset()) -> Seen:
-        seen = super().__call__(delta, rows, observe)
-        return seen._replace(read=seen.read * 1.01)
-
-
-class WrongGradient(TailPass):
-    def __call__(self, delta: Tensor | None, rows: Tensor, observe: frozenset[int] = frozenset()) -> Seen:
-        assert delta is not None
-        return super().__call__(0.9 * delta + 0.1 * delta.detach(), rows, observe)
-
-
-class NotReplayable(TailPass):
-    def _capture(self) -> None:
-        raise TypeError("a layer that cannot be called like this")
-
-
-class NotFinite(TailPass):
-    def __call__(self, delta: Tensor | None, rows: Tensor, observe: frozenset[int] = frozenset()) -> Seen:
-        seen = super().__call__(delta, rows, observe)
-        return seen._replace(read=seen.read * torch.nan)
-
-
-@pytest.mark.parametrize("broken", [WrongValues, WrongGradient, NotReplayable, NotFinite])
-def test_the_self_check_refuses_a_broken_restart(broken: type[TailPass], monkeypatch: pytest.MonkeyPatch) -> None:
-    subject, task = tiny.subject("llama"), tiny.ToyTask()
-    examples = task.examples("test")
-    assert restart_is_exact(subject, task, examples, {2: Bend()}, (2,))
-    monkeypatch.setattr("benchmark.run.fitting.TailPass", broken)
-    assert not restart_is_exact(subject, task, examples, {2: Bend()}, (2,))

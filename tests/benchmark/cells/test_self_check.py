@@ -1,0 +1,80 @@
+"""A restarted pass that differs from the full one is noticed, whatever an attacker may write."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+import torch
+from torch import Tensor
+
+from benchmark.cells import self_check
+from benchmark.cells.self_check import restart_is_exact
+from benchmark.model.passes import Seen, TailPass
+from tests import tiny
+from tests.groups import halved_group
+
+
+class WrongValues(TailPass):
+    def __call__(self, delta: Tensor | None, rows: Tensor, observe: frozenset[int] = frozenset()) -> Seen:
+        seen = super().__call__(delta, rows, observe)
+        return seen._replace(read=seen.read * 1.01)
+
+
+class WrongGradient(TailPass):
+    def __call__(self, delta: Tensor | None, rows: Tensor, observe: frozenset[int] = frozenset()) -> Seen:
+        assert delta is not None
+        return super().__call__(0.9 * delta + 0.1 * delta.detach(), rows, observe)
+
+
+class NotReplayable(TailPass):
+    def _capture(self) -> None:
+        raise TypeError("a layer that cannot be called like this")
+
+
+class NotFinite(TailPass):
+    def __call__(self, delta: Tensor | None, rows: Tensor, observe: frozenset[int] = frozenset()) -> Seen:
+        seen = super().__call__(delta, rows, observe)
+        return seen._replace(read=seen.read * torch.nan)
+
+
+@pytest.mark.parametrize("broken", [WrongValues, WrongGradient, NotReplayable, NotFinite])
+def test_the_self_check_refuses_a_broken_restart(broken: type[TailPass], monkeypatch: pytest.MonkeyPatch) -> None:
+    group = halved_group(tiny.subject("llama"), tiny.ToyTask())
+    assert restart_is_exact(group)
+    monkeypatch.setattr(self_check, "TailPass", broken)
+    assert not restart_is_exact(group)
+
+
+class WrongOnlyOf(TailPass):
+    """Wrong for one access: the boundary and the side of the edit that it writes to."""
+
+    at: tuple[int, bool] = (0, False)
+
+    def __call__(self, delta: Tensor | None, rows: Tensor, observe: frozenset[int] = frozenset()) -> Seen:
+        seen = super().__call__(delta, rows, observe)
+        wrong = (self.writes.boundaries[0], self.writes.after) == self.at
+        return seen._replace(read=1.01 * seen.read) if wrong else seen
+
+
+@pytest.mark.parametrize("at", [(0, False), (2, False), (2, True)], ids=["suffix", "before the edit", "after it"])
+def test_every_access_is_tried(at: tuple[int, bool], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(self_check, "TailPass", type("Wrong", (WrongOnlyOf,), {"at": at}))
+    assert not restart_is_exact(halved_group(tiny.subject(), tiny.ToyTask()))
+
+
+class WrongWhenWide(TailPass):
+    """Wrong where more than one position is written, as is a pass whose mask serves one column only."""
+
+    def __call__(self, delta: Tensor | None, rows: Tensor, observe: frozenset[int] = frozenset()) -> Seen:
+        seen = super().__call__(delta, rows, observe)
+        return seen._replace(read=1.01 * seen.read) if self.writes.width > 1 and self.first else seen
+
+
+@pytest.mark.parametrize(("perturbed", "exact"), [(1, True), (2, False), ("all", False)])
+def test_as_many_positions_are_tried_as_are_attacked(
+    perturbed: int | str, exact: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    group = replace(halved_group(tiny.subject(), tiny.ToyTask()), perturbed=perturbed)
+    monkeypatch.setattr(self_check, "TailPass", WrongWhenWide)
+    assert restart_is_exact(group) is exact
