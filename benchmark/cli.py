@@ -258,13 +258,13 @@ def audit(
 @app.command()
 def figures(
     runs: Annotated[list[Path], typer.Argument(help="Finished run directories.")],
-    output: Annotated[Path, typer.Option("--output", "-o", help="Folder of the figures.")] = Path("figures"),
+    output_dir: Annotated[Path, typer.Option("--output-dir", "-o", help="Folder of the figures.")] = Path("figures"),
 ) -> None:
     """Draw recovery over budgets, drift against recovery, and replayed parts from finished runs."""
     from leaderboard.figures import draw
     from leaderboard.runs import read_run
 
-    for path in draw([read_run(run) for run in runs], output):
+    for path in draw([read_run(run) for run in runs], output_dir):
         print(path)
 
 

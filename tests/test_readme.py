@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import re
+import shlex
 from pathlib import Path
+from typing import Any
 
 import pytest
+import typer
 
 from benchmark import evaluate
+from benchmark.cli import app
 from benchmark.documentation import describe_class
 from benchmark.registry import from_file
 
-README = (Path(__file__).parents[1] / "README.md").read_text()
+README, MAKEFILE = ((Path(__file__).parents[1] / name).read_text() for name in ("README.md", "Makefile"))
 
 
 def block(language: str, containing: str) -> str:
@@ -57,8 +61,37 @@ def test_settings_are_documented_under_their_fields(mine: str) -> None:
 
 
 def test_every_command_that_the_readme_names_exists() -> None:
-    from benchmark.cli import app
-
     named = set(re.findall(r"`bench (\w+)", README))
     commands = {c.name or c.callback.__name__ for c in app.registered_commands if c.callback} | {"organism"}
     assert named and named <= commands
+
+
+def written(text: str) -> list[str]:
+    """The calls of ``bench`` in a text's shell lines, continued lines joined, comments left out."""
+    lines = re.sub(r"\\\n\s*", "", text).splitlines()
+    calls = [re.match(r"(?:\t\$\(BIN\)/|\.venv/bin/)?bench (.*)", line) for line in lines]
+    return [call[1].split("#")[0].strip() for call in calls if call]
+
+
+CALLS = [*written(MAKEFILE), *written(README)]
+
+
+def parse(call: str) -> None:
+    """Read a command line as ``bench`` would, without doing what it says."""
+    command: Any = typer.main.get_command(app)
+    arguments = shlex.split(call)
+    while hasattr(command, "commands"):
+        name, *arguments = arguments
+        command = command.commands[name]
+    command.make_context("bench", arguments)
+
+
+@pytest.mark.parametrize("call", CALLS)
+def test_every_command_line_is_understood(call: str) -> None:
+    parse(call)
+
+
+def test_a_command_line_that_is_not_understood_is_noticed() -> None:
+    assert len(written(MAKEFILE)) > 3 and len(written(README)) > 2
+    with pytest.raises(Exception, match="No such option: --folder"):
+        parse("figures runs/x --folder figures")
