@@ -14,7 +14,8 @@ import torch
 from torch import Tensor
 
 from benchmark.contracts import Attempt
-from benchmark.search.problem import Problem, State
+from benchmark.search.oracle import State
+from benchmark.search.problem import Problem
 
 
 @dataclass(frozen=True)

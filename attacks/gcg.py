@@ -9,7 +9,7 @@ from torch import Tensor
 
 from benchmark.contracts import Attack, ThreatModel, TokenAttempt
 from benchmark.registry import register_attack
-from benchmark.search.problem import State
+from benchmark.search.oracle import State
 from benchmark.search.token_problem import TokenProblem
 
 ROUNDING = 1e-5

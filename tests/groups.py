@@ -22,7 +22,7 @@ from benchmark.model.edits import Where, by_boundary
 from benchmark.model.packs import make_packs
 from benchmark.model.subject import Subject
 from benchmark.sae.dictionary import open_dictionary
-from benchmark.search.problem import PackSize
+from benchmark.search.pack_size import PackSize
 from benchmark.sites import Site
 from defenses.clamp_edit import ClampEdit
 from tests import tiny

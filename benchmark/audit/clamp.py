@@ -16,7 +16,8 @@ from benchmark.cells.remeasure import remeasure
 from benchmark.model.passes import FullPass
 from benchmark.protocol import Switch
 from benchmark.search.minimal_norm import minimal_norm
-from benchmark.search.problem import PackSize, select
+from benchmark.search.oracle import select
+from benchmark.search.pack_size import PackSize
 
 
 def baked(bench: Workbench) -> list[Reading]:

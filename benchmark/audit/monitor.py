@@ -17,7 +17,7 @@ from benchmark.model.edits import Edit, Where, is_position_wise
 from benchmark.model.passes import FullPass
 from benchmark.protocol import Switch
 from benchmark.sae.features import FeatureSet
-from benchmark.search.problem import select
+from benchmark.search.oracle import select
 
 WEIGHT = 0.5
 """Of the monitor in the loss, the behavior has the rest; the study's tenth had no gradient to be felt by."""

@@ -34,7 +34,7 @@ from benchmark.sae.features import FeatureSet
 from benchmark.search.constraint import EncoderNullSpace
 from benchmark.search.cross_layer import CrossLayer, Look
 from benchmark.search.jacobian import row_space, weighted_rows
-from benchmark.search.problem import PackSize
+from benchmark.search.pack_size import PackSize
 
 
 def gradient_only(bench: Workbench) -> list[Reading]:

@@ -18,7 +18,7 @@ from benchmark.model.edits import Edit, Passage, Where
 from benchmark.model.generation import generate
 from benchmark.paper.arms import Arm, verdict_of
 from benchmark.protocol import STRICT, Protocol, Switch, only
-from benchmark.search.problem import normal
+from benchmark.search.draws import normal
 
 
 @dataclass(frozen=True, eq=False)

@@ -25,7 +25,7 @@ from benchmark.protocol import Switch, only
 from benchmark.registry import TASKS
 from benchmark.run.fitting import TaskReference, make_group
 from benchmark.run.prepare import load_subject, spread
-from benchmark.search.problem import PackSize
+from benchmark.search.pack_size import PackSize
 from benchmark.sites import Site
 from benchmark.spec import build, resolve_attack, resolve_defense
 from benchmark.suite import Frozen, Suite, load_suite

@@ -22,7 +22,7 @@ from benchmark.model.pack import Pack, halves
 from benchmark.model.packs import make_packs
 from benchmark.model.typing_back import untypable
 from benchmark.paper.drift import first_row_speaks
-from benchmark.search.problem import PackSize
+from benchmark.search.pack_size import PackSize
 
 
 def run_cell(

@@ -19,7 +19,8 @@ from benchmark.paper.drift import paper_columns
 from benchmark.protocol import Switch
 from benchmark.sae.drift import Held, drift
 from benchmark.sae.features import FeatureSet
-from benchmark.search.problem import PackSize, select
+from benchmark.search.oracle import select
+from benchmark.search.pack_size import PackSize
 
 Row = dict[str, object]
 

@@ -13,7 +13,8 @@ from benchmark.model.edits import Edit
 from benchmark.model.passes import FullPass, Writes
 from benchmark.sae.attribution import attribute, split_sites
 from benchmark.sae.dictionary import Dictionary, open_dictionary
-from benchmark.search.problem import normal, select
+from benchmark.search.draws import normal
+from benchmark.search.oracle import select
 from benchmark.sites import Site
 
 DRAWS = 8

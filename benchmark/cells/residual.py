@@ -23,7 +23,8 @@ from benchmark.model.passes import FullPass, Pass, TailPass
 from benchmark.paper.leaky import as_published
 from benchmark.search.cross_layer import CrossLayer, watch
 from benchmark.search.minimal_norm import minimal_norm
-from benchmark.search.problem import PackSize, Problem
+from benchmark.search.pack_size import PackSize
+from benchmark.search.problem import Problem
 
 HALVINGS = 7
 """Of the search for the smallest rescaling: it is known to 1 % then."""

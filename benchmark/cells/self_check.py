@@ -12,7 +12,7 @@ from benchmark.model.pack import Pack
 from benchmark.model.packs import make_packs
 from benchmark.model.passes import FullPass, Pass, TailPass
 from benchmark.model.readers import flat
-from benchmark.search.problem import normal
+from benchmark.search.draws import normal
 
 TRIED = 4
 """Examples of the shortest and of the longest prompts."""

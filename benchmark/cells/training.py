@@ -12,7 +12,7 @@ from benchmark.cells.reference import ceilings, eligible, judge
 from benchmark.cells.residual import make_problem
 from benchmark.contracts import Attack, Example
 from benchmark.model.packs import make_packs
-from benchmark.search.problem import PackSize
+from benchmark.search.pack_size import PackSize
 
 _ON_FIT: WeakKeyDictionary[Group, Group] = WeakKeyDictionary()
 

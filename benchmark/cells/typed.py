@@ -24,7 +24,8 @@ from benchmark.model.lexicon import Lexicon
 from benchmark.model.pack import Pack, part_of
 from benchmark.model.passes import FullPass, Pass, TailPass, Writes
 from benchmark.model.typing_back import Typist
-from benchmark.search.problem import PackSize, select
+from benchmark.search.oracle import select
+from benchmark.search.pack_size import PackSize
 from benchmark.search.token_problem import TokenProblem
 
 COSTS = ("steps", "forwards", "backwards", "seconds")

@@ -12,8 +12,8 @@ from torch import Tensor
 from benchmark.protocol import Protocol, Switch
 from benchmark.search.constraint import Constraint, EncoderNullSpace, Free
 from benchmark.search.cross_layer import CrossLayer, Look
+from benchmark.search.draws import normal
 from benchmark.search.jacobian import weighted_rows
-from benchmark.search.problem import normal
 
 RIDGE = 1e-4
 """Added to ``A^T A``, whatever the scale of the columns."""

@@ -19,7 +19,7 @@ from benchmark.contracts import Attack, Example, FittedDefense, Task, ThreatMode
 from benchmark.model.subject import Subject
 from benchmark.registry import ATTACKS
 from benchmark.sae.dictionary import open_dictionary
-from benchmark.search.problem import PackSize
+from benchmark.search.pack_size import PackSize
 from benchmark.sites import Site
 from benchmark.suite import Frozen, TaskSettings
 

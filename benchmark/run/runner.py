@@ -24,7 +24,7 @@ from benchmark.run.prepare import Defenses, Prepared, prepare
 from benchmark.run.provenance import environment
 from benchmark.run.store import Store, read_json
 from benchmark.schema import SCHEMA
-from benchmark.search.problem import PackSize
+from benchmark.search.pack_size import PackSize
 from benchmark.spec import Named, sha
 from benchmark.suite import Frozen
 

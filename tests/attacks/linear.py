@@ -11,7 +11,8 @@ from torch import Tensor
 from benchmark.contracts import Batch
 from benchmark.model.passes import Seen
 from benchmark.search.constraint import Constraint, Free
-from benchmark.search.problem import PackSize, Problem
+from benchmark.search.pack_size import PackSize
+from benchmark.search.problem import Problem
 from tests.tiny import ToyTask
 
 D, EXAMPLES = 16, 6

@@ -12,7 +12,7 @@ from attacks.zero import Zero
 from benchmark.model.passes import Seen
 from benchmark.sae.features import FeatureSet
 from benchmark.search.constraint import EncoderNullSpace, Free
-from benchmark.search.problem import State
+from benchmark.search.oracle import State
 from benchmark.sites import Site
 from tests.attacks.linear import EXAMPLES, D, Linear, make
 

@@ -19,7 +19,8 @@ from benchmark.contracts import Monitor
 from benchmark.model.edits import Where
 from benchmark.model.packs import make_packs
 from benchmark.sae.features import FeatureSet
-from benchmark.search.problem import PackSize, Problem
+from benchmark.search.pack_size import PackSize
+from benchmark.search.problem import Problem
 from benchmark.sites import Site
 from tests.groups import halved_group
 from tests.tiny import D_MODEL, ToyTask, subject

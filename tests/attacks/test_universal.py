@@ -14,7 +14,7 @@ from benchmark.cells.group import Group
 from benchmark.cells.training import on_fit, train
 from benchmark.contracts import Attack
 from benchmark.errors import UsageError
-from benchmark.search.problem import PackSize
+from benchmark.search.pack_size import PackSize
 from tests.attacks.linear import EXAMPLES, D, make
 from tests.groups import halved_group
 from tests.tiny import ToyTask, subject

@@ -17,7 +17,7 @@ from benchmark.model.lexicon import Lexicon
 from benchmark.model.passes import Seen
 from benchmark.model.subject import Subject
 from benchmark.model.typing_back import Typist
-from benchmark.search.problem import PackSize
+from benchmark.search.pack_size import PackSize
 from benchmark.search.token_problem import TokenProblem
 from tests.tiny import ToyTask, model, pack, subject
 

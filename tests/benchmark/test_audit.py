@@ -30,7 +30,7 @@ from benchmark.registry import TASKS
 from benchmark.run.fitting import groups
 from benchmark.run.prepare import prepare
 from benchmark.search.minimal_norm import minimal_norm
-from benchmark.search.problem import select
+from benchmark.search.oracle import select
 from leaderboard.aggregate import leaderboard, read_run
 from tests.tiny import ToyTask, suite_file
 from tests.toy_run import DEFENSE

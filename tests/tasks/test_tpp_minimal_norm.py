@@ -25,7 +25,7 @@ from benchmark.contracts import SLACK, Probe
 from benchmark.model.probe import probe_weights
 from benchmark.run.fitting import TaskReference, make_group
 from benchmark.run.prepare import load_subject, spread
-from benchmark.search.problem import PackSize
+from benchmark.search.pack_size import PackSize
 from benchmark.spec import resolve_attack, resolve_defense
 from benchmark.suite import load_suite
 from tasks.tpp import Tpp

@@ -26,20 +26,10 @@ from benchmark.sae.attribution import split as split_perturbation
 from benchmark.sae.dictionary import open_dictionary
 from benchmark.search.constraint import Free
 from benchmark.search.cross_layer import CrossLayer
-from benchmark.search.problem import PackSize, Problem, select
-from tests.groups import AT, BUDGETS, HERE, SEARCH, WIDE, Rows, aimed, alone, cell, clamped_group, named
-
-
-@pytest.fixture(scope="module")
-def group(tmp_path_factory: pytest.TempPathFactory) -> Group:
-    return clamped_group(tmp_path_factory.mktemp("clamped"))
-
-
-@pytest.fixture(scope="module")
-def searched(group: Group) -> tuple[Rows, dict[str, Tensor]]:
-    found = cell(group, SEARCH)
-    assert len({row["recovered"] for row in found[0]}) == 2, "a grid on which all or nothing succeeds shows nothing"
-    return found
+from benchmark.search.oracle import select
+from benchmark.search.pack_size import PackSize
+from benchmark.search.problem import Problem
+from tests.groups import AT, BUDGETS, HERE, SEARCH, WIDE, Rows, aimed, alone, cell, named
 
 
 def test_recovered_fraction_is_clipped_and_overshoot_reported():

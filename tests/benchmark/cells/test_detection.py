@@ -21,22 +21,10 @@ from benchmark.contracts import (
 from benchmark.model.edits import Edit, Passage, Where, passing
 from benchmark.model.packs import make_packs
 from benchmark.model.passes import FullPass, Writes
-from tests.groups import AT, HERE, SEARCH, WIDE, Rows, cell, clamped_group, far, named
+from tests.groups import AT, HERE, WIDE, Rows, cell, far, named
 from tests.tiny import ToyTask
 
 SPLITS: tuple[Split, ...] = ("fit", "dev", "test")
-
-
-@pytest.fixture(scope="module")
-def group(tmp_path_factory: pytest.TempPathFactory) -> Group:
-    return clamped_group(tmp_path_factory.mktemp("clamped"))
-
-
-@pytest.fixture(scope="module")
-def searched(group: Group) -> tuple[Rows, dict[str, Tensor]]:
-    found = cell(group, SEARCH)
-    assert len({row["recovered"] for row in found[0]}) == 2, "a grid on which all or nothing succeeds shows nothing"
-    return found
 
 
 class Length(Monitor):

@@ -19,7 +19,7 @@ from benchmark.contracts import Attack, ThreatModel, TokenAttempt
 from benchmark.model.edits import is_special
 from benchmark.model.lexicon import Lexicon
 from benchmark.model.passes import FullPass, Writes
-from benchmark.search.problem import PackSize
+from benchmark.search.pack_size import PackSize
 from benchmark.search.token_problem import TokenProblem
 from tests.attacks.typed import Letters, merging_subject
 from tests.groups import Halve, halved_group

@@ -1,0 +1,123 @@
+"""What a search may ask of its rows: objective, success and gradient of what is written; and what that costs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from typing import NamedTuple, Protocol
+
+import torch
+from torch import Tensor
+
+from benchmark.contracts import Batch, Task
+from benchmark.model.passes import Pass
+from benchmark.search.pack_size import PackSize
+
+
+class State(NamedTuple):
+    """What is known of some rows at a perturbation; each (rows,)."""
+
+    objective: Tensor
+    reached: Tensor
+    """The goal is reached, with a margin that rounding cannot undo (bool)."""
+
+
+class Slope(NamedTuple):
+    """A state and the gradient of the objective there."""
+
+    state: State
+    gradient: Tensor
+    """With respect to what is written, and of its shape."""
+
+
+class Shown(Protocol):
+    """How much of a perturbation shows."""
+
+    observe: frozenset[int]
+    """Boundaries whose stream it looks at."""
+
+    def __call__(self, stream: Mapping[int, Tensor], example: Tensor) -> Tensor:
+        """(rows,), differentiable, from the streams of some rows and the index of each row's example."""
+        ...
+
+
+class Oracle:
+    """Answers about many rows, split over forward passes, metered row by row."""
+
+    def __init__(self, run: Pass, task: Task, batch: Batch, example: Tensor, pack_size: PackSize) -> None:
+        """``batch``: one entry an example; ``example`` (rows,): index of each row's."""
+        self._run, self._task, self._batch, self._pack_size = run, task, batch, pack_size
+        self.example = example
+        """Index of each row's example (rows,)."""
+        self.forwards: Tensor = torch.zeros_like(example)
+        self.backwards: Tensor = torch.zeros_like(example)
+        self.slopes = torch.zeros_like(example)
+        """Gradients of the objective taken, which is what counts as a step."""
+        self.blind = torch.zeros_like(example, dtype=torch.bool)
+        """Rows that met a zero or non-finite gradient: the attack could not see there."""
+        self._penalty: tuple[float, Shown] | None = None
+
+    @property
+    def rows(self) -> int:
+        return len(self.example)
+
+    def every(self, rows: Tensor | None) -> Tensor:
+        """``rows``, or the index of all of them."""
+        return torch.arange(self.rows, device=self.example.device) if rows is None else rows
+
+    def judge(self, write: Callable[[slice], Tensor], index: Tensor) -> State:
+        """Objective and success of what ``write`` makes of each part of the rows ``index``, which may repeat."""
+        found = self._blank(index)
+
+        def work(part: slice) -> None:
+            with torch.no_grad():
+                found.objective[part], found.reached[part] = self._read(write(part), index[part])
+
+        self._pack_size.split(len(index), work)
+        self.forwards += torch.bincount(index, minlength=self.rows)
+        return found
+
+    def climb(self, write: Callable[[slice], Tensor], index: Tensor) -> Slope:
+        """The same for different rows, with the gradient. Losses are per row and summed: no gradient depends on the
+        pack."""
+        found, parts = self._blank(index), list[Tensor]()
+
+        def work(part: slice) -> None:
+            at = write(part).detach().requires_grad_()
+            value, hit = self._read(at, index[part])
+            (gradient,) = torch.autograd.grad(value.sum(), at)
+            found.objective[part], found.reached[part] = value.detach(), hit
+            parts.append(gradient)
+
+        self._pack_size.split(len(index), work)
+        gradient = torch.cat(parts)
+        self.forwards[index] += 1
+        self.backwards[index] += 1
+        self.slopes[index] += 1
+        size = gradient.flatten(1).norm(dim=1)
+        # a saturated objective is flat because the goal is reached, not because the attack is blind
+        self.blind[index] |= ((size == 0) | ~size.isfinite()) & ~found.reached
+        return Slope(found, gradient.nan_to_num(posinf=0.0, neginf=0.0))
+
+    def _blank(self, index: Tensor) -> State:
+        objective = torch.empty(len(index), device=index.device)
+        return State(objective, torch.empty_like(index, dtype=torch.bool))
+
+    def _read(self, delta: Tensor, rows: Tensor) -> tuple[Tensor, Tensor]:
+        example = self.example[rows]
+        batch = select(self._batch, example)
+        weight, shown = self._penalty or (0.0, None)
+        seen = self._run(delta, example, shown.observe if shown else frozenset())
+        with torch.no_grad():
+            reached = self._task.reached(seen.read, batch)
+        objective = self._task.objective(seen.read, batch)
+        return objective - weight * shown(seen.stream, example) if shown else objective, reached
+
+
+def select(batch: Batch, index: Tensor) -> Batch:
+    """The entries ``index`` of a batch."""
+    rows = index.tolist()
+    reference = tuple(batch.reference[i] for i in rows) if batch.reference else ()
+    return replace(
+        batch, answer=batch.answer[index], wrong=batch.wrong[index], ceiling=batch.ceiling[index], reference=reference
+    )
