@@ -53,6 +53,11 @@ class DirectionAblation(Defense):
         record = {"source": str(source), "sites": [str(s) for s in sites], "difference": float(difference.norm())}
         return FittedDefense(edits, record={**record, **Trial(subject, task, examples)(edits).record})
 
+    def control(self) -> Defense:
+        from defenses.shuffled_labels import ShuffledLabels  # it is made of this class
+
+        return ShuffledLabels(self)
+
 
 def difference_of_means(subject: Subject, task: Task, examples: Sequence[Example], site: Site) -> Tensor:
     """Mean undefended stream at the readout of ``examples`` minus that of the retain set of ``fit``: (d_model,), fp32.

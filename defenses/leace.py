@@ -57,6 +57,11 @@ class Leace(Defense):
         record = {"sites": [str(s) for s in edits], "ranks": ranks, "concept": "token of the task against retain set"}
         return FittedDefense(edits, record={**record, **Trial(subject, task, examples)(edits).record})
 
+    def control(self) -> Defense:
+        from defenses.shuffled_labels import ShuffledLabels  # it is made of this class
+
+        return ShuffledLabels(self)
+
 
 def fit_eraser(
     subject: Subject, task: Task, examples: Sequence[Example], site: Site, edits: Mapping[Site, Edit]

@@ -40,7 +40,17 @@ class MeanAblation(Defense):
         Schedule.parse(self.schedule)
 
     def fit(self, subject: Subject, task: Task, examples: Sequence[Example]) -> FittedDefense:
-        chosen = choose(subject, task, examples, self.layers, self.rule)
+        return self.build(subject, task, examples, choose(subject, task, examples, self.layers, self.rule))
+
+    def control(self) -> Defense:
+        from defenses.random_mean_ablation import RandomMeanAblation  # it is made of this class
+
+        return RandomMeanAblation(self)
+
+    def build(
+        self, subject: Subject, task: Task, examples: Sequence[Example], chosen: Sequence[Chosen]
+    ) -> FittedDefense:
+        """The ablation of given latents; the edits of all layers are live at once."""
         edits = {c.features.site: self._edit(c) for c in chosen}
         benign = "retain" if chosen[0].retain is not None else "task"  # a task without a retain set has nothing else
         record = {"layers": [c.record for c in chosen], "mean_over": benign, "mode": "set"}

@@ -40,7 +40,9 @@ class SaeBottleneck(Defense):
         return replace(fitted, record={**fitted.record, **trial(fitted.edits).record})
 
     def control(self) -> Defense | None:
-        return replace(self.clamp, error_term="drop").control() if self.clamped else None
+        from defenses.random_clamp import RandomClamp  # beside the clamp's own control
+
+        return RandomClamp(replace(self.clamp, monitor="none"), error_term="drop") if self.clamped else None
 
     def _clamped(self, subject: Subject, task: Task, examples: Sequence[Example]) -> FittedDefense:
         clamp = self.clamp.on(task)

@@ -124,14 +124,19 @@ def _name(defense: Defenses, options: Mapping[str, Any] | None) -> list[Named]:
 
 
 def _controls(named: Sequence[Named]) -> list[Named]:
-    """``none`` and the controls that the defenses bring along, unless they are evaluated themselves."""
-    taken = {n.name for n in named}
-    found = {"none": resolve_defense("none")}
+    """``none`` and the controls that the defenses bring along, unless they are evaluated themselves.
+
+    Of two defenses with controls of one name and different settings, the second's is named after it.
+    """
+    taken = {n.name: n.defense for n in named}
+    found = {"none": resolve_defense("none").defense}
     for n in named:
         control = n.defense.control()
-        if control is not None:
-            found.setdefault(control.name, Named(control.name, control))
-    return [n for name, n in found.items() if name not in taken]
+        if control is None or control in (taken.get(control.name), found.get(control.name)):
+            continue
+        free = control.name not in taken and control.name not in found
+        found[control.name if free else f"{control.name}-of-{n.name}"] = control
+    return [Named(name, defense) for name, defense in found.items() if name not in taken]
 
 
 def _tasks(suite: Suite, names: Sequence[str] | None) -> dict[str, Task]:

@@ -53,3 +53,14 @@ def test_latents_are_selected_at_every_site_where_none_are_given(tmp_path: Path)
     recipe = MeanAblation(layers=(Layer(SITE), Layer(hook, sae=other, latents=(5,))), rule=RULE)
     fitted = recipe.fit(subject, ToyTask(), ToyTask().examples("fit"))
     assert [len(f) for f in fitted.protected] == [RULE.count, 1] and len(fitted.edits) == 2
+
+
+def test_its_control_holds_other_latents_at_their_own_benign_mean(tmp_path: Path) -> None:
+    subject, _ = world(tmp_path)
+    task = ToyTask()
+    recipe = MeanAblation(layers=GIVEN)
+    mine, control = (d.fit(subject, task, task.examples("fit")) for d in (recipe, recipe.control()))
+    theirs = control.protected[0]
+    assert len(theirs.latents) == len(LATENTS) and not set(theirs.latents) & set(mine.protected[0].latents)
+    benign = theirs.encode(token_stream(subject, task, task.retain("fit"), HERE, {})).act.mean(0)
+    assert torch.allclose(control.edits[HERE].level, benign, atol=1e-4)  # type: ignore[attr-defined]

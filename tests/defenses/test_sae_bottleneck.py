@@ -87,7 +87,14 @@ def test_several_sites_are_bottlenecks_at_once(tmp_path: Path) -> None:
         assert [str(s) for s in fitted.edits] == [SITE, hook]
 
 
-def test_its_control_is_the_bottleneck_of_random_latents() -> None:
-    control: Any = SaeBottleneck(CLAMP).control()
-    assert control.name == "random-clamp" and control.clamp == replace(CLAMP, error_term="drop")
-    assert SaeBottleneck(CLAMP, clamped=False).control() is None
+def test_its_control_is_the_bottleneck_of_random_latents(tmp_path: Path) -> None:
+    """At the strength of the bottleneck itself, which was calibrated with the error term kept."""
+    subject, dictionary = world(tmp_path, d_sae=8)
+    clamp = replace(CLAMPED, strength=None, target_share=0.3, retain_share=0.01)
+    recipe, fit = SaeBottleneck(clamp), ToyTask().examples("fit")
+    mine, control = (d.fit(subject, ToyTask(), fit) for d in (recipe, recipe.control() or recipe))
+    assert control.record["strength"] == mine.record["strength"]
+    assert len(control.protected[0].latents) == 2 and not {3, 1} & set(control.protected[0].latents)
+    h = stream()
+    assert outside(control.edits[HERE](h, place(h))[:, 1:], dictionary) < 1e-5
+    assert SaeBottleneck(clamp, clamped=False).control() is None

@@ -18,6 +18,7 @@ from benchmark.spec import resolve_defense
 from defenses.latents import Layer
 from defenses.sae_clamp import GAINS, STRENGTHS, SaeClamp
 from defenses.selection import Activity, activity, by_attribution, by_firing_rate, top
+from defenses.stand_ins import _drawn
 from tests.tiny import D_MODEL, SITE, ToyTask, sae_folder, subject
 
 
@@ -255,3 +256,12 @@ def test_where_text_is_read_a_clamp_amplifies_unless_told_otherwise() -> None:
 
     assert SaeClamp().on(ToyTask()).mode == "set_if_active" and SaeClamp().on(Chat()).mode == "scale"
     assert SaeClamp(mode="zero").on(Chat()).mode == "zero"
+
+
+def test_of_few_latents_none_stands_in_for_itself_or_for_another_of_them() -> None:
+    total = torch.arange(6.0)
+    for seed in range(20):
+        drawn = _drawn(total, [4, 1, 0], 8, torch.Generator().manual_seed(seed))
+        assert sorted(drawn) == [2, 3, 5]
+    with pytest.raises(UsageError, match="4 of 6 latents are taken"):
+        _drawn(total, [0, 1, 2, 3], 8, torch.Generator())

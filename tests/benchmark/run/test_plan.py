@@ -13,11 +13,15 @@ from benchmark.contracts import Example
 from benchmark.errors import UsageError
 from benchmark.registry import SUITES
 from benchmark.run.plan import Plan, make_plan, suite_attacks
-from benchmark.run.prepare import load_subject
+from benchmark.run.prepare import _controls, load_subject
 from benchmark.spec import Named
 from benchmark.suite import Suite, load_suite
+from defenses.leace import Leace
 from defenses.none import NoDefense
+from defenses.random_clamp import RandomClamp
+from defenses.sae_bottleneck import SaeBottleneck
 from defenses.sae_clamp import Layer, SaeClamp
+from defenses.stand_ins import StandIns
 from tests.tiny import SITE, ToyTask, sae_folder, suite_file
 
 
@@ -154,3 +158,20 @@ def test_a_bad_suite_says_what_is_wrong(tmp_path: Path, change: dict[str, Any], 
     assert yaml.safe_load(path.read_text())
     with pytest.raises(UsageError, match=message):
         load_suite(str(path))
+
+
+def test_every_defense_gets_its_own_control_once() -> None:
+    clamp, drop = Named("clamp", SaeClamp()), Named("drop", SaeBottleneck())
+    found = {n.name: n.defense for n in _controls([clamp, drop, Named("again", SaeClamp()), Named("means", Leace())])}
+    assert list(found) == ["none", "random-clamp", "random-clamp-of-drop", "shuffled-labels"]
+    assert found["random-clamp"] == SaeClamp().control() and found["random-clamp-of-drop"] == SaeBottleneck().control()
+
+
+def test_a_control_that_is_evaluated_itself_is_not_run_twice() -> None:
+    same, other = (
+        Named("random-clamp", control) for control in (RandomClamp(), RandomClamp(stand_ins=StandIns(seed=1)))
+    )
+    assert [n.name for n in _controls([Named("clamp", SaeClamp()), same])] == ["none"]
+    found = {n.name: n.defense for n in _controls([Named("clamp", SaeClamp()), other])}
+    assert found == {"none": NoDefense(), "random-clamp-of-clamp": RandomClamp()}
+    assert _controls([Named("none", NoDefense())]) == []

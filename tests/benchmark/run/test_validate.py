@@ -111,6 +111,7 @@ def recipe(name: str) -> Defense:
         "random-clamp": clamp.control,
         "sae-bottleneck": lambda: kind(clamp=clamp),
         "mean-ablation": lambda: kind(rule=Rule(**lenient)),
+        "random-mean-ablation": lambda: kind(DEFENSES.get("mean-ablation")(rule=Rule(**lenient))),
     }
     return special.get(name, kind)()
 
