@@ -16,16 +16,16 @@ Side = tuple[float, Array]
 
 
 def comparisons(scored: Sequence[Scored]) -> list[Comparison]:
-    """Every pair of attacked defenses of one model on every task that both ran; p values are Holm's over the tasks."""
+    """Every pair of attacked defenses on every task on which both were measured alike; p values are Holm's over the
+    tasks."""
     ordered = sorted(scored, key=lambda one: (one.entry.defense.name, one.entry.provenance.run_id))
-    pairs = [(a, b) for a, b in combinations(ordered, 2) if a.entry.model == b.entry.model]
-    return [found for a, b in pairs for found in _corrected(list(_by_task(a, b)))]
+    return [found for a, b in combinations(ordered, 2) for found in _corrected(list(_by_task(a, b)))]
 
 
 def _by_task(first: Scored, second: Scored) -> Iterator[Comparison]:
     for task, result in sorted(first.entry.per_task.items()):
         mine, other = _before_edit(first, task), _before_edit(second, task)
-        if mine is None or other is None:
+        if mine is None or other is None or _conditions(first, task) != _conditions(second, task):
             continue
         gap = difference(mine[1] - other[1], mine[0] - other[0], result.clusters)
         yield Comparison(
@@ -35,6 +35,12 @@ def _by_task(first: Scored, second: Scored) -> Iterator[Comparison]:
             aurc_before_edit=Estimate(value=gap.value, interval=gap.interval),
             p=gap.p,
         )
+
+
+def _conditions(one: Scored, task: str) -> tuple[object, ...]:
+    """What two measurements must have in common to be compared: model, protocol, and the very same examples."""
+    provenance = one.entry.provenance
+    return one.entry.model, provenance.dtype, provenance.protocol, provenance.examples_hash[task]
 
 
 def _corrected(found: Sequence[Comparison]) -> list[Comparison]:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
-from row_factory import NEVER, cell, default_cells, rows, write_run
+from row_factory import NEVER, cell, default_cells, frozen, rows, write_run
 
 from leaderboard.aggregate import leaderboard, read_run
 from leaderboard.intervals import holm
+from leaderboard.runs import Run
 from leaderboard.schema import Comparison
 
 TASKS = ("ioi", "unlearning")
@@ -38,6 +40,19 @@ def test_a_defense_is_not_told_from_its_equal(tmp_path: Path) -> None:
     for one in found(tmp_path, a=WORSE, b=WORSE):
         assert one.aurc_before_edit.value == 0 and one.p == 1
         assert one.aurc_before_edit.interval is not None and one.aurc_before_edit.interval.low < 0
+
+
+@pytest.mark.parametrize("other", [{}, {"protocol": "paper"}, {"dtype": "bfloat16"}, {"examples": "other"}])
+def test_runs_are_compared_only_where_they_measured_alike(other: dict[str, str], tmp_path: Path) -> None:
+    def run(name: str, budgets: list[float], **changes: Any) -> Run:
+        examples = changes.pop("examples", "abc")
+        cells = [one for task in TASKS for one in default_cells(budgets, budgets, task=task, defense=name)]
+        return read_run(
+            write_run(tmp_path / name, cells, **changes, tasks=frozen(*TASKS, examples_hash=examples), run_id=name)
+        )
+
+    got = leaderboard([run("good", BETTER), run("bad", WORSE, **other)], resamples=400).comparisons
+    assert [(one.task, one.first) for one in got] == ([] if other else [(task, "bad") for task in TASKS])
 
 
 def test_p_is_corrected_over_the_tasks_of_a_pair(tmp_path: Path) -> None:
