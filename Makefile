@@ -22,7 +22,7 @@ evaluate: $(READY)  ## evaluate the default clamp on the embedded suite
 
 figures: $(READY)  ## what the README shows: clamp and bottleneck, a clamp of four layers, the pictures
 	$(BIN)/bench evaluate --defense sae-clamp --defense sae-bottleneck --limit 60 --attribution --no-controls --output-dir runs/readme
-	$(BIN)/bench evaluate --suite cross-layer --task ioi --task refusal --defense defenses/four_layers.yaml --no-controls --output-dir runs/readme-layers
+	$(BIN)/bench evaluate --suite cross-layer --task ioi --defense defenses/four_layers.yaml --no-controls --output-dir runs/readme-layers
 	$(BIN)/bench figures runs/readme runs/readme-layers --output-dir figures
 
 test: $(READY) lint types  ## everything that has to hold: lint, types, tests

@@ -28,7 +28,7 @@ from transformers import (
 )
 
 from benchmark.choices import choice_margin, encode_choices
-from benchmark.contracts import Batch, Encoded, Example, Split, Task, Verdict
+from benchmark.contracts import Batch, Continuation, Encoded, Example, Split, Task, Verdict
 from benchmark.model.edits import Where, is_special
 from benchmark.model.pack import Pack
 from benchmark.model.readers import ChoiceReader
@@ -113,6 +113,28 @@ class ToyTask(Task):
 
     def retain(self, split: Split) -> Sequence[Example]:
         return self.examples(split)[:4]
+
+
+class ToyChat(Task):
+    """A task of the tiny model whose answers are what it writes."""
+
+    name = "chat"
+    readout = Continuation(tokens=6, forced=4)
+
+    def examples(self, split: Split) -> Sequence[Example]:
+        first = {"fit": 5, "dev": 20, "test": 30}[split]
+        return [Example(f"{split}/{i}", str(i), f"{first + i}") for i in range(8)]
+
+    def encode(self, tokenizer: Any, example: Example) -> Encoded:
+        tokens = (1, int(example.prompt), 9, 10)
+        return Encoded(tokens, 3, (), 4)
+
+    def verdict(self, read: Any, batch: Batch) -> Verdict:
+        same = [float(t.text == r) - 0.5 for t, r in zip(read, batch.reference, strict=True)]
+        return Verdict(["same" if s > 0 else "other" for s in same], torch.tensor(same))
+
+    def retain(self, split: Split) -> Sequence[Example]:
+        return self.examples(split)[:5]
 
 
 def subject(family: str = "llama", saes: dict[str, str] | None = None, seed: int = 0) -> Subject:

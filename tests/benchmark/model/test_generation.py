@@ -9,14 +9,14 @@ import pytest
 import torch
 from torch import Tensor
 
-from benchmark.contracts import Continuation, Encoded, Example, Forced, Task, Verdict
+from benchmark.contracts import Continuation, Encoded, Example, Forced
 from benchmark.model.edits import Passage, Where, passing
 from benchmark.model.generation import generate
 from benchmark.model.pack import Member, build
 from benchmark.model.passes import FullPass, TailPass, Writes
 from benchmark.model.readers import ForcedReader, flat
 from benchmark.model.subject import Subject
-from tests.tiny import subject
+from tests.tiny import ToyChat, subject
 
 FAMILIES = ("gpt2", "llama", "gemma2")
 LENGTH, FORCED, LAYER = 7, 5, 2
@@ -135,31 +135,12 @@ def test_openers_are_read_at_the_first_token(made: Subject) -> None:
     assert torch.allclose(read.opener, logits[:, 6], atol=1e-4)
 
 
-class Chat(Task):
-    """A task of the tiny model whose answers are what it writes."""
-
-    name = "chat"
-    readout = Continuation(tokens=6, forced=4)
-
-    def examples(self, split: str) -> list[Example]:
-        first = {"fit": 5, "dev": 20, "test": 30}[split]
-        return [Example(f"{split}/{i}", str(i), f"{first + i}") for i in range(8)]
-
-    def encode(self, tokenizer: Any, example: Example) -> Encoded:
-        tokens = (1, int(example.prompt), 9, 10)
-        return Encoded(tokens, 3, (), 4)
-
-    def verdict(self, read: Any, batch: Any) -> Verdict:
-        same = [float(t.text == r) - 0.5 for t, r in zip(read, batch.reference, strict=True)]
-        return Verdict(["same" if s > 0 else "other" for s in same], torch.tensor(same))
-
-
 def test_references_are_the_undefended_models_own_answers_and_wrong_ones_are_not(made: Subject) -> None:
     from benchmark.cells.reference import judge
     from benchmark.model.answers import own_answers, references
     from benchmark.model.packs import make_packs
 
-    task, readout = Chat(), Continuation(tokens=6, forced=4)
+    task, readout = ToyChat(), Continuation(tokens=6, forced=4)
     examples = task.examples("test")
     own = own_answers(made, task, examples, readout)
     assert judge(made, task, examples, {}).shown.all()

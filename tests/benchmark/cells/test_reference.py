@@ -1,0 +1,90 @@
+"""What is kept of a retain set, and what its answers cost in nats."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from benchmark.cells.reference import Retention
+from benchmark.contracts import Continuation
+from benchmark.model.answers import own_answers
+from benchmark.model.edits import Edit, Where, edited
+from benchmark.model.subject import Subject
+from benchmark.sites import Site
+from tests import tiny
+from tests.tiny import ToyChat, ToyTask
+
+HERE = Site(2)
+
+
+def turned(h: Tensor, where: Where) -> Tensor:
+    """Spares BOS, changes everything else."""
+    return torch.where(where.special[..., None], h, h.flip(-1))
+
+
+@pytest.fixture(scope="module")
+def subject() -> Subject:
+    return tiny.subject()
+
+
+@torch.no_grad()
+def log_probs(subject: Subject, tokens: list[int], edits: Mapping[Site, Edit]) -> Tensor:
+    """(position, vocabulary) of one text, on the live model."""
+    with edited(subject, edits) as model:
+        return model(input_ids=torch.tensor([tokens])).logits[0].log_softmax(-1)
+
+
+@pytest.mark.parametrize("edits", [{}, {HERE: turned}])
+def test_the_loss_of_a_choice_is_its_cross_entropy_among_the_choices(subject: Subject, edits: dict[Site, Edit]) -> None:
+    task = ToyTask()
+    retain = Retention(subject, task, task.retain("test"))
+    costs = []
+    for example in retain.examples:
+        encoded = task.encode(subject.tokenizer, example)
+        read = log_probs(subject, list(encoded.tokens), edits)[encoded.readout][list(encoded.choices)]
+        costs.append(-read.log_softmax(0)[example.answer])
+    found = retain.loss(edits, retain.judged(edits))
+    assert found is not None and found > 0
+    assert found == pytest.approx(float(torch.stack(costs).mean()), rel=1e-4)
+    assert edits or retain.base_loss == found
+
+
+@pytest.mark.parametrize("edits", [{}, {HERE: turned}])
+def test_the_loss_of_a_text_is_that_of_the_undefended_models_own_answer(
+    subject: Subject, edits: dict[Site, Edit]
+) -> None:
+    task = ToyChat()
+    readout = task.readout
+    assert isinstance(readout, Continuation)
+    retain = Retention(subject, task, task.retain("test"))
+    costs = []
+    for example, answer in zip(retain.examples, own_answers(subject, task, retain.examples, readout), strict=True):
+        prompt, forced = list(task.encode(None, example).tokens), list(answer.tokens[: readout.forced])
+        read = log_probs(subject, prompt + forced, edits)[len(prompt) - 1 : -1]
+        costs.append(-read.gather(1, torch.tensor(forced)[:, None]).mean())
+    found = retain.loss(edits, retain.judged(edits))
+    assert found is not None and found > 0
+    assert found == pytest.approx(float(torch.stack(costs).mean()), rel=1e-3)
+
+
+def test_only_what_the_undefended_model_gets_right_can_be_lost(subject: Subject) -> None:
+    task = ToyTask()
+    retain = Retention(subject, task, task.examples("test"))
+    right: list[Any] = retain.right.tolist()
+    assert 0 < sum(right) < len(right) and retain.share(retain.base) == 1.0
+    best, worst = torch.tensor([9.0, 0.0, 0.0]), torch.tensor([0.0, 9.0, 0.0])
+    only = retain.base._replace(read=[best if r else worst for r in right])
+    others = retain.base._replace(read=[worst if r else best for r in right])
+    assert (retain.share(only), retain.share(others)) == (1.0, 0.0)
+    one = right.index(True)
+    lost = only._replace(read=[worst if i == one else read for i, read in enumerate(only.read)])
+    assert retain.share(lost) == pytest.approx(1 - 1 / sum(right))
+
+
+def test_nothing_to_keep_is_no_share_and_no_loss(subject: Subject) -> None:
+    nothing = Retention(subject, ToyTask(), [])
+    assert nothing.kept({}) is None and nothing.base_loss is None
