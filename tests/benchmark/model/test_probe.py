@@ -57,6 +57,7 @@ def test_what_cannot_reach_a_probe_is_not_run_and_says_why(group: Group) -> None
     probed = replace(group, task=Probed())
     assert cannot(probed, SEARCH) is None and cannot(group, SoftSuffix()) is None
     assert "a suffix has no place" in (cannot(probed, SoftSuffix()) or "")
+    assert cannot(replace(probed, sites=(AT + 1,)), SEARCH) is None, "what is written where it reads is read"
     assert "below every defended site" in (cannot(replace(probed, sites=(AT + 2,)), SEARCH) or "")
 
 
