@@ -23,6 +23,7 @@ class Gcg(Attack):
 
     threat_model: ThreatModel = ThreatModel.TOKEN_SUFFIX
     steps: int = 8
+    """Substitutions taken, one a step."""
     top: int = 64
     """Substitutes considered at each place, those with the largest first-order gain."""
     candidates: int = 32

@@ -21,6 +21,7 @@ class PaperRecovery(Attack):
 
     threat_model: ThreatModel = ThreatModel.AFTER_EDIT
     steps: int = 100
+    """All of them are taken."""
     rate: float = 0.14
     """Length of the first step as a share of the budget; the study's 0.1 a coordinate, on 768 of them within 20."""
 

@@ -21,6 +21,7 @@ class Recovery(Attack):
     constraint: Literal["none", "encoder", "jacobian"] = "none"
     restarts: int = 2
     ascent: Ascent = Ascent()
+    """Settings of the optimiser."""
 
     def run(self, problem: Problem) -> Attempt:
         return self.ascent.run(problem)

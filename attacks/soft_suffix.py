@@ -21,6 +21,7 @@ class SoftSuffix(Attack):
     penalty: float = 0.0
     """Objective that is given up for each unit of relative drift, and of the monitor's excess (arXiv 2412.09565)."""
     ascent: Ascent = Ascent()
+    """Settings of the optimiser."""
 
     def run(self, problem: Problem) -> Attempt:
         return self.ascent.run(problem.penalised(self.penalty))

@@ -28,9 +28,11 @@ class Universal(Attack):
     learns = True
     constraint: Literal["none", "encoder"] = "none"
     steps: int = 30
+    """Of the ascent, at each budget."""
     rate: float = 0.5
     """Length of the first step as a share of the budget; falls to 0 as a cosine."""
     momentum: float = 0.7
+    """Share of the last direction in the next one."""
 
     def run(self, problem: Problem) -> Attempt:
         raise UsageError("a universal perturbation has to be learned before it is tried")

@@ -298,9 +298,14 @@ class Attack(ABC):
     published: ClassVar[str | None] = None
     """Name of the attack that stands in for it under the protocol ``paper``; None: it stays."""
     threat_model: ThreatModel = ThreatModel.BEFORE_EDIT
+    """before_edit | after_edit | soft_suffix | token_suffix: what it may write (METHOD section 4)."""
     constraint: Literal["none", "encoder", "jacobian"] = "none"
+    """What the defended latents may do: ``none``, anything; ``encoder``, not move at the sites that are written to;
+    ``jacobian``, not move anywhere (METHOD section 5)."""
     goal: Goal = "behavior"
+    """behavior | wrong: bring the behavior back, or, as a control, reach a matched wrong target."""
     restarts: int = 1
+    """Searches an example and budget, the best of which counts."""
 
     @abstractmethod
     def run(self, problem: Any) -> Any:

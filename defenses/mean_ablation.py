@@ -31,6 +31,7 @@ class MeanAblation(Defense):
     rule: Rule = Rule()
     """How latents are selected where none are given."""
     positions: Positions = "skip_special"
+    """skip_special | all: whether BOS and padding are spared."""
     schedule: str = "always"
     """always | prompt | generated | every:n."""
     monitor: Kind = "none"

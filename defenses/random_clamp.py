@@ -23,6 +23,7 @@ class RandomClamp(Defense):
     error_term: Literal["keep", "drop"] | None = None
     """What becomes of the error term, where it is another than while the strength was calibrated."""
     stand_ins: StandIns = StandIns()
+    """How the random latents are drawn."""
 
     def fit(self, subject: Subject, task: Task, examples: Sequence[Example]) -> FittedDefense:
         clamp = self.clamp.on(task)

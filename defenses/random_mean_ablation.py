@@ -21,6 +21,7 @@ class RandomMeanAblation(Defense):
     ablation: MeanAblation = MeanAblation()
     """The ablation whose latents are exchanged."""
     stand_ins: StandIns = StandIns()
+    """How the random latents are drawn."""
 
     def fit(self, subject: Subject, task: Task, examples: Sequence[Example]) -> FittedDefense:
         chosen = choose(subject, task, examples, self.ablation.layers, self.ablation.rule)

@@ -33,6 +33,7 @@ class SaeClamp(Defense):
     layers: tuple[Layer, ...] = ()
     """Clamped sites; by default the one that the suite names for the task."""
     select: Literal["attribution", "firing-rate"] = "attribution"
+    """attribution | firing-rate: by what a latent does to the task's objective, or by how often it fires."""
     count: int = 12
     """Latents selected a layer."""
     contrast: float = 1.0
@@ -53,6 +54,7 @@ class SaeClamp(Defense):
     retain_share: float = 0.99
     """... while this share of the retain set is kept."""
     positions: Positions = "skip_special"
+    """skip_special | all: whether BOS and padding are spared."""
     schedule: str = "always"
     """always | prompt | generated | every:n."""
     error_term: Literal["keep", "drop"] = "keep"

@@ -28,6 +28,7 @@ class ShuffledLabels(Defense):
     recipe: DirectionAblation | Leace = DirectionAblation()
     """What is fitted."""
     seed: int = 0
+    """Of the dealing."""
 
     def fit(self, subject: Subject, task: Task, examples: Sequence[Example]) -> FittedDefense:
         dealt, rest = self._deal(examples, task.retain("fit"))

@@ -60,6 +60,7 @@ class Refusal(Task):
     judge: str = "rules"
     """Name of a registered judge."""
     judge_settings: Mapping[str, Any] = field(default_factory=dict)
+    """Settings of that judge."""
 
     def __post_init__(self) -> None:
         _ = self._judge  # a mistake in the settings is told before any work starts

@@ -13,7 +13,7 @@ import typer
 from benchmark import evaluate
 from benchmark.cli import app
 from benchmark.documentation import describe_class
-from benchmark.registry import from_file
+from benchmark.registry import ATTACKS, DEFENSES, JUDGES, TASKS, Registry, from_file
 
 README, MAKEFILE = ((Path(__file__).parents[1] / name).read_text() for name in ("README.md", "Makefile"))
 
@@ -58,6 +58,29 @@ def test_settings_are_documented_under_their_fields(mine: str) -> None:
     assert describe_class(from_file(mine, Defense))["settings"][0]["name"] == "site"
     described = {s["name"]: s["meaning"] for s in describe_class(SaeClamp)["settings"]}
     assert described["count"] == "Latents selected a layer." and described["error_term"]
+
+
+@pytest.mark.parametrize("registry", [DEFENSES, ATTACKS, TASKS, JUDGES], ids=lambda registry: registry.kind)
+def test_every_setting_says_what_it_means(registry: Registry) -> None:
+    silent = [
+        (name, s["name"])
+        for name in registry.names()
+        for s in describe_class(registry.get(name))["settings"]
+        if not s["meaning"]
+    ]
+    assert not silent
+
+
+def test_inherited_settings_are_documented_and_paragraphs_are_not_broken() -> None:
+    from attacks.recovery import Recovery
+    from tasks.refusal import Refusal
+
+    described = {s["name"]: s["meaning"] for s in describe_class(Recovery)["settings"]}
+    assert described["restarts"] == "Searches an example and budget, the best of which counts."
+    assert [s["default"] for s in describe_class(Refusal)["settings"]] == ["rules", {}]
+    about = describe_class(Refusal)["about"]
+    assert "\n    base      " not in about and "\n        base      " in about, "what is indented is left as it is"
+    assert not any("\n" in paragraph for paragraph in about.split("\n\n") if "  " not in paragraph)
 
 
 def test_every_command_that_the_readme_names_exists() -> None:

@@ -41,7 +41,9 @@ class Classifier(Judge):
     max_length: int = 512
     """Tokens, longer input is cut at its end."""
     batch_size: int = 32
+    """Texts that are read at once."""
     device: str = "cpu"
+    """Where the classifier runs."""
 
     def __post_init__(self) -> None:
         _ = self._names  # a mistake in the settings is told before any work starts

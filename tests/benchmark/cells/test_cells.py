@@ -11,6 +11,7 @@ from torch import Tensor
 
 from attacks.ascent import Ascent
 from attacks.recovery import Recovery
+from attacks.zero import Zero
 from benchmark.cells.group import Group
 from benchmark.cells.reference import readout_stream
 from benchmark.cells.remeasure import VIOLATION, _within_tolerance, behavior, remeasure
@@ -108,6 +109,17 @@ def test_under_jacobian_a_cell_does_not_count_what_drifts(
         assert bound[i].get("min_eps") is None and "first_success_eps" not in bound[i]
         assert not any(name.startswith("attr_") for name in bound[i])
         assert bound[i]["margin_attacked"] == pytest.approx(free[i]["margin_attacked"], abs=1e-4)
+
+
+def test_a_row_is_billed_for_its_own_search(group: Group, searched: tuple[Rows, Any]) -> None:
+    held = [row for row in searched[0] if not row["recovered"]]
+    assert held and all(row["steps"] == row["backwards"] == 10 and row["forwards"] > 10 for row in held)
+    early = [row for row in searched[0] if row["recovered"]]
+    assert min(row["steps"] for row in early) < 10, "what has reached the goal stops"
+    assert all(row["steps"] == row["backwards"] == 0 < row["forwards"] for row in cell(group, Zero())[0])
+    bound = Recovery(constraint="jacobian", threat_model=ThreatModel.AFTER_EDIT, restarts=1, ascent=Ascent(steps=3))
+    for row in cell(replace(group, attribution=False), bound)[0]:
+        assert row["steps"] <= 3 and row["backwards"] > row["steps"], "the constraint's passes are on the bill, too"
 
 
 # Replays.
