@@ -221,6 +221,10 @@ def test_the_random_control_has_as_many_other_latents_of_like_activity(tiny: Sub
         for a, b in zip(clamp.protected[0].latents, control.protected[0].latents, strict=True)
     ]
     assert sum(off) / len(off) < float((total[:, None] - total[None]).abs().mean())
+    level: Any = control.edits[control.protected[0].site]
+    assert torch.allclose(level.level, 2.0 * stats.level[list(control.protected[0].latents)].float()), (
+        "in its own units"
+    )
 
 
 @pytest.mark.parametrize(

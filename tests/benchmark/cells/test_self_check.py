@@ -78,3 +78,18 @@ def test_as_many_positions_are_tried_as_are_attacked(
     group = replace(halved_group(tiny.subject(), tiny.ToyTask()), perturbed=perturbed)
     monkeypatch.setattr(self_check, "TailPass", WrongWhenWide)
     assert restart_is_exact(group) is exact
+
+
+class WrongWhenLong(TailPass):
+    """Wrong behind a long prefix."""
+
+    def __call__(self, delta: Tensor | None, rows: Tensor, observe: frozenset[int] = frozenset()) -> Seen:
+        seen = super().__call__(delta, rows, observe)
+        return seen._replace(read=1.01 * seen.read) if self.pack.length > 8 else seen
+
+
+def test_the_longest_prompts_are_tried(monkeypatch: pytest.MonkeyPatch) -> None:
+    group = halved_group(tiny.subject(), tiny.ToyTask())
+    short = replace(group, examples=[e for e in group.examples if len(e.prompt.split()) == 6])
+    monkeypatch.setattr(self_check, "TailPass", WrongWhenLong)
+    assert restart_is_exact(replace(short, suffix_tokens=1)) and not restart_is_exact(replace(group, suffix_tokens=1))

@@ -15,6 +15,7 @@ from attacks.soft_suffix import SoftSuffix
 from benchmark.cells import residual
 from benchmark.cells.aim import cannot
 from benchmark.cells.group import Group, Scale
+from benchmark.cells.self_check import restart_is_exact
 from benchmark.contracts import (
     Batch,
     Example,
@@ -58,6 +59,7 @@ def test_what_cannot_reach_a_probe_is_not_run_and_says_why(group: Group) -> None
     assert cannot(probed, SEARCH) is None and cannot(group, SoftSuffix()) is None
     assert "a suffix has no place" in (cannot(probed, SoftSuffix()) or "")
     assert cannot(replace(probed, sites=(AT + 1,)), SEARCH) is None, "what is written where it reads is read"
+    assert restart_is_exact(replace(probed, sites=(AT + 2,))), "where nothing is written nothing can be wrong"
     assert "below every defended site" in (cannot(replace(probed, sites=(AT + 2,)), SEARCH) or "")
 
 
