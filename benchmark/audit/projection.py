@@ -83,8 +83,8 @@ def sketched(bench: Workbench) -> list[Reading]:
 def infeasible(bench: Workbench) -> list[Reading]:
     """The same sketched perturbations: recoveries with their constraint, and recoveries."""
     switch, group = Switch.INFEASIBLE_COUNTS, bench.some_text
-    where = setting(group, "constraint jacobian, sketched", bench.middle(group))
-    strict, paper = ([r["recovered"] for r in measured(g, bench.sketched)] for g in (group, under(switch, group)))
+    where = setting(group, "constraint jacobian, sketched, answer perturbed too", bench.top(group))
+    strict, paper = ([r["recovered"] for r in measured(g, bench.sketched_far)] for g in (group, under(switch, group)))
     return [Reading.of(switch, "recovered", "share", [mean(strict), mean(paper)], len(strict), where)]
 
 

@@ -98,9 +98,16 @@ class Workbench:
     @cached_property
     def sketched(self) -> list[Found]:
         """Of ``text`` at the middle budget, the answer perturbed too: the study's cross-layer search."""
-        tried = attack("paper-recovery", constraint="jacobian", steps=FEW)
-        group = under(Switch.SKETCH_PROJECTION, self.some_text)
-        return search(group, tried, self.middle(group), answer=True)
+        return self._sketched(FEW, self.middle(self.text))
+
+    @cached_property
+    def sketched_far(self) -> list[Found]:
+        """The same at the top budget, for long enough to recover."""
+        return self._sketched(3 * FEW, self.top(self.text))
+
+    def _sketched(self, steps: int, eps: float) -> list[Found]:
+        tried = attack("paper-recovery", constraint="jacobian", steps=steps)
+        return search(under(Switch.SKETCH_PROJECTION, self.some_text), tried, eps, answer=True)
 
     def top(self, group: Group) -> float:
         """The largest budget of the group's task."""
