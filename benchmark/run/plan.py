@@ -102,17 +102,17 @@ def make_plan(
     Control defenses are only classified (how much do they suppress by themselves), not attacked.
 
     Raises:
-        UsageError: two defenses or two attacks of one plan cannot be told apart.
+        UsageError: two defenses or two attacks of one plan cannot be told apart, or no attack applies to any task.
     """
     everyone = {d.name: d for d in (*defenses, *control_defenses)}
     if len(everyone) < len(defenses) + len(control_defenses):
         raise UsageError("two defenses of this run have the same name; give one another `name` in its spec")
     zero = ATTACKS.get("zero")()
     cells: list[Cell] = []
+    applying = _applying(suite, tasks, attacks)
     for task in tasks:
         for named in defenses:
-            chosen = [a for a in attacks if a.threat_model in tasks[task].threat_models]
-            cells += _cells(suite, task, named, _with_controls(chosen))
+            cells += _cells(suite, task, named, _with_controls(applying[task]))
         for named in control_defenses:
             cells += _cells(suite, task, named, [(zero, None)])
     content = {t: [e.content_hash for e in found] for t, found in examples.items()}
@@ -130,6 +130,21 @@ def make_plan(
     keyed = _with_keys(cells, everyone, tasks, content, common, seed)
     _refuse_twins(keyed)
     return Plan(suite, everyone, tasks, tuple(keyed), sha([c.key for c in keyed]), protocol)
+
+
+def _applying(suite: Suite, tasks: Mapping[str, Task], attacks: Sequence[Attack]) -> dict[str, list[Attack]]:
+    """The attacks that a task can meet: with access that it has, and budgets that the suite gives it."""
+    found = {
+        name: [a for a in attacks if a.threat_model in task.threat_models and _budgets(suite, name, a)[0]]
+        for name, task in tasks.items()
+    }
+    if attacks and not any(found.values()):
+        wanted = ", ".join(f"{a.title} ({a.threat_model})" for a in attacks)
+        raise UsageError(
+            f"no attack applies: {wanted} on {', '.join(tasks)}, where the suite {suite.name} has no budgets for them; "
+            "choose other attacks or tasks, or a suite with budgets (see `bench plan`)"
+        )
+    return found
 
 
 def _with_controls(attacks: Sequence[Attack]) -> Iterator[tuple[Attack, Attack | None]]:
@@ -162,14 +177,13 @@ def _cells(suite: Suite, task: str, named: Named, attacks: Any) -> list[Cell]:
     cells: list[Cell] = []
     for attack, wrong in attacks:
         budgets, sanity = _budgets(suite, task, attack)
-        if not budgets:
-            continue  # the suite gives the task no budgets for this threat model
         matched = next((c.key for c in cells if c.attack == wrong), None)
         cells.append(Cell(f"{task}/{named.name}/{attack!r}", task, named.name, attack, budgets, sanity, 0, matched))
     return cells
 
 
 def _budgets(suite: Suite, task: str, attack: Attack) -> tuple[tuple[float, ...], frozenset[float]]:
+    """All budgets, and which of them are for sanity only; none where the suite does not give the threat model any."""
     if attack.name == "zero":
         return (0.0,), frozenset()
     chosen = suite.tasks[task]

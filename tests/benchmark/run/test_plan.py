@@ -11,7 +11,7 @@ import yaml
 
 from benchmark.contracts import Example
 from benchmark.errors import UsageError
-from benchmark.registry import SUITES
+from benchmark.registry import ATTACKS, SUITES
 from benchmark.run.plan import Plan, make_plan, suite_attacks
 from benchmark.run.prepare import _controls, load_subject
 from benchmark.spec import Named
@@ -175,3 +175,23 @@ def test_a_control_that_is_evaluated_itself_is_not_run_twice() -> None:
     found = {n.name: n.defense for n in _controls([Named("clamp", SaeClamp()), other])}
     assert found == {"none": NoDefense(), "random-clamp-of-clamp": RandomClamp()}
     assert _controls([Named("none", NoDefense())]) == []
+
+
+@pytest.fixture
+def untyped(suite: Suite) -> Suite:
+    """The suite without budgets for typed suffixes."""
+    return suite.model_copy(update={"tasks": {"toy": suite.tasks["toy"].model_copy(update={"token_budgets": ()})}})
+
+
+def test_an_attack_without_budgets_is_left_out_with_its_controls(suite: Suite, untyped: Suite) -> None:
+    both = [ATTACKS.get("recovery")(), ATTACKS.get("gcg")()]
+    found = [[c.attack for c in plan(s, attacks=both).cells if c.defense == "mine"] for s in (suite, untyped)]
+    assert {a.name for a in found[0] if a.threat_model == "token_suffix"} == {"gcg", "random-suffix", "zero"}
+    assert {a.threat_model for a in found[1]} == {"before_edit"}
+
+
+def test_that_no_attack_applies_is_said(suite: Suite, untyped: Suite) -> None:
+    gcg = [ATTACKS.get("gcg")()]
+    assert plan(suite, attacks=gcg).cells
+    with pytest.raises(UsageError, match=r"no attack applies: gcg \(token_suffix\) on toy"):
+        plan(untyped, attacks=gcg)
