@@ -7,7 +7,7 @@ from typing import Any
 
 from benchmark.documentation import describe_class
 from benchmark.errors import UsageError
-from benchmark.registry import ATTACKS, DEFENSES, JUDGES, SUITES, TASKS, Registry
+from benchmark.registry import ATTACKS, DEFENSES, JUDGES, SUITES, TASKS, Registry, suggestion
 
 KINDS: dict[str, Registry] = {
     "tasks": TASKS,
@@ -55,8 +55,4 @@ def shown(name: str) -> dict[str, Any]:
             return {**found, "where": str(thing), "about": thing.read_text(), "settings": []}
         return {**found, **describe_class(thing)}
     known = sorted({n for registry in KINDS.values() for n in registry.names()})
-    from rapidfuzz import process
-
-    near = process.extractOne(name, known, score_cutoff=60)
-    hint = f" Did you mean {near[0]!r}?" if near else ""
-    raise UsageError(f"nothing is named {name!r}.{hint} Names: {', '.join(known)}")
+    raise UsageError(f"nothing is named {name!r}.{suggestion(name, known)} Names: {', '.join(known)}")

@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import importlib.util
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
@@ -21,6 +21,12 @@ from benchmark.errors import UsageError
 
 T = TypeVar("T")
 _OWN = "recoverybench"
+
+
+def suggestion(name: str, known: Sequence[str]) -> str:
+    """`` Did you mean 'x'?`` for a name that is nearly known, else nothing."""
+    near = process.extractOne(name, known, processor=utils.default_process, score_cutoff=60)
+    return f" Did you mean {near[0]!r}?" if near else ""
 
 
 @dataclass
@@ -72,9 +78,7 @@ class Registry(Generic[T]):
         raise UsageError(self._unknown(name))
 
     def _unknown(self, name: str) -> str:
-        near = process.extractOne(name, self.names(), processor=utils.default_process, score_cutoff=60)
-        hint = f" Did you mean {near[0]!r}?" if near else ""
-        return f"unknown {self.kind} {name!r}.{hint} Available: {', '.join(self.names())}"
+        return f"unknown {self.kind} {name!r}.{suggestion(name, self.names())} Available: {', '.join(self.names())}"
 
     def _owner(self, name: str) -> str | None:
         """What has the name already: something registered, or a built-in that is not loaded yet."""

@@ -61,11 +61,11 @@ class Oracle:
     def rows(self) -> int:
         return len(self.example)
 
-    def every(self, rows: Tensor | None) -> Tensor:
+    def _every(self, rows: Tensor | None) -> Tensor:
         """``rows``, or the index of all of them."""
         return torch.arange(self.rows, device=self.example.device) if rows is None else rows
 
-    def judge(self, write: Callable[[slice], Tensor], index: Tensor) -> State:
+    def _judge(self, write: Callable[[slice], Tensor], index: Tensor) -> State:
         """Objective and success of what ``write`` makes of each part of the rows ``index``, which may repeat."""
         found = self._blank(index)
 
@@ -77,7 +77,7 @@ class Oracle:
         self.forwards += torch.bincount(index, minlength=self.rows)
         return found
 
-    def climb(self, write: Callable[[slice], Tensor], index: Tensor) -> Slope:
+    def _climb(self, write: Callable[[slice], Tensor], index: Tensor) -> Slope:
         """The same for different rows, with the gradient. Losses are per row and summed: no gradient depends on the
         pack."""
         found, parts = self._blank(index), list[Tensor]()

@@ -93,11 +93,11 @@ class Problem(Oracle):
 
     def evaluate(self, delta: Tensor, rows: Tensor | None = None) -> State:
         """Objective and success of ``delta`` at the rows ``rows`` (all by default)."""
-        return self.judge(lambda part: delta[part], self.every(rows))
+        return self._judge(lambda part: delta[part], self._every(rows))
 
     def slope(self, delta: Tensor, rows: Tensor | None = None) -> Slope:
         """Objective, success and gradient."""
-        return self.climb(lambda part: delta[part], self.every(rows))
+        return self._climb(lambda part: delta[part], self._every(rows))
 
 
 def _nothing_shown() -> Shown:

@@ -64,7 +64,7 @@ class TokenProblem(Oracle):
 
     def random(self, count: int, rows: Tensor | None = None) -> Tensor:
         """The next ``count`` uniform numbers in [0, 1) of every row: (rows, count); a row's are its own."""
-        index = self.every(rows)
+        index = self._every(rows)
         parts = [torch.rand(count, generator=self._chance[i]) for i in index.tolist()]
         return torch.stack(parts).to(index.device) if parts else torch.zeros(0, count, device=index.device)
 
@@ -79,18 +79,18 @@ class TokenProblem(Oracle):
 
     def faithful(self, tokens: Tensor, rows: Tensor | None = None) -> Tensor:
         """(rows,) bool: the suffix, typed behind its prompt, is read as these very tokens; others are for nothing."""
-        return self._typist.faithful(tokens, self.example[self.every(rows)])
+        return self._typist.faithful(tokens, self.example[self._every(rows)])
 
     def evaluate(self, tokens: Tensor, rows: Tensor | None = None) -> State:
         """Objective and success of suffixes (rows, n) at the rows ``rows``, each as often as it is named there."""
-        index = self.every(rows)
-        return self.judge(lambda part: self._delta(tokens[part], index[part]), index)
+        index = self._every(rows)
+        return self._judge(lambda part: self._delta(tokens[part], index[part]), index)
 
     def slope(self, tokens: Tensor, rows: Tensor | None = None) -> Slope:
         """Objective, success, and the gradient with respect to the suffix's embeddings (rows, n, d_model), which
         ``substitutes`` reads."""
-        index = self.every(rows)
-        state, gradient = self.climb(lambda part: self._delta(tokens[part], index[part]), index)
+        index = self._every(rows)
+        state, gradient = self._climb(lambda part: self._delta(tokens[part], index[part]), index)
         return Slope(state, gradient[:, 0])
 
     def _delta(self, tokens: Tensor, rows: Tensor) -> Tensor:

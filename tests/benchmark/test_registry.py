@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 import benchmark.model.passes  # noqa: F401  its operation is registered once a process, and the tests below import anew
+from benchmark import catalogue
 from benchmark.contracts import Attack, Defense
 from benchmark.errors import UsageError
 from benchmark.registry import ATTACKS, DEFENSES, SUITES, TASKS, Registry, from_file
@@ -116,6 +117,16 @@ def test_a_broken_entry_point_is_listed_as_broken_and_breaks_nothing(
     assert registry.get("none") is NoDefense
     with pytest.raises(UsageError, match="unknown defense 'other'"):
         registry.get("other")
+
+
+def test_what_is_broken_is_told_beside_what_is_not(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    install(tmp_path, monkeypatch, {"mine": "my_broken_too:Mine"}, my_broken_too="raise RuntimeError('no licence')")
+    monkeypatch.setitem(catalogue.KINDS, "defenses", fresh())
+    found = {line["name"]: line for line in catalogue.listed("defenses")}
+    assert found["mine"]["status"] == "broken" and "no licence" in found["mine"]["summary"]
+    assert found["none"] == {"name": "none", "status": "ok", "summary": "The undefended model."}
+    with pytest.raises(UsageError, match="nothing is named 'nune'. Did you mean 'none'"):
+        catalogue.shown("nune")
 
 
 def test_a_built_in_wins_against_an_entry_point_of_its_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -42,8 +42,13 @@ def test_a_defense_is_not_told_from_its_equal(tmp_path: Path) -> None:
         assert one.aurc_before_edit.interval is not None and one.aurc_before_edit.interval.low < 0
 
 
-@pytest.mark.parametrize("other", [{}, {"protocol": "paper"}, {"dtype": "bfloat16"}, {"examples": "other"}])
-def test_runs_are_compared_only_where_they_measured_alike(other: dict[str, str], tmp_path: Path) -> None:
+MODEL = {"id": "organism", "revision": None, "weights_sha": "another"}
+
+
+@pytest.mark.parametrize(
+    "other", [{}, {"protocol": "paper"}, {"dtype": "bfloat16"}, {"examples": "other"}, {"model": MODEL}]
+)
+def test_runs_are_compared_only_where_they_measured_alike(other: dict[str, Any], tmp_path: Path) -> None:
     def run(name: str, budgets: list[float], **changes: Any) -> Run:
         examples = changes.pop("examples", "abc")
         cells = [one for task in TASKS for one in default_cells(budgets, budgets, task=task, defense=name)]
