@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from benchmark.contracts import Attempt
+from benchmark.contracts.attack import Attempt
 from benchmark.search.oracle import State
 from benchmark.search.problem import Problem
 

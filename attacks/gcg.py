@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-from benchmark.contracts import Attack, ThreatModel, TokenAttempt
+from attacks.random_suffix import RandomSuffix
+from attacks.zero import Zero
+from benchmark.contracts.attack import Attack, Attempt
 from benchmark.registry import register_attack
 from benchmark.search.oracle import State
 from benchmark.search.token_problem import TokenProblem
@@ -21,7 +24,7 @@ ROUNDING = 1e-5
 class Gcg(Attack):
     """Each step tries a batch of single-token substitutions that the gradient suggests, and takes the best of them."""
 
-    threat_model: ThreatModel = ThreatModel.TOKEN_SUFFIX
+    threat_model: str = "token_suffix"
     steps: int = 8
     """Substitutions taken, one a step."""
     top: int = 64
@@ -29,7 +32,7 @@ class Gcg(Attack):
     candidates: int = 32
     """Substitutions tried in a step, drawn from all places; all different."""
 
-    def run(self, problem: TokenProblem) -> TokenAttempt:
+    def run(self, problem: TokenProblem) -> Attempt:
         search = _Search(problem)
         late: Tensor | None = None
         for step in range(self.steps):
@@ -40,7 +43,10 @@ class Gcg(Attack):
             if step == self.steps - 2:
                 late = search.best.clone()
         settled = search.done if late is None else search.done | (search.best <= late)
-        return TokenAttempt(search.best_tokens, settled)
+        return Attempt(search.best_tokens, settled)
+
+    def controls(self) -> Sequence[Attack]:
+        return RandomSuffix(self.threat_model), Zero(self.threat_model)
 
 
 class _Search:

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
 
 import torch
 
-from benchmark.contracts import Attack, Attempt
+from benchmark.contracts.attack import Attack, Attempt
 from benchmark.registry import register_attack
 from benchmark.search.problem import Problem
 
@@ -18,7 +17,8 @@ class RandomDirection(Attack):
     """The best of ``restarts`` random draws at the full budget: conservative, since one gradient attack has fewer."""
 
     role = "control"
-    constraint: Literal["none", "encoder", "jacobian"] = "none"
+    searches = False
+    threat_model: str = "before_edit"
     restarts: int = 8
 
     def run(self, problem: Problem) -> Attempt:

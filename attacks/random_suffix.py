@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import torch
 
-from benchmark.contracts import Attack, ThreatModel, TokenAttempt
+from benchmark.contracts.attack import Attack, Attempt
 from benchmark.registry import register_attack
 from benchmark.search.token_problem import TokenProblem
 
@@ -17,8 +17,9 @@ class RandomSuffix(Attack):
     """The best of ``restarts`` random suffixes of each length."""
 
     role = "control"
-    threat_model: ThreatModel = ThreatModel.TOKEN_SUFFIX
+    searches = False
+    threat_model: str = "token_suffix"
     restarts: int = 8
 
-    def run(self, problem: TokenProblem) -> TokenAttempt:
-        return TokenAttempt(problem.draw(), torch.ones_like(problem.example, dtype=torch.bool))
+    def run(self, problem: TokenProblem) -> Attempt:
+        return Attempt(problem.draw(), torch.ones_like(problem.example, dtype=torch.bool))

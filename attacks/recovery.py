@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
 
 from attacks.ascent import Ascent
-from benchmark.contracts import Attack, Attempt
+from attacks.random_direction import RandomDirection
+from attacks.zero import Zero
+from benchmark.contracts.attack import Attack, Attempt
 from benchmark.registry import register_attack
 from benchmark.search.problem import Problem
 
@@ -16,12 +18,13 @@ from benchmark.search.problem import Problem
 class Recovery(Attack):
     """Gradient ascent on the stream at the defended site, one perturbation an example."""
 
-    published = "paper-recovery"
-
-    constraint: Literal["none", "encoder", "jacobian"] = "none"
+    threat_model: str = "before_edit"
     restarts: int = 2
     ascent: Ascent = Ascent()
     """Settings of the optimiser."""
 
     def run(self, problem: Problem) -> Attempt:
         return self.ascent.run(problem)
+
+    def controls(self) -> Sequence[Attack]:
+        return RandomDirection(threat_model=self.threat_model, constraint=self.constraint), Zero(self.threat_model)

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from attacks.ascent import Ascent
-from benchmark.contracts import Attack, Attempt, ThreatModel
+from benchmark.contracts.attack import Attack, Attempt
 from benchmark.registry import register_attack
 from benchmark.search.problem import Problem
 
@@ -16,7 +16,7 @@ from benchmark.search.problem import Problem
 class SoftSuffix(Attack):
     """Gradient ascent on the suffix vectors, which start as copies of the prompt's last token."""
 
-    threat_model: ThreatModel = ThreatModel.SOFT_SUFFIX
+    threat_model: str = "soft_suffix"
     constraint: Literal["none"] = "none"
     penalty: float = 0.0
     """Objective that is given up for each unit of relative drift, and of the monitor's excess (arXiv 2412.09565)."""

@@ -14,7 +14,9 @@ from typing import Literal, NamedTuple
 import torch
 from torch import Tensor
 
-from benchmark.contracts import Attack, Attempt
+from attacks.random_direction import RandomDirection
+from attacks.zero import Zero
+from benchmark.contracts.attack import Attack, Attempt
 from benchmark.errors import UsageError
 from benchmark.registry import register_attack
 from benchmark.search.problem import Problem
@@ -26,6 +28,7 @@ class Universal(Attack):
     """Projected ascent on the mean objective of the examples that have not reached the goal yet, at each budget."""
 
     learns = True
+    threat_model: str = "before_edit"
     constraint: Literal["none", "encoder"] = "none"
     steps: int = 30
     """Of the ascent, at each budget."""
@@ -43,6 +46,9 @@ class Universal(Attack):
             search.ascend(self.rate * 0.5 * (1 + math.cos(math.pi * step / self.steps)), self.momentum)
         search.close()
         return Learned(self.threat_model, self.constraint, self.goal, self.restarts, search.best_delta)
+
+    def controls(self) -> Sequence[Attack]:
+        return RandomDirection(threat_model=self.threat_model, constraint=self.constraint), Zero(self.threat_model)
 
 
 @dataclass(frozen=True, eq=False)

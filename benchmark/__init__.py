@@ -6,42 +6,47 @@
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from benchmark.contracts import Attack, Attempt, Defense, Example, FittedDefense, Goal, Split, Task, ThreatModel
+from benchmark.contracts.attack import Attack, Attempt
 from benchmark.errors import BenchError, RunDirectoryError, UsageError
-from benchmark.registry import register_attack, register_defense, register_task
+from benchmark.registry import register_attack, register_defense, register_task, register_threat
 from benchmark.sites import Site
 
 if TYPE_CHECKING:
-    from benchmark.cells.reference import readout_stream
+    from benchmark.run.request import Request
     from benchmark.run.runner import Result, evaluate
 
 # torch and transformers take seconds to import, and the command line must answer at once
 _LATER = {
+    "Request": "benchmark.run.request",
     "Result": "benchmark.run.runner",
     "evaluate": "benchmark.run.runner",
-    "readout_stream": "benchmark.cells.reference",
 }
 
 __all__ = [
     "Attack",
     "Attempt",
     "BenchError",
+    "Criteria",
     "Defense",
     "Example",
     "FittedDefense",
+    "Fitting",
     "Goal",
+    "Readout",
+    "Request",
     "Result",
     "RunDirectoryError",
     "Site",
     "Split",
     "Task",
-    "ThreatModel",
+    "Threat",
     "UsageError",
+    "Verdict",
     "evaluate",
-    "readout_stream",
     "register_attack",
     "register_defense",
     "register_task",
+    "register_threat",
 ]
 
 

@@ -110,6 +110,10 @@ TASKS: Registry[Any] = Registry("task", "recoverybench.tasks")
 JUDGES: Registry[Any] = Registry("judge", "recoverybench.judges")
 DEFENSES: Registry[Any] = Registry("defense", "recoverybench.defenses")
 ATTACKS: Registry[Any] = Registry("attack", "recoverybench.attacks")
+THREATS: Registry[Any] = Registry("threat model", "recoverybench.threats")
+PROTOCOLS: Registry[Any] = Registry("protocol", "recoverybench.protocols")
+SOURCES: Registry[Any] = Registry("data source", "recoverybench.sources")
+"""Name -> function from an item's name to its records: what ``source: NAME:ITEM`` of a task's data stands for."""
 SUITES: Registry[Path] = Registry("suite", "recoverybench.suites")
 """Name -> path of the suite's YAML file."""
 
@@ -117,6 +121,18 @@ register_task = TASKS.register
 register_judge = JUDGES.register
 register_defense = DEFENSES.register
 register_attack = ATTACKS.register
+register_threat = THREATS.register
+register_protocol = PROTOCOLS.register
+register_source = SOURCES.register
+
+
+def threat(name: str) -> Any:
+    """The threat model of a name (``benchmark.contracts.threat.Threat``).
+
+    Raises:
+        UsageError: there is none.
+    """
+    return THREATS.get(name)()
 
 
 def from_file(reference: str, base: type) -> type:

@@ -1,4 +1,4 @@
-"""Defenses and attacks as data: what a name, a ``file.py:Class`` or a spec file stands for, and back again."""
+"""Defenses, attacks and tasks as data: what a name, a ``file.py:Class`` or a spec file stands for, and back again."""
 
 from __future__ import annotations
 
@@ -12,12 +12,14 @@ from typing import Any
 import yaml
 from pydantic import ConfigDict, TypeAdapter, ValidationError, with_config
 
-from benchmark.contracts import Attack, Defense
+from benchmark.contracts.attack import Attack
+from benchmark.contracts.defense import Defense
+from benchmark.contracts.task import Task
 from benchmark.errors import UsageError
-from benchmark.registry import ATTACKS, DEFENSES, from_file
+from benchmark.registry import ATTACKS, DEFENSES, TASKS, THREATS, from_file
 
-_WEIGHTS = frozenset({"sae", "model"})
-"""Settings that may be a local folder of weights."""
+_LOCAL = frozenset({"sae", "model", "source"})
+"""Settings that may be a local folder of weights or a local file of data."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -31,35 +33,46 @@ class Named:
     def spec(self) -> dict[str, Any]:
         """Everything that says what it does, as JSON values."""
         return portable(
-            {"defense": type(self.defense).__name__, "code": _code_hash(type(self.defense)), **settings(self.defense)}
+            {"defense": type(self.defense).__name__, "code": code_hash(type(self.defense)), **settings(self.defense)}
         )
 
 
-def resolve_defense(reference: str, options: Mapping[str, Any] | None = None) -> Named:
+def resolve_defense(named: str, options: Mapping[str, Any] | None = None) -> Named:
     """A registered name, ``file.py:Class``, or a YAML or JSON spec file, with settings on top.
 
     Raises:
         UsageError: it does not exist, or a setting is unknown or of the wrong type.
     """
     options = dict(options or {})
-    path = Path(reference)
+    path = Path(named)
     if path.suffix in (".yaml", ".yml", ".json"):
         return _from_spec(path, options)
-    if ".py:" in reference:
-        kind = from_file(reference, Defense)
-        return Named(kind.name, build(kind, options, reference))  # type: ignore[attr-defined]
-    return Named(reference, build(DEFENSES.get(reference), options, reference))
+    if ".py:" in named:
+        kind = from_file(named, Defense)
+        return Named(kind.name, build(kind, options, named))  # type: ignore[attr-defined]
+    return Named(named, build(DEFENSES.get(named), options, named))
 
 
-def resolve_attack(reference: str, options: Mapping[str, Any] | None = None) -> Attack:
+def resolve_attack(named: str, options: Mapping[str, Any] | None = None) -> Attack:
     """A registered attack with settings on top.
+
+    Raises:
+        UsageError: it, or its threat model, does not exist, or a setting is unknown or of the wrong type.
+    """
+    kind = from_file(named, Attack) if ".py:" in named else ATTACKS.get(named)
+    attack: Attack = build(kind, dict(options or {}), named)
+    THREATS.get(attack.threat_model)
+    return attack
+
+
+def resolve_task(named: str, options: Mapping[str, Any] | None = None) -> Task:
+    """A registered kind of task, or ``file.py:Class``, with settings.
 
     Raises:
         UsageError: it does not exist, or a setting is unknown or of the wrong type.
     """
-    if ".py:" in reference:
-        return build(from_file(reference, Attack), dict(options or {}), reference)
-    return build(ATTACKS.get(reference), dict(options or {}), reference)
+    kind = from_file(named, Task) if ".py:" in named else TASKS.get(named)
+    return build(kind, dict(options or {}), f"task {named}")
 
 
 def _from_spec(path: Path, options: dict[str, Any]) -> Named:
@@ -122,24 +135,24 @@ def sha(value: Any) -> str:
 
 
 def portable(value: Any) -> Any:
-    """Settings in which local folders of weights are replaced by a hash of them: the same on every machine."""
+    """Settings in which local weights and data are replaced by a hash of them: the same on every machine."""
     if isinstance(value, dict):
-        return {k: fingerprint(v) if k in _WEIGHTS and isinstance(v, str) else portable(v) for k, v in value.items()}
+        return {k: fingerprint(v) if k in _LOCAL and isinstance(v, str) else portable(v) for k, v in value.items()}
     return [portable(v) for v in value] if isinstance(value, list) else value
 
 
 def fingerprint(source: str) -> str:
-    """A hash of a local folder's files; anything else, a name in a registry or on a hub, stands for itself."""
-    folder = Path(source)
-    if not folder.is_dir():
+    """A hash of a local file or folder; anything else, a name in a registry or on a hub, stands for itself."""
+    where = Path(source)
+    if not where.exists():
         return source
     digest = hashlib.sha256()
-    for path in sorted(p for p in folder.iterdir() if p.is_file()):
+    for path in sorted(p for p in where.iterdir() if p.is_file()) if where.is_dir() else [where]:
         digest.update(path.name.encode() + path.read_bytes())
     return f"sha256:{digest.hexdigest()[:16]}"
 
 
-def _code_hash(kind: type) -> str | None:
+def code_hash(kind: type) -> str | None:
     """Hash of the file of a class given by path: without a release, its text is its version."""
     if not kind.__module__.startswith("recoverybench_file_"):
         return None

@@ -14,7 +14,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from benchmark.errors import UsageError
-from benchmark.registry import SUITES
+from benchmark.registry import SUITES, THREATS
 from benchmark.sites import Site
 from benchmark.spec import portable, sha
 
@@ -43,12 +43,9 @@ class Frozen(_Strict):
     residual_norms: dict[str, float]
     """Hook name of each layer's input (and the last one's output) -> median residual norm at the readout on ``fit``."""
     embedding_norm: float
-    ceiling: float
-    """Largest eps at which the undefended model is steered to a wrong target on at most 10 % of ``dev``."""
-    suffix_ceiling: float | None = None
-    """The same for suffixes; None: no suffix can reach the task's readout."""
-    token_ceiling: int | None = None
-    """The same for typed suffixes, a number of tokens; None: the suite has no budgets for them."""
+    ceilings: dict[str, float | None]
+    """Threat model -> largest budget at which the undefended model is steered to a wrong target on at most 10 % of
+    ``dev``; None, or left out: none is known."""
     tau: float
     """95th percentile of the drift that swapping one benign prompt for another of the same length causes."""
 
@@ -56,32 +53,43 @@ class Frozen(_Strict):
 class TaskSettings(_Strict):
     """How a task is run in a suite."""
 
+    kind: str | None = None
+    """Registered kind of task, or ``file.py:Class``; None: the task's own name is one."""
     site: str
     """Where a default defense acts and, where a defense has no site of its own, the attacker writes."""
     examples: int | None = Field(None, ge=1)
     """Test examples that the suite takes, spread evenly over the task's; None: all."""
     settings: dict[str, Any] = {}
-    """Settings of the task itself, for example its judge."""
+    """Settings of the kind, for example its data."""
     perturbed: Annotated[int, Field(ge=1)] | Literal["all"] = 1
     """Number of prompt positions that may be perturbed, ending at the readout; BOS never is."""
     suffix_tokens: int = Field(4, ge=1)
-    budgets: tuple[Budget, ...]
-    """Shares of the residual norm, ascending."""
-    suffix_budgets: tuple[Budget, ...] = ()
-    """Shares of the embedding norm times the root of ``suffix_tokens``, ascending; none where no suffix can reach."""
-    token_budgets: tuple[Annotated[int, Field(ge=1)], ...] = ()
-    """Numbers of tokens that a typed suffix may have, ascending; none: no such attacks."""
+    """Vectors of a soft suffix."""
+    budgets: dict[str, tuple[Budget, ...]]
+    """Threat model -> its budgets, ascending, in its unit; a threat model that is left out is not tried."""
     frozen: Frozen | None = None
 
     @model_validator(mode="after")
     def _check(self) -> TaskSettings:
         Site.parse(self.site)
-        for grid in (self.budgets, self.suffix_budgets, self.token_budgets):
-            if list(grid) != sorted(set(grid)):
-                raise ValueError("budgets must be ascending, without repetition")
+        unknown = [name for name in self.budgets if name not in THREATS.names()]
+        if unknown:
+            raise ValueError(f"budgets for {', '.join(unknown)}; threat models are: {', '.join(THREATS.names())}")
+        for name, grid in self.budgets.items():
+            if not grid or list(grid) != sorted(set(grid)):
+                raise ValueError(f"budgets of {name} must be ascending, without repetition, at least one")
         if not self.budgets:
-            raise ValueError("budgets must be ascending, at least one")
+            raise ValueError("budgets must name at least one threat model")
         return self
+
+
+class Controls(_Strict):
+    """What is classified beside the defenses of a run, and how."""
+
+    undefended: str | None = None
+    """Name of the defense that edits nothing: it must suppress nothing, or the model does not repeat itself."""
+    attack: str | None = None
+    """Name of the attack that control defenses get: one that writes nothing. None: they are not classified."""
 
 
 class Suite(_Strict):
@@ -92,9 +100,14 @@ class Suite(_Strict):
     description: str = ""
     model: ModelSource
     saes: dict[str, str] = {}
+    defense: str | None = None
+    """What is evaluated if no defense is named."""
     tasks: dict[str, TaskSettings]
+    other_tasks: TaskSettings | None = None
+    """How a task is run that the suite does not list (``--task file.py:Class``); None: it is not."""
     attacks: tuple[dict[str, Any], ...]
     """Each ``{attack: NAME, ...settings}``; their controls are added by the plan."""
+    controls: Controls = Controls()
     limit: int | None = Field(None, ge=1)
     """Test examples a task; a suite with a limit is for trying things, not for ranking."""
     sample: int | None = Field(None, ge=1)
@@ -113,17 +126,17 @@ class Suite(_Strict):
     @property
     def hash(self) -> str:
         """Hash of what changes results; description and local paths do not."""
-        kept = self.model_dump(mode="json", exclude={"description": True, "saes": True, "model": {"source"}})
-        return sha(portable(kept))
+        left_out = {"description": True, "saes": True, "model": {"source"}, "defense": True, "other_tasks": True}
+        return sha(portable(self.model_dump(mode="json", exclude=left_out)))
 
 
-def load_suite(reference: str) -> Suite:
+def load_suite(named: str) -> Suite:
     """A registered suite or a YAML file.
 
     Raises:
         UsageError: it does not exist or does not obey the schema.
     """
-    path = suite_path(reference)
+    path = suite_path(named)
     try:
         return Suite.model_validate(_content(path))
     except (yaml.YAMLError, ValidationError) as error:
@@ -131,28 +144,38 @@ def load_suite(reference: str) -> Suite:
 
 
 def _content(path: Path) -> Any:
-    """What a file says, on top of the suite that it ``extends``; local folders are relative to their own file."""
+    """What a file says, on top of the suite that it ``extends``; local files and folders are relative to their own."""
     content = yaml.safe_load(path.read_text())
     if not isinstance(content, dict):
         return content
     if isinstance(content.get("saes"), dict):
         content["saes"] = {hook: _anchor(source, path.parent) for hook, source in content["saes"].items()}
-    if isinstance(content.get("model"), dict) and "source" in content["model"]:
-        content["model"]["source"] = _anchor(content["model"]["source"], path.parent)
+    _anchor_sources(content, path.parent)
     base = content.pop("extends", None)
     return content if base is None else {**_content(suite_path(str(path.parent / base))), **content}
 
 
-def suite_path(reference: str) -> Path:
+def suite_path(named: str) -> Path:
     """The file of a suite, by registered name or path.
 
     Raises:
         UsageError: there is none.
     """
-    path = Path(reference) if reference.endswith((".yaml", ".yml")) else Path(SUITES.get(reference))
+    path = Path(named) if named.endswith((".yaml", ".yml")) else Path(SUITES.get(named))
     if not path.is_file():
         raise UsageError(f"there is no suite file {str(path)!r}")
     return path
+
+
+def _anchor_sources(value: Any, folder: Path) -> None:
+    """Wherever a ``source`` (of a model, of data) or the file of a ``kind`` is a local path, it is the file's."""
+    for item in value.values() if isinstance(value, dict) else value if isinstance(value, list) else ():
+        _anchor_sources(item, folder)
+    if isinstance(value, dict) and isinstance(value.get("source"), str):
+        value["source"] = _anchor(value["source"], folder)
+    if isinstance(value, dict) and ".py:" in str(value.get("kind")):
+        file, _, name = value["kind"].rpartition(":")
+        value["kind"] = f"{_anchor(file, folder)}:{name}"
 
 
 def _anchor(source: Any, folder: Path) -> Any:

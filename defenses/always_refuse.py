@@ -5,28 +5,21 @@ It suppresses like the best of defenses and answers nothing any more: only the u
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 
 import torch
 from torch import Tensor
 
-from benchmark.cells.reference import judge, readout_stream
-from benchmark.contracts import Defense, Example, FittedDefense, Task
+from benchmark.contracts.defense import Defense, FittedDefense, Fitting
 from benchmark.errors import UsageError
-from benchmark.model.packs import make_packs
-from benchmark.model.subject import Subject
 from benchmark.registry import register_defense
 from benchmark.sites import Site
-from defenses.calibration import Trial, smallest
-from defenses.latents import parse_site
 from defenses.schedule import Schedule, Scheduled
-from defenses.selection import stream_gradients
+from defenses.sites import parse_site
 
 SIZES = (1.0, 2.0, 4.0, 8.0)
 """Lengths that are tried, in units of the stream's median norm: from as loud as the stream to drowning it."""
-_ROWS = 32
 
 
 @register_defense("always-refuse")
@@ -44,45 +37,45 @@ class AlwaysRefuse(Defense):
     def __post_init__(self) -> None:
         Schedule.parse(self.schedule)
 
-    def fit(self, subject: Subject, task: Task, examples: Sequence[Example]) -> FittedDefense:
-        site = parse_site(self.site or subject.default_site(task.name))
-        toward = refusing_minus_complying(subject, task, examples, site)
-        away = against_objective(subject, task, examples, site) if toward is None else toward
-        unit = float(readout_stream(subject, task, examples, site).norm(dim=1).median()) * away / away.norm()
+    def fit(self, fitting: Fitting) -> FittedDefense:
+        site = parse_site(self.site) if self.site else fitting.site
+        toward = refusing_minus_complying(fitting, site)
+        away = against_objective(fitting, site) if toward is None else toward
+        unit = float(fitting.streams(site).norm(dim=1).median()) * away / away.norm()
         schedule = Schedule.parse(self.schedule)
 
         def build(size: float) -> dict[Site, Scheduled]:
             return {site: Scheduled(partial(torch.add, size * unit), schedule)}
 
-        size, outcome = smallest(Trial(subject, task, examples), build, SIZES, self.target_share, retain_share=0.0)
+        size, outcome = fitting.calibrate(build, SIZES, target_share=self.target_share, retain_share=0.0)
         meant = "against the objective" if toward is None else "refusing minus complying"
         return FittedDefense(
             build(size), record={"site": str(site), "direction": meant, "size": size, **outcome.record}
         )
 
 
-def refusing_minus_complying(subject: Subject, task: Task, examples: Sequence[Example], site: Site) -> Tensor | None:
+def refusing_minus_complying(fitting: Fitting, site: Site) -> Tensor | None:
     """Mean undefended readout stream (d_model,) of the ``fit`` and retain examples that are refused, less that of the
     others; None: the undefended model refuses none or all."""
-    everyone = [*examples, *task.retain("fit")]
-    labels = judge(subject, task, everyone, {}).labels
-    refused = torch.tensor([label == "refusal" for label in labels], device=subject.device)
+    everyone = [*fitting.examples, *fitting.retain]
+    labels = fitting.labels(everyone)
+    refused = torch.tensor([label == "refusal" for label in labels], device=fitting.subject.device)
     if not refused.any() or refused.all():
         return None
-    stream = readout_stream(subject, task, everyone, site)
+    stream = fitting.streams(site, everyone)
     return stream[refused].mean(0) - stream[~refused].mean(0)
 
 
-def against_objective(subject: Subject, task: Task, examples: Sequence[Example], site: Site) -> Tensor:
+def against_objective(fitting: Fitting, site: Site) -> Tensor:
     """The direction (d_model,) in which the same vector at every token lowers the objective most, to first order.
 
     Raises:
         UsageError: the objective does not depend on the stream there.
     """
-    total = torch.zeros(subject.d_model, device=subject.device)
-    for pack in make_packs(subject, task, examples, _ROWS):
-        _, gradient = stream_gradients(subject, pack, (subject.check(site).boundary,), task.objective)[0]
-        total -= (gradient.float() * ~pack.where.special[..., None]).sum((0, 1))
+    total = torch.zeros(fitting.subject.d_model, device=fitting.subject.device)
+    for (at,) in fitting.gradients([site]):
+        total -= (at.gradient.float() * at.ordinary[..., None]).sum((0, 1))
     if not total.norm() > 0:
-        raise UsageError(f"the objective of {task.name} does not depend on the stream at {site}; try an earlier site")
+        task = fitting.task.name
+        raise UsageError(f"the objective of {task} does not depend on the stream at {site}; try an earlier site")
     return total

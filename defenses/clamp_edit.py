@@ -12,7 +12,7 @@ from typing import ClassVar, Literal
 import torch
 from torch import Tensor
 
-from benchmark.model.edits import Where
+from benchmark.contracts.defense import Where
 from benchmark.sae.dictionary import Dictionary
 from benchmark.sae.features import FeatureSet
 from defenses.schedule import Positions, Schedule, where_it_acts

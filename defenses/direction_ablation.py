@@ -6,21 +6,18 @@ and 2.4): r = mean stream of one set of prompts minus that of the other, at the 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 
 from torch import Tensor
 
-from benchmark.cells.reference import readout_stream
-from benchmark.contracts import Defense, Example, FittedDefense, Task
+from benchmark.contracts.defense import Defense, FittedDefense, Fitting
 from benchmark.errors import UsageError
-from benchmark.model.subject import Subject
 from benchmark.registry import register_defense
 from benchmark.sites import Site
-from defenses.calibration import Trial
-from defenses.latents import parse_site
 from defenses.schedule import Positions, Schedule, Scheduled
+from defenses.shuffled_labels import ShuffledLabels
+from defenses.sites import named_sites, parse_site
 
 
 @register_defense("direction-ablation")
@@ -44,49 +41,34 @@ class DirectionAblation(Defense):
     def __post_init__(self) -> None:
         Schedule.parse(self.schedule)
 
-    def fit(self, subject: Subject, task: Task, examples: Sequence[Example]) -> FittedDefense:
-        source = parse_site(self.source or subject.default_site(task.name))
-        difference = difference_of_means(subject, task, examples, source)
+    def fit(self, fitting: Fitting) -> FittedDefense:
+        source = parse_site(self.source) if self.source else fitting.site
+        difference = difference_of_means(fitting, source)
         schedule = Schedule.parse(self.schedule)
         edit = Scheduled(partial(without, direction=difference / difference.norm()), schedule, self.positions)
-        sites = named_sites(subject, self.sites) or [source]
-        edits = dict.fromkeys(sites, edit)
-        record = {"source": str(source), "sites": [str(s) for s in sites], "difference": float(difference.norm())}
-        return FittedDefense(edits, record={**record, **Trial(subject, task, examples)(edits).record})
+        edits = dict.fromkeys(named_sites(fitting, self.sites) or [source], edit)
+        record = {"source": str(source), "sites": [str(s) for s in edits], "difference": float(difference.norm())}
+        return FittedDefense(edits, record={**record, **fitting.outcome(edits).record})
 
     def control(self) -> Defense:
-        from defenses.shuffled_labels import ShuffledLabels  # it is made of this class
-
         return ShuffledLabels(self)
 
 
-def difference_of_means(subject: Subject, task: Task, examples: Sequence[Example], site: Site) -> Tensor:
-    """Mean undefended stream at the readout of ``examples`` minus that of the retain set of ``fit``: (d_model,), fp32.
+def difference_of_means(fitting: Fitting, site: Site) -> Tensor:
+    """Mean undefended stream at the readout of the examples minus that of the retain set: (d_model,), fp32.
 
     Raises:
         UsageError: no retain set to hold the examples against, or no difference.
     """
-    retain = task.retain("fit")
-    if not retain:
-        raise UsageError(f"{task.name} has no retain set on `fit`: there is nothing to tell its prompts from")
-    here, rest = (readout_stream(subject, task, some, subject.check(site)).mean(0) for some in (examples, retain))
+    task = fitting.task.name
+    if not fitting.retain:
+        raise UsageError(f"{task} has no retain set on `fit`: there is nothing to tell its prompts from")
+    here, rest = (fitting.streams(site, some).mean(0) for some in (fitting.examples, fitting.retain))
     if not (here - rest).norm() > 0:
-        raise UsageError(f"prompts of {task.name} and of its retain set have the same mean at {site}; try another site")
+        raise UsageError(f"prompts of {task} and of its retain set have the same mean at {site}; try another site")
     return here - rest
 
 
 def without(h: Tensor, direction: Tensor) -> Tensor:
     """``h`` (..., d_model) less its component along the unit vector ``direction`` (d_model,)."""
     return h - (h @ direction)[..., None] * direction
-
-
-def named_sites(subject: Subject, names: Sequence[str]) -> list[Site]:
-    """Sites as a user named them; ``all`` is every boundary between layers, the model's ends included.
-
-    Raises:
-        UsageError: a name that is no site, or a site that the model does not have.
-    """
-    if list(names) == ["all"]:
-        last = subject.n_layers - 1
-        return [*(Site(layer) for layer in range(subject.n_layers)), Site(last, "resid_post")]
-    return [subject.check(parse_site(name)) for name in names]

@@ -8,14 +8,13 @@ from typing import Literal, NamedTuple
 
 from torch import Tensor
 
-from benchmark.contracts import Example, Task
+from benchmark.contracts.defense import Fitting
 from benchmark.errors import UsageError
-from benchmark.model.subject import Subject
-from benchmark.sae.dictionary import Dictionary, open_dictionary
+from benchmark.sae.dictionary import Dictionary
 from benchmark.sae.features import FeatureSet
-from benchmark.sites import Site
 from benchmark.spec import fingerprint
-from defenses.selection import Activity, activity, by_attribution, by_firing_rate, opposed, retain_objective, top
+from defenses.selection import Activity, activity, by_effect, by_firing_rate, opposed, top
+from defenses.sites import parse_site
 
 
 @dataclass(frozen=True)
@@ -33,13 +32,14 @@ class Layer:
 class Rule:
     """How latents are selected where none are given."""
 
-    select: Literal["attribution", "firing-rate"] = "attribution"
+    select: Literal["effect", "firing-rate"] = "effect"
+    """effect | firing-rate: by activation x gradient of the task's objective, or by how often a latent fires."""
     count: int = 12
     """Latents selected a layer."""
     contrast: float = 1.0
-    """Attribution: weight of the effect on the retain set that is held against a latent."""
+    """Effect: weight of the effect on the retain set that is held against a latent."""
     rate_ratio: float = 1.25
-    """Attribution: latents that do not fire so many times as often on the task as on the retain set are left alone."""
+    """Effect: latents that do not fire so many times as often on the task as on the retain set are left alone."""
     highest_retain_rate: float = 0.01
     """Firing rate: latents that fire on a larger share of retain tokens are left alone."""
 
@@ -49,8 +49,8 @@ class Rule:
 
     def score(self, task: Activity, retain: Activity | None) -> Tensor:
         """Score of every latent (width,); only those above 0 qualify."""
-        if self.select == "attribution":
-            return by_attribution(task, retain, self.contrast, self.rate_ratio)
+        if self.select == "effect":
+            return by_effect(task, retain, self.contrast, self.rate_ratio)
         return by_firing_rate(task, retain, self.highest_retain_rate)
 
 
@@ -71,15 +71,7 @@ class Chosen(NamedTuple):
         return {"site": str(self.features.site), "sae": source, "latents": list(self.features.latents)}
 
 
-def choose(
-    subject: Subject,
-    task: Task,
-    examples: Sequence[Example],
-    layers: Sequence[Layer],
-    rule: Rule,
-    *,
-    amplified: bool = False,
-) -> list[Chosen]:
+def choose(fitting: Fitting, layers: Sequence[Layer], rule: Rule, *, amplified: bool = False) -> list[Chosen]:
     """Open the SAEs and settle the latents of every layer, all on the same passes of the undefended model.
 
     Args:
@@ -89,18 +81,17 @@ def choose(
     Raises:
         UsageError: a site or SAE that does not exist or fit, or a layer on which no latent qualifies.
     """
-    layers = layers or (Layer(subject.default_site(task.name)),)
-    dictionaries = open_dictionaries(subject, layers)
-    retain = task.retain("fit")
-    on_task = activity(subject, task, examples, dictionaries, task.objective)
+    layers = layers or default_layers(fitting)
+    dictionaries = open_dictionaries(fitting, layers)
+    on_task = activity(fitting, fitting.examples, dictionaries)
     on_rest: Sequence[Activity | None] = [None] * len(layers)
-    if retain:
-        on_rest = activity(subject, task, retain, dictionaries, retain_objective(task))
+    if fitting.retain:
+        on_rest = activity(fitting, fitting.retain, dictionaries)
     found = []
     for layer, dictionary, mine, rest in zip(layers, dictionaries, on_task, on_rest, strict=True):
         latents = layer.latents or _select(rule, mine, rest, amplified, f"{dictionary.source} at {dictionary.site}")
         features = dictionary.features(latents)
-        unit = mine.level[list(features.latents)].float().to(subject.device)
+        unit = mine.level[list(features.latents)].float().to(fitting.subject.device)
         found.append(Chosen(dictionary, features, unit, mine, rest))
     return found
 
@@ -113,26 +104,19 @@ def _select(rule: Rule, task: Activity, retain: Activity | None, amplified: bool
     return top(rule.score(task, retain), rule.count, where)
 
 
-def open_dictionaries(subject: Subject, layers: Sequence[Layer]) -> list[Dictionary]:
+def default_layers(fitting: Fitting) -> tuple[Layer, ...]:
+    """The suite's site for the task, with the suite's SAE there."""
+    return (Layer(str(fitting.site)),)
+
+
+def open_dictionaries(fitting: Fitting, layers: Sequence[Layer]) -> list[Dictionary]:
     """The SAE of every layer.
 
     Raises:
         UsageError: a site or SAE that does not exist or fit, or two layers at one place of the stream.
     """
-    found = [open_dictionary(subject, parse_site(layer.site), layer.sae) for layer in layers]
+    found = [fitting.sae(parse_site(layer.site), layer.sae) for layer in layers]
     if len({d.site.boundary for d in found}) < len(found):
         sites = ", ".join(layer.site for layer in layers)
         raise UsageError(f"two of the layers {sites} are the same place in the stream; give one layer for both")
     return found
-
-
-def parse_site(text: str) -> Site:
-    """A site as a user wrote it.
-
-    Raises:
-        UsageError: not a site of the residual stream.
-    """
-    try:
-        return Site.parse(text)
-    except ValueError as error:
-        raise UsageError(str(error)) from error

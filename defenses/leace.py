@@ -9,23 +9,18 @@ dimensions needs more samples than there are prompts.
 from __future__ import annotations
 
 import warnings
-from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 
-from benchmark.contracts import Defense, Example, FittedDefense, Task
+from benchmark.contracts.defense import Defense, Edit, Edits, FittedDefense, Fitting
 from benchmark.errors import UsageError
-from benchmark.model.edits import Edit
-from benchmark.model.subject import Subject
 from benchmark.registry import register_defense
 from benchmark.sites import Site
-from defenses.calibration import Trial
-from defenses.direction_ablation import named_sites
-from defenses.latents import parse_site
 from defenses.schedule import Positions, Schedule, Scheduled
-from defenses.streams import token_stream
+from defenses.shuffled_labels import ShuffledLabels
+from defenses.sites import named_sites
 
 
 @register_defense("leace")
@@ -47,38 +42,34 @@ class Leace(Defense):
     def __post_init__(self) -> None:
         Schedule.parse(self.schedule)
 
-    def fit(self, subject: Subject, task: Task, examples: Sequence[Example]) -> FittedDefense:
-        sites = named_sites(subject, self.sites) or [parse_site(subject.default_site(task.name))]
+    def fit(self, fitting: Fitting) -> FittedDefense:
+        sites = named_sites(fitting, self.sites) or [fitting.site]
         edits: dict[Site, Edit] = {}
         ranks = []
         for site in sorted(sites, key=lambda s: s.boundary):
-            eraser = fit_eraser(subject, task, examples, site, edits)
+            eraser = fit_eraser(fitting, site, edits)
             edits[site] = Scheduled(eraser, Schedule.parse(self.schedule), self.positions)
             ranks.append(int(torch.linalg.matrix_rank(eraser.proj_left @ eraser.proj_right)))
         record = {"sites": [str(s) for s in edits], "ranks": ranks, "concept": "token of the task against retain set"}
-        return FittedDefense(edits, record={**record, **Trial(subject, task, examples)(edits).record})
+        return FittedDefense(edits, record={**record, **fitting.outcome(edits).record})
 
     def control(self) -> Defense:
-        from defenses.shuffled_labels import ShuffledLabels  # it is made of this class
-
         return ShuffledLabels(self)
 
 
-def fit_eraser(
-    subject: Subject, task: Task, examples: Sequence[Example], site: Site, edits: Mapping[Site, Edit]
-) -> Any:
+def fit_eraser(fitting: Fitting, site: Site, edits: Edits) -> Any:
     """The eraser of ``site`` while ``edits`` are live, a function of streams (..., d_model), fp32; fitted in fp64.
 
     Raises:
         UsageError: the package is missing, or there is no retain set to hold the examples against.
     """
     eraser_class, fitter_class = _package()
-    retain = task.retain("fit")
-    if not retain:
-        raise UsageError(f"{task.name} has no retain set on `fit`: there is nothing to tell its tokens from")
+    if not fitting.retain:
+        raise UsageError(f"{fitting.task.name} has no retain set on `fit`: there is nothing to tell its tokens from")
+    subject = fitting.subject
     fitter = fitter_class(subject.d_model, 1, device=subject.device, dtype=torch.float64)
-    for some, label in ((examples, 1.0), (retain, 0.0)):
-        stream = token_stream(subject, task, some, site, edits)
+    for some, label in ((fitting.examples, 1.0), (fitting.retain, 0.0)):
+        stream = fitting.streams(site, some, at="tokens", edits=edits)
         fitter.update(stream.double(), torch.full((len(stream), 1), label, device=stream.device, dtype=torch.float64))
     fitted = fitter.eraser
     return eraser_class(fitted.proj_left.float(), fitted.proj_right.float(), fitted.bias.float())

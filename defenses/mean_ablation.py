@@ -1,7 +1,7 @@
 """Set SAE latents to what they are on average elsewhere: nothing is pushed out of its usual range.
 
 Mean ablation replaces a component's activation by its mean over a reference set, where zero ablation would leave the
-distribution that later layers know (Wang et al. 2023, arXiv 2211.00593, section 2).
+distribution that later layers know (Wang et al. 2023, arXiv 2211.00593, section 2). Its control holds random latents.
 """
 
 from __future__ import annotations
@@ -11,14 +11,13 @@ from dataclasses import dataclass
 
 import torch
 
-from benchmark.contracts import Defense, Example, FittedDefense, Task
-from benchmark.model.subject import Subject
+from benchmark.contracts.defense import Defense, FittedDefense, Fitting
 from benchmark.registry import register_defense
-from defenses.calibration import Trial
 from defenses.clamp_edit import ClampEdit
 from defenses.latents import Chosen, Layer, Rule, choose
 from defenses.monitors import Kind, make_monitor
 from defenses.schedule import Positions, Schedule
+from defenses.stand_ins import StandIns
 
 
 @register_defense("mean-ablation")
@@ -40,29 +39,41 @@ class MeanAblation(Defense):
     def __post_init__(self) -> None:
         Schedule.parse(self.schedule)
 
-    def fit(self, subject: Subject, task: Task, examples: Sequence[Example]) -> FittedDefense:
-        return self.build(subject, task, examples, choose(subject, task, examples, self.layers, self.rule))
+    def fit(self, fitting: Fitting) -> FittedDefense:
+        return self.build(fitting, choose(fitting, self.layers, self.rule))
 
     def control(self) -> Defense:
-        from defenses.random_mean_ablation import RandomMeanAblation  # it is made of this class
-
         return RandomMeanAblation(self)
 
-    def build(
-        self, subject: Subject, task: Task, examples: Sequence[Example], chosen: Sequence[Chosen]
-    ) -> FittedDefense:
+    def build(self, fitting: Fitting, chosen: Sequence[Chosen]) -> FittedDefense:
         """The ablation of given latents; the edits of all layers are live at once."""
         edits = {c.features.site: self._edit(c) for c in chosen}
         benign = "retain" if chosen[0].retain is not None else "task"  # a task without a retain set has nothing else
         record = {"layers": [c.record for c in chosen], "mean_over": benign, "mode": "set"}
-        outcome = Trial(subject, task, examples)(edits)
-        monitor = make_monitor(self.monitor, subject, task, examples, edits, chosen)
+        outcome = fitting.outcome(edits)
+        monitor = make_monitor(self.monitor, fitting, edits, chosen)
         protected = tuple(c.features for c in chosen)
         return FittedDefense(edits, protected, monitor=monitor, record={**record, **outcome.record})
 
     def _edit(self, chosen: Chosen) -> ClampEdit:
         level = benign_mean(chosen)
         return ClampEdit(chosen.features, "set", level, self.positions, Schedule.parse(self.schedule))
+
+
+@register_defense("random-mean-ablation")
+@dataclass(frozen=True)
+class RandomMeanAblation(Defense):
+    """Control: ``mean-ablation`` with its latents exchanged for random ones that carry as much activation on ``fit``
+    (METHOD section 8)."""
+
+    ablation: MeanAblation = MeanAblation()
+    """The ablation whose latents are exchanged."""
+    stand_ins: StandIns = StandIns()
+    """How the random latents are drawn."""
+
+    def fit(self, fitting: Fitting) -> FittedDefense:
+        chosen = choose(fitting, self.ablation.layers, self.ablation.rule)
+        return self.ablation.build(fitting, [self.stand_ins.of(layer) for layer in chosen])
 
 
 def benign_mean(chosen: Chosen) -> torch.Tensor:

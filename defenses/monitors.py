@@ -6,23 +6,20 @@ which is attacked. A passage's score is that of its most conspicuous position, B
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
 import torch
 from torch import Tensor
 
-from benchmark.contracts import Example, Monitor, Task
+from benchmark.contracts.defense import Edits, Fitting, Monitor, Where
 from benchmark.errors import UsageError
-from benchmark.model.edits import Edit, Where
-from benchmark.model.subject import Subject
 from benchmark.sae.dictionary import Dictionary
 from benchmark.sae.features import FeatureSet
 from benchmark.sites import Site
 from defenses.clamp_edit import reconstruct
 from defenses.latents import Chosen
-from defenses.streams import token_stream
 
 Kind = Literal["none", "sae-residual", "z-score", "mahalanobis"]
 
@@ -63,8 +60,8 @@ class ZScore(Monitor):
     def fit(cls, features: FeatureSet, stream: Tensor) -> ZScore:
         """From benign ``stream`` (tokens, d_model)."""
         pre = features.encode(stream).pre
-        spread = pre.std(0)
-        return cls(features, pre.mean(0), spread.clamp(min=max(FLOOR * float(spread.max()), 1e-6)))
+        deviation = pre.std(0)
+        return cls(features, pre.mean(0), deviation.clamp(min=max(FLOOR * float(deviation.max()), 1e-6)))
 
     def score(self, h: Tensor, where: Where) -> Tensor:
         z = (self.features.encode(h).pre - self.mean) / self.deviation
@@ -83,9 +80,13 @@ class Mahalanobis(Monitor):
 
     @classmethod
     def fit(cls, site: Site, stream: Tensor) -> Mahalanobis:
-        """From benign ``stream`` (tokens, d_model)."""
+        """From benign ``stream`` (tokens, d_model), whose covariance is shrunk so that fewer tokens than dimensions
+        are enough (Chen, Wiesel, Eldar and Hero 2010, arXiv 0907.4698)."""
+        from sklearn.covariance import oas  # slow to import, and few defenses carry this monitor
+
         x = stream.double()
-        values, vectors = torch.linalg.eigh(shrunk_covariance(x))
+        covariance = torch.from_numpy(oas(x.cpu().numpy())[0]).to(x.device)
+        values, vectors = torch.linalg.eigh(covariance)
         whitening = vectors / values.clamp(min=1e-12 * values[-1]).sqrt()
         return cls(site, x.mean(0).float(), whitening.float())
 
@@ -93,31 +94,12 @@ class Mahalanobis(Monitor):
         return _highest(((h.float() - self.mean) @ self.whitening).norm(dim=-1), where)
 
 
-def shrunk_covariance(x: Tensor) -> Tensor:
-    """Covariance of ``x`` (samples, d) pulled towards a multiple of the identity: oracle approximating shrinkage
-    (Chen, Wiesel, Eldar and Hero 2010, arXiv 0907.4698, equation 23). Invertible also with fewer samples than
-    dimensions."""
-    n, d = x.shape
-    sample = torch.cov(x.T, correction=0)
-    trace, square = sample.trace(), sample.square().sum()
-    gap = (n + 1 - 2 / d) * (square - trace**2 / d)
-    weight = (((1 - 2 / d) * square + trace**2) / gap.clamp(min=1e-30)).clamp(max=1.0)
-    return (1 - weight) * sample + weight * trace / d * torch.eye(d, dtype=x.dtype, device=x.device)
-
-
 def _highest(score: Tensor, where: Where) -> Tensor:
     """The largest of non-negative scores (rows, position) over the ordinary positions: (rows,)."""
     return score.masked_fill(where.special, 0.0).amax(1)
 
 
-def make_monitor(
-    kind: Kind,
-    subject: Subject,
-    task: Task,
-    examples: Sequence[Example],
-    edits: Mapping[Site, Edit],
-    chosen: Sequence[Chosen],
-) -> Monitor | None:
+def make_monitor(kind: Kind, fitting: Fitting, edits: Edits, chosen: Sequence[Chosen]) -> Monitor | None:
     """The detector of a defense with ``edits``, at the last of its layers: what is written earlier passes there too.
 
     Raises:
@@ -128,8 +110,8 @@ def make_monitor(
     last = max(chosen, key=lambda c: c.features.site.boundary)
     if kind == "sae-residual":
         return SaeResidual(last.dictionary)
-    benign = [*examples, *task.retain("fit")]
+    benign = [*fitting.examples, *fitting.retain]
     if not benign:
-        raise UsageError(f"the monitor {kind!r} needs `fit` examples of {task.name}; there are none")
-    stream = token_stream(subject, task, benign, last.features.site, edits)
+        raise UsageError(f"the monitor {kind!r} needs `fit` examples of {fitting.task.name}; there are none")
+    stream = fitting.streams(last.features.site, benign, at="tokens", edits=edits)
     return ZScore.fit(last.features, stream) if kind == "z-score" else Mahalanobis.fit(last.features.site, stream)

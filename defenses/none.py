@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
-from benchmark.contracts import Defense, Example, FittedDefense, Task
-from benchmark.model.subject import Subject
+from benchmark.contracts.defense import Defense, FittedDefense, Fitting
 from benchmark.registry import register_defense
 
 
@@ -15,5 +13,5 @@ from benchmark.registry import register_defense
 class NoDefense(Defense):
     """The undefended model."""
 
-    def fit(self, subject: Subject, task: Task, examples: Sequence[Example]) -> FittedDefense:
+    def fit(self, fitting: Fitting) -> FittedDefense:
         return FittedDefense(edits={}, record={})

@@ -2,21 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 
 import torch
 from torch import Tensor
 
-from benchmark.contracts import Defense, Example, FittedDefense, Task
+from benchmark.contracts.defense import Defense, FittedDefense, Fitting
 from benchmark.errors import UsageError
-from benchmark.model.subject import Subject
 from benchmark.registry import register_defense
-from defenses.calibration import Trial
-from defenses.latents import parse_site
 from defenses.schedule import Schedule, Scheduled
-from defenses.streams import token_stream
+from defenses.sites import parse_site
 
 
 @register_defense("prompt-destroyer")
@@ -38,13 +34,13 @@ class PromptDestroyer(Defense):
         if not 0 < self.trace < 1:
             raise UsageError(f"trace is {self.trace}; it must be in (0, 1)")
 
-    def fit(self, subject: Subject, task: Task, examples: Sequence[Example]) -> FittedDefense:
+    def fit(self, fitting: Fitting) -> FittedDefense:
         site = parse_site(self.site)
-        mean = token_stream(subject, task, [*examples, *task.retain("fit")], site, {}).mean(0)
+        mean = fitting.streams(site, [*fitting.examples, *fitting.retain], at="tokens").mean(0)
         change = partial(towards, mean=mean, trace=self.trace)
         edits = {site: Scheduled(change, Schedule.parse(self.schedule))}
-        outcome = Trial(subject, task, examples)(edits)
-        return FittedDefense(edits, record={"site": str(site), "trace": self.trace, **outcome.record})
+        record = {"site": str(site), "trace": self.trace, **fitting.outcome(edits).record}
+        return FittedDefense(edits, record=record)
 
 
 def towards(h: Tensor, mean: Tensor, trace: float) -> Tensor:

@@ -7,19 +7,16 @@ as far as no latent expresses it. Latents may be clamped on the way.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 
-from benchmark.contracts import Defense, Example, FittedDefense, Task
-from benchmark.model.subject import Subject
+from benchmark.contracts.defense import Defense, FittedDefense, Fitting
 from benchmark.registry import register_defense
 from benchmark.spec import fingerprint
-from defenses.calibration import Trial
 from defenses.clamp_edit import reconstruct
-from defenses.latents import Layer, open_dictionaries
+from defenses.latents import default_layers, open_dictionaries
 from defenses.monitors import make_monitor
-from defenses.sae_clamp import SaeClamp, settle
+from defenses.sae_clamp import RandomClamp, SaeClamp
 from defenses.schedule import Schedule, Scheduled
 
 
@@ -34,27 +31,22 @@ class SaeBottleneck(Defense):
     clamped: bool = True
     """False: the plain reconstruction at the clamp's sites; no latent is selected, clamped or protected."""
 
-    def fit(self, subject: Subject, task: Task, examples: Sequence[Example]) -> FittedDefense:
-        trial = Trial(subject, task, examples)
-        fitted = self._clamped(subject, task, examples) if self.clamped else self._plain(subject, task)
-        return replace(fitted, record={**fitted.record, **trial(fitted.edits).record})
+    def fit(self, fitting: Fitting) -> FittedDefense:
+        fitted = self._clamped(fitting) if self.clamped else self._plain(fitting)
+        return replace(fitted, record={**fitted.record, **fitting.outcome(fitted.edits).record})
 
     def control(self) -> Defense | None:
-        from defenses.random_clamp import RandomClamp  # beside the clamp's own control
-
         return RandomClamp(replace(self.clamp, monitor="none"), error_term="drop") if self.clamped else None
 
-    def _clamped(self, subject: Subject, task: Task, examples: Sequence[Example]) -> FittedDefense:
-        clamp = self.clamp.on(task)
-        chosen, strength, _ = settle(replace(clamp, monitor="none"), subject, task, tuple(examples))
-        fitted = replace(clamp, error_term="drop").build(chosen, strength, {"error_term": "drop"})
-        monitor = make_monitor(self.clamp.monitor, subject, task, examples, fitted.edits, chosen)
-        return replace(fitted, monitor=monitor)
+    def _clamped(self, fitting: Fitting) -> FittedDefense:
+        chosen, strength, _ = self.clamp.settle(fitting)
+        clamp = replace(self.clamp.on(fitting.task), error_term="drop")
+        fitted = clamp.build(chosen, strength, {"error_term": "drop"})
+        return replace(fitted, monitor=make_monitor(clamp.monitor, fitting, fitted.edits, chosen))
 
-    def _plain(self, subject: Subject, task: Task) -> FittedDefense:
-        layers = self.clamp.layers or (Layer(subject.default_site(task.name)),)
+    def _plain(self, fitting: Fitting) -> FittedDefense:
         schedule = Schedule.parse(self.clamp.schedule)
-        dictionaries = open_dictionaries(subject, layers)
+        dictionaries = open_dictionaries(fitting, self.clamp.layers or default_layers(fitting))
         edits = {
             d.site: Scheduled(partial(reconstruct, dictionary=d), schedule, self.clamp.positions) for d in dictionaries
         }

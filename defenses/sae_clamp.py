@@ -1,28 +1,39 @@
-"""Clamp SAE latents of the residual stream, as the study of arXiv 2606.18322 did (METHOD section 3)."""
+"""Clamp SAE latents of the residual stream, as the study of arXiv 2606.18322 did (METHOD section 3).
+
+The control clamps random latents of equal activity.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import lru_cache
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import torch
 
-from benchmark.contracts import Continuation, Defense, Example, FittedDefense, Task
+from benchmark.contracts.defense import Defense, FittedDefense, Fitting
+from benchmark.contracts.task import Task
 from benchmark.errors import UsageError
-from benchmark.model.subject import Subject
 from benchmark.registry import register_defense
-from defenses.calibration import Trial, smallest
 from defenses.clamp_edit import ClampEdit, Mode
 from defenses.latents import Chosen, Layer, Rule, choose
 from defenses.monitors import Kind, make_monitor
 from defenses.schedule import Positions, Schedule
+from defenses.stand_ins import StandIns
 
 STRENGTHS = tuple(round(0.5 * 2 ** (i / 2), 3) for i in range(11))
 """Strengths that calibration tries, ascending: 0.5 to 16 times a latent's mean positive activation."""
 GAINS = tuple(round(1.5 * 2 ** (i / 2), 3) for i in range(9))
 """The same for the mode ``scale``: 1.5 to 24 times the activation."""
+
+
+class Settled(NamedTuple):
+    """What a clamp is made of; its control and the bottleneck start from the same."""
+
+    chosen: list[Chosen]
+    strength: float
+    found: Mapping[str, object]
+    """What calibration found, for the record."""
 
 
 @register_defense("sae-clamp")
@@ -32,21 +43,22 @@ class SaeClamp(Defense):
 
     layers: tuple[Layer, ...] = ()
     """Clamped sites; by default the one that the suite names for the task."""
-    select: Literal["attribution", "firing-rate"] = "attribution"
-    """attribution | firing-rate: by what a latent does to the task's objective, or by how often it fires."""
+    select: Literal["effect", "firing-rate"] = "effect"
+    """effect | firing-rate: by activation x gradient, which is what a latent does to the task's objective to first
+    order, or by how often it fires."""
     count: int = 12
     """Latents selected a layer."""
     contrast: float = 1.0
-    """Attribution: weight of the effect on the retain set that is held against a latent."""
+    """Effect: weight of the effect on the retain set that is held against a latent."""
     rate_ratio: float = 1.25
-    """Attribution: latents that do not fire so many times as often on the task as on the retain set are left alone;
-    not asked where latents are driven up."""
+    """Effect: latents that do not fire so many times as often on the task as on the retain set are left alone; not
+    asked where latents are driven up."""
     highest_retain_rate: float = 0.01
     """Firing rate: latents that fire on a larger share of retain tokens are left alone."""
     mode: Mode | None = None
-    """zero | set | set_if_active | scale; by default the study's: ``scale`` where free text is read (refusal is driven
-    up), else ``set_if_active``. A gain above 1 and a positive constant drive latents up, so that those are
-    selected which push against the behavior."""
+    """zero | set | set_if_active | scale; by default the study's: ``scale`` where the model's own text is judged
+    (refusal is driven up), else ``set_if_active``. A gain above 1 and a positive constant drive latents up, so that
+    those are selected which push against the behavior."""
     strength: float | None = None
     """Multiple of a latent's mean positive activation on ``fit`` (mode ``scale``: the gain); None: calibrated."""
     target_share: float = 0.6
@@ -67,21 +79,28 @@ class SaeClamp(Defense):
         if self.count < 1 or not 0 < self.target_share <= 1 or not 0 < self.retain_share <= 1:
             raise UsageError("sae-clamp: count must be at least 1, target_share and retain_share in (0, 1]")
 
-    def fit(self, subject: Subject, task: Task, examples: Sequence[Example]) -> FittedDefense:
-        recipe = self.on(task)
-        chosen, strength, found = settle(recipe, subject, task, tuple(examples))
-        fitted = recipe.build(chosen, strength, found)
-        return replace(fitted, monitor=make_monitor(self.monitor, subject, task, examples, fitted.edits, chosen))
+    def fit(self, fitting: Fitting) -> FittedDefense:
+        chosen, strength, found = self.settle(fitting)
+        fitted = self.on(fitting.task).build(chosen, strength, found)
+        return replace(fitted, monitor=make_monitor(self.monitor, fitting, fitted.edits, chosen))
+
+    def control(self) -> Defense:
+        return RandomClamp(self)
 
     def on(self, task: Task) -> SaeClamp:
         """The recipe with the mode that it has on a task."""
-        usual: Mode = "scale" if isinstance(task.readout, Continuation) else "set_if_active"
+        usual: Mode = "scale" if task.readout.writes_text else "set_if_active"
         return self if self.mode is not None else replace(self, mode=usual)
 
-    def control(self) -> Defense:
-        from defenses.random_clamp import RandomClamp  # it is made of this class
+    def settle(self, fitting: Fitting) -> Settled:
+        """Latents, strength and what was found, on ``fit`` alone; found once for all that start from this recipe."""
+        recipe = replace(self.on(fitting.task), monitor="none")  # which says nothing about any of this
 
-        return RandomClamp(self)
+        def make() -> Settled:
+            chosen = recipe.choose(fitting)
+            return Settled(chosen, *recipe.calibrate(fitting, chosen))
+
+        return fitting.once(recipe, make)
 
     @property
     def amplifies(self) -> bool:
@@ -89,21 +108,20 @@ class SaeClamp(Defense):
         neutral = {"scale": 1.0, "set": 0.0}.get(self.mode or "")
         return neutral is not None and (self.strength is None or self.strength > neutral)
 
-    def choose(self, subject: Subject, task: Task, examples: Sequence[Example]) -> list[Chosen]:
+    def choose(self, fitting: Fitting) -> list[Chosen]:
         """Open the SAEs and settle the latents of every layer."""
         rule = Rule(self.select, self.count, self.contrast, self.rate_ratio, self.highest_retain_rate)
-        return choose(subject, task, examples, self.layers, rule, amplified=self.amplifies)
+        return choose(fitting, self.layers, rule, amplified=self.amplifies)
 
-    def calibrate(
-        self, subject: Subject, task: Task, examples: Sequence[Example], chosen: list[Chosen]
-    ) -> tuple[float, dict[str, object]]:
-        """The strength and what was found, on ``fit`` alone, with the edits of all layers live."""
+    def calibrate(self, fitting: Fitting, chosen: Sequence[Chosen]) -> tuple[float, dict[str, object]]:
+        """The strength and what was found, with the edits of all layers live."""
         if self.strength is not None or self.mode == "zero":
             return self.strength if self.strength is not None else 1.0, {"calibrated": False}
-        grid = GAINS if self.mode == "scale" else STRENGTHS
-        trial = Trial(subject, task, examples)
-        strength, outcome = smallest(
-            trial, lambda s: self.build(chosen, s, {}).edits, grid, self.target_share, self.retain_share
+        strength, outcome = fitting.calibrate(
+            lambda s: self.build(chosen, s, {}).edits,
+            GAINS if self.mode == "scale" else STRENGTHS,
+            target_share=self.target_share,
+            retain_share=self.retain_share,
         )
         met = (outcome.suppressed or 0.0) >= self.target_share
         return strength, {"calibrated": True, **outcome.record, "target_met": met}
@@ -121,10 +139,22 @@ class SaeClamp(Defense):
         return ClampEdit(chosen.features, self.mode, level, self.positions, Schedule.parse(self.schedule), drop)
 
 
-@lru_cache(maxsize=4)
-def settle(
-    recipe: SaeClamp, subject: Subject, task: Task, examples: tuple[Example, ...]
-) -> tuple[list[Chosen], float, dict[str, object]]:
-    """Latents, strength and record of a recipe; remembered, because what is made of it starts from the same."""
-    chosen = recipe.choose(subject, task, examples)
-    return chosen, *recipe.calibrate(subject, task, examples, chosen)
+@register_defense("random-clamp")
+@dataclass(frozen=True)
+class RandomClamp(Defense):
+    """Control: ``sae-clamp`` with its latents exchanged for random ones that carry as much activation on ``fit``
+    (METHOD section 8)."""
+
+    clamp: SaeClamp = SaeClamp()
+    """The clamp whose latents are exchanged; its strength is calibrated first and then kept."""
+    error_term: Literal["keep", "drop"] | None = None
+    """What becomes of the error term, where it is another than while the strength was calibrated."""
+    stand_ins: StandIns = StandIns()
+    """How the random latents are drawn."""
+
+    def fit(self, fitting: Fitting) -> FittedDefense:
+        chosen, strength, _ = self.clamp.settle(fitting)
+        clamp = self.clamp.on(fitting.task)
+        made = replace(clamp, error_term=self.error_term or clamp.error_term)
+        swapped = [self.stand_ins.of(layer) for layer in chosen]
+        return made.build(swapped, strength, {"stands_in_for": [list(c.features.latents) for c in chosen]})

@@ -12,8 +12,8 @@ from typing import ClassVar, Literal
 import torch
 from torch import Tensor
 
+from benchmark.contracts.defense import Where
 from benchmark.errors import UsageError
-from benchmark.model.edits import Where
 
 Positions = Literal["all", "skip_special"]
 

@@ -1,30 +1,22 @@
 """Which latents a defense clamps: two rules, both on the ``fit`` split alone.
 
-``attribution``: activation x gradient of the task's objective, contrasted with the same on the retain set, so that
-latents which other behaviors need are left alone. ``firing-rate``: fires often on the task and rarely on the retain
-set, as SAEBench's unlearning evaluation selects (arXiv 2503.09532).
+``effect``: activation x gradient of the task's objective, contrasted with the same on the retain set, so that latents
+which other behaviors need are left alone. ``firing-rate``: fires often on the task and rarely on the retain set, as
+SAEBench's unlearning evaluation selects (arXiv 2503.09532).
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Sequence
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
-from benchmark.choices import choice_margin
-from benchmark.contracts import Batch, Continuation, Example, Task
+from benchmark.contracts.defense import Fitting, Slopes
+from benchmark.contracts.example import Example
 from benchmark.errors import UsageError
-from benchmark.model.pack import Pack
-from benchmark.model.packs import make_packs
-from benchmark.model.passes import FullPass, Writes
-from benchmark.model.subject import Subject
 from benchmark.sae.dictionary import Dictionary
-
-_ROWS = 32
-Objective = Callable[[Any, Batch], Tensor]
-"""What is read of a pack, and its batch -> (rows,), differentiable."""
 
 
 class Activity(NamedTuple):
@@ -51,9 +43,10 @@ class _Sums:
         self.features = dictionary.everything
         self.effect, self.fired, self.mass = (torch.zeros(dictionary.width, dtype=torch.float64) for _ in range(3))
 
-    def add(self, stream: Tensor, gradient: Tensor, ordinary: Tensor) -> None:
-        act = self.features.encode(stream).act * ordinary[..., None]
-        slope = gradient.float() @ self.features.decoder.T
+    @torch.no_grad()
+    def add(self, at: Slopes) -> None:
+        act = self.features.encode(at.stream).act * at.ordinary[..., None]
+        slope = at.gradient.float() @ self.features.decoder.T
         self.effect += (act * slope).sum((0, 1)).double().cpu()
         self.fired += (act > 0).sum((0, 1)).double().cpu()
         self.mass += act.clamp(min=0).sum((0, 1)).double().cpu()
@@ -64,45 +57,20 @@ class _Sums:
         )
 
 
-def activity(
-    subject: Subject, task: Task, examples: Sequence[Example], dictionaries: Sequence[Dictionary], objective: Objective
-) -> list[Activity]:
-    """Measure all latents of every dictionary on ``examples``; one pass of the model serves all of them."""
-    sums, tokens = [_Sums(d) for d in dictionaries], 0
-    boundaries = tuple(d.site.boundary for d in dictionaries)
-    for pack in make_packs(subject, task, examples, _ROWS):
-        ordinary = ~pack.where.special
-        for one, (stream, gradient) in zip(sums, stream_gradients(subject, pack, boundaries, objective), strict=True):
-            with torch.no_grad():
-                one.add(stream, gradient, ordinary)
-        tokens += int(ordinary.sum())
-    return [one.over(len(examples), tokens) for one in sums]
+def activity(fitting: Fitting, examples: Sequence[Example], dictionaries: Sequence[Dictionary]) -> list[Activity]:
+    """Measure all latents of every dictionary on ``examples``; one pass of the model serves all of them.
 
-
-def stream_gradients(
-    subject: Subject, pack: Pack, boundaries: tuple[int, ...], objective: Objective
-) -> list[tuple[Tensor, Tensor]]:
-    """At each boundary the undefended stream and the objective's gradient there, both (n, position, d_model).
+    The objective is the task's, or, on the retain set, what must not be lost there.
 
     Raises:
-        UsageError: what is read lies before all of them.
+        UsageError: what is read lies before all of the dictionaries' sites.
     """
-    run = FullPass(subject, pack, {}, Writes(boundaries, 0, pack.length, after=False))
-    shape = (len(pack), len(boundaries), pack.length, subject.d_model)
-    zero = torch.zeros(shape, device=pack.ids.device, requires_grad=True)
-    seen = run(zero, torch.arange(len(pack), device=pack.ids.device), frozenset(boundaries))
-    value = objective(seen.read, pack.unread()).sum()
-    if not value.requires_grad:
-        raise UsageError(f"what is read does not depend on boundaries {boundaries} of the stream; name an earlier site")
-    gradient = torch.autograd.grad(value, zero)[0]
-    return [(seen.stream[b].detach(), gradient[:, i]) for i, b in enumerate(boundaries)]
-
-
-def retain_objective(task: Task) -> Objective:
-    """What a retain example must not lose: its answer against all alternatives, or its own continuation."""
-    if isinstance(task.readout, Continuation):
-        return task.objective
-    return lambda read, batch: choice_margin(read, batch.answer)
+    sums, tokens = [_Sums(d) for d in dictionaries], 0
+    for slopes in fitting.gradients([d.site for d in dictionaries], examples):
+        for one, at in zip(sums, slopes, strict=True):
+            one.add(at)
+        tokens += int(slopes[0].ordinary.sum())
+    return [one.over(len(examples), tokens) for one in sums]
 
 
 def opposed(activity: Activity) -> Activity:
@@ -110,7 +78,7 @@ def opposed(activity: Activity) -> Activity:
     return activity._replace(effect=-activity.effect)
 
 
-def by_attribution(task: Activity, retain: Activity | None, contrast: float, rate_ratio: float = 0.0) -> Tensor:
+def by_effect(task: Activity, retain: Activity | None, contrast: float, rate_ratio: float = 0.0) -> Tensor:
     """Score of every latent (width,): effect on the task, less ``contrast`` times the positive effect on the rest; 0
     for latents that fire less than ``rate_ratio`` times as often on the task as on the rest."""
     if retain is None:

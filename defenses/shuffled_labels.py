@@ -7,35 +7,27 @@ shuffled it is the same edit, of the same rank, at the same sites, made of the s
 from __future__ import annotations
 
 from collections.abc import Sequence
-from copy import copy
 from dataclasses import dataclass, replace
 
 import torch
 
-from benchmark.contracts import Defense, Example, FittedDefense, Task
-from benchmark.model.subject import Subject
-from benchmark.registry import register_defense
-from defenses.calibration import Trial
-from defenses.direction_ablation import DirectionAblation
-from defenses.leace import Leace
+from benchmark.contracts.defense import Defense, FittedDefense, Fitting
+from benchmark.contracts.example import Example
 
 
-@register_defense("shuffled-labels")
 @dataclass(frozen=True)
 class ShuffledLabels(Defense):
-    """``direction-ablation`` or ``leace``, fitted on the task's and the retain set's prompts dealt at random."""
+    """A recipe fitted on the task's and the retain set's prompts dealt at random: what its ``control`` gives."""
 
-    recipe: DirectionAblation | Leace = DirectionAblation()
+    name = "shuffled-labels"
+    recipe: Defense
     """What is fitted."""
     seed: int = 0
     """Of the dealing."""
 
-    def fit(self, subject: Subject, task: Task, examples: Sequence[Example]) -> FittedDefense:
-        dealt, rest = self._deal(examples, task.retain("fit"))
-        blind = copy(task)
-        vars(blind)["retain"] = lambda _split: rest
-        fitted = self.recipe.fit(subject, blind, dealt)
-        return replace(fitted, record={**fitted.record, **Trial(subject, task, examples)(fitted.edits).record})
+    def fit(self, fitting: Fitting) -> FittedDefense:
+        dealt = self.recipe.fit(fitting.dealt(*self._deal(fitting.examples, fitting.retain)))
+        return replace(dealt, record={**dealt.record, **fitting.outcome(dealt.edits).record})
 
     def _deal(
         self, examples: Sequence[Example], retain: Sequence[Example]

@@ -9,46 +9,15 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any
 
 import torch
 from torch import Tensor
 
+from benchmark.contracts.defense import Edit, Where
 from benchmark.errors import UsageError
 from benchmark.model.subject import Subject
 from benchmark.sites import Site
-
-
-@dataclass(frozen=True)
-class Where:
-    """Which part of the text the columns of a stream are."""
-
-    index: Tensor
-    """Absolute positions (position,), also under a key/value cache."""
-    special: Tensor
-    """The BOS or padding that a text begins with (rows, position), bool."""
-    generated: Tensor
-    """Beyond the prompt (rows, position), bool."""
-
-    def columns(self, first: int) -> Where:
-        """The same from column ``first`` on."""
-        return Where(self.index[first:], self.special[:, first:], self.generated[:, first:])
-
-    def rows(self, index: Tensor) -> Where:
-        """The same for the rows ``index``."""
-        return Where(self.index, self.special[index], self.generated[index])
-
-
-class Edit(Protocol):
-    """What a defense does at one site.
-
-    An optional attribute ``position_wise = True`` promises that h' at a position depends on h at that position
-    only; the engine then recomputes nothing before the first perturbed position. Without it nothing is assumed.
-    """
-
-    def __call__(self, h: Tensor, where: Where, /) -> Tensor:
-        """(rows, position, d_model) -> the same shape and dtype; a new tensor, never a change in place."""
-        ...
 
 
 def is_position_wise(edit: Edit) -> bool:

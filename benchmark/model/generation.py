@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from benchmark.contracts import Text
+from benchmark.contracts.readout import Text
 from benchmark.model.edits import Passage, passing
 from benchmark.model.subject import Subject
 

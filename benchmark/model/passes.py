@@ -4,6 +4,9 @@
 top of recorded hidden states and keys and values: one capture pass records each layer's own keyword arguments and
 they are replayed, so no model family needs code of its own. Both give the same numbers and gradients; the engine
 checks that at the start of a run and falls back to the full pass where they differ.
+
+Both take an example of several lines (texts that the model is made to read) with all of them at once: the same
+perturbation is written into each, and the stream that is observed is what they share.
 """
 
 from __future__ import annotations
@@ -17,12 +20,12 @@ import torch
 from torch import Tensor, nn
 from transformers.cache_utils import Cache, DynamicCache
 
-from benchmark.contracts import Text
-from benchmark.model.edits import Edit, Passage, boundaries, is_position_wise, passing
+from benchmark.contracts.defense import Edit
+from benchmark.contracts.readout import Reader, Text
+from benchmark.model.edits import Passage, boundaries, is_position_wise, passing
 from benchmark.model.generation import generate
 from benchmark.model.pack import Pack
 from benchmark.model.prefix import Joined
-from benchmark.model.readers import Reader
 from benchmark.model.subject import Subject
 
 
@@ -72,18 +75,20 @@ class FullPass:
 
     def __call__(self, delta: Tensor | None, rows: Tensor, observe: frozenset[int] = frozenset()) -> Seen:
         pack = self.pack
-        passage = self.writes.passage(self.edits, delta, observe | _read_at(pack.reader))
+        passage = self.writes.passage(self.edits, _in_lines(pack, delta), observe | _read_at(pack.reader))
         with passing(self.subject, passage, pack.readout + 1):
-            keep = pack.length - pack.readout
-            logits = self.subject.model(input_ids=pack.ids[rows], use_cache=False, logits_to_keep=keep).logits
+            ids = pack.ids[pack.lines_of(rows)]
+            keep = ids.shape[1] - pack.readout
+            logits = self.subject.model(input_ids=ids, use_cache=False, logits_to_keep=keep).logits
         read = pack.reader(_Logits(logits), passage.seen.get(pack.reader.boundary), rows)  # pyright: ignore
-        return Seen(read, {b: passage.seen[b][:, self.writes.start :] for b in observe})
+        return Seen(read, {b: _shared(pack, passage.seen[b])[:, self.writes.start :] for b in observe})
 
     def whole(self, delta: Tensor | None, rows: Tensor, boundary: int) -> Tensor:
         """The stream at ``boundary`` over the whole text, (rows, position, d_model)."""
         passage = self.writes.passage(self.edits, delta, frozenset({boundary}))
         with passing(self.subject, passage, self.pack.readout + 1):
-            self.subject.model(input_ids=self.pack.ids[rows], use_cache=False, logits_to_keep=1)
+            ids = self.pack.ids[rows * self.pack.lines, : self.pack.length]
+            self.subject.model(input_ids=ids, use_cache=False, logits_to_keep=1)
         return passage.seen[boundary]
 
     def write(self, delta: Tensor | None, rows: Tensor, limit: int) -> list[Text]:
@@ -115,6 +120,16 @@ class _Hidden(NamedTuple):
 
     def every(self) -> Tensor:
         return self.subject.unembed_all(self.hidden)
+
+
+def _in_lines(pack: Pack, delta: Tensor | None) -> Tensor | None:
+    """``delta`` of each row (rows, ...) for all of its lines."""
+    return delta if delta is None or pack.lines == 1 else delta.repeat_interleave(pack.lines, 0)
+
+
+def _shared(pack: Pack, stream: Tensor) -> Tensor:
+    """What the lines of a row have in common of a stream (rows * lines, position, d_model)."""
+    return stream if pack.lines == 1 else stream[:: pack.lines, : pack.length]
 
 
 def _read_at(reader: Reader) -> frozenset[int]:
@@ -160,34 +175,35 @@ class TailPass:
             i: (kept[i].keys[:, :, : self.offset], kept[i].values[:, :, : self.offset])
             for i in range(self.first, len(kept))
         }
-        self.calls = [_tail_arguments(call, self.offset, self.pack.length) for call in calls]
+        self.calls = [_tail_arguments(call, self.offset, self.pack.ids.shape[1]) for call in calls]
         self._gathered: tuple[Tensor, dict[int, tuple[Tensor, Tensor]]] | None = None
 
     def __call__(self, delta: Tensor | None, rows: Tensor, observe: frozenset[int] = frozenset()) -> Seen:
         reader = self.pack.reader
-        passage = self.writes.passage(self.edits, delta, observe | _read_at(reader))
-        where = self.pack.where.columns(self.offset).rows(rows)
-        cache = _PrefixCache(self._prefix(rows), self.offset)
+        passage = self.writes.passage(self.edits, _in_lines(self.pack, delta), observe | _read_at(reader))
+        lines = self.pack.lines_of(rows)
+        where = self.pack.where.columns(self.offset).rows(lines)
+        cache = _PrefixCache(self._prefix(lines), self.offset)
         # no layer above what is read
         top = self.subject.n_layers if reader.boundary is None else max({self.first, reader.boundary} | observe)
-        h = passage(self.first, self.hidden[rows], where, edited=self.writes.after)
+        h = passage(self.first, self.hidden[lines], where, edited=self.writes.after)
         with self.subject.frozen_layers:
             for i in range(self.first, top):
                 call = self.calls[i - self.first].items()
                 output = self.subject.layers[i](h, **{k: cache if isinstance(v, Cache) else v for k, v in call})
                 h = passage(i + 1, output[0] if isinstance(output, tuple) else output, where)
-        skip = self.writes.start - self.offset
-        stream = {b: passage.seen[b][:, skip:] for b in observe}
+        skip, shown = self.writes.start - self.offset, self.pack.length - self.offset
+        stream = {b: passage.seen[b][:: self.pack.lines, skip:shown] for b in observe}
         if reader.boundary is not None:
-            whole = torch.cat([self.before[reader.boundary][rows], passage.seen[reader.boundary]], 1)
+            whole = torch.cat([self.before[reader.boundary][lines], passage.seen[reader.boundary]], 1)
             return Seen(reader(None, whole, rows), stream)
         last = _Hidden(self.subject, self.norm(h[:, self.pack.readout - self.offset :]))
         return Seen(reader(last, None, rows), stream)
 
-    def _prefix(self, rows: Tensor) -> dict[int, tuple[Tensor, Tensor]]:
-        """Keys and values of each row's example; kept while the same rows are asked for again."""
-        if self._gathered is None or not torch.equal(self._gathered[0], rows):
-            self._gathered = (rows, {i: (k[rows], v[rows]) for i, (k, v) in self.prefix.items()})
+    def _prefix(self, lines: Tensor) -> dict[int, tuple[Tensor, Tensor]]:
+        """Keys and values of each line; kept while the same lines are asked for again."""
+        if self._gathered is None or not torch.equal(self._gathered[0], lines):
+            self._gathered = (lines, {i: (k[lines], v[lines]) for i, (k, v) in self.prefix.items()})
         return self._gathered[1]
 
 

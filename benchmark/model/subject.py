@@ -33,9 +33,6 @@ class Subject:
     revision: str = ""
     saes: Mapping[str, str] = field(default_factory=dict)
     """Hook name -> local folder or ``release/sae_id``; what a defense may ask for by site."""
-
-    default_sites: Mapping[str, str] = field(default_factory=dict)
-    """Task name -> hook name of the site that the suite names for it."""
     folder: Path | None = None
     """Where the weights were read from, if that is a local folder."""
 
@@ -108,16 +105,6 @@ class Subject:
             )
         return site
 
-    def default_site(self, task: str) -> str:
-        """The site that the suite names for a task.
-
-        Raises:
-            UsageError: it names none.
-        """
-        if task not in self.default_sites:
-            raise UsageError(f"the suite names no site for the task {task!r}; name the site in the defense's spec")
-        return self.default_sites[task]
-
     def unembed(self, hidden: Tensor, tokens: Tensor) -> Tensor:
         """Logits of a few tokens: ``hidden`` (rows, d_model) after the final norm, ``tokens`` (rows, choices)."""
         head = self.model.get_output_embeddings()
@@ -143,7 +130,6 @@ def load(
     device: str = "auto",
     dtype: str = "float32",
     saes: Mapping[str, str] | None = None,
-    default_sites: Mapping[str, str] | None = None,
 ) -> Subject:
     """Load a causal language model from a local folder or a hub id.
 
@@ -169,7 +155,6 @@ def load(
         name or Path(source).name,
         revision or "",
         dict(saes or {}),
-        dict(default_sites or {}),
         Path(source) if Path(source).is_dir() else None,
     )
 

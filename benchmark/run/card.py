@@ -6,14 +6,12 @@ from typing import Any
 
 import torch
 
-from benchmark.cells.group import Group
-from benchmark.cells.reference import Judged, Retention, read_pack
-from benchmark.contracts import Readings
-from benchmark.model.edits import Edit
-from benchmark.model.pack import Pack
-from benchmark.model.packs import make_packs
-from benchmark.model.passes import FullPass, Writes
-from benchmark.model.readers import flat
+from benchmark.contracts.defense import Edit
+from benchmark.contracts.task import Readings
+from benchmark.measure.group import Group
+from benchmark.measure.judging import Judged, Retention, read_pack
+from benchmark.model.pack import Pack, make_packs
+from benchmark.model.streams import whole
 
 REPEATS = 5
 """Equal forwards that a deterministic defense answers alike."""
@@ -28,10 +26,10 @@ def card(group: Group, retention: Retention) -> dict[str, Any]:
         "suppressed_fit": group.fitted.record.get("suppressed_fit"),
         "eligible": int(group.eligible.sum()),
         "suppressed": int(group.suppressed.sum()),
-        "restart": "tail" if group.restart else "full pass: the restarted one differs on this model",
+        "pass": "tail" if group.tail else "full: the tail pass differs on this model",
         "utility": utility(group, retention, retained),
         "idempotence_gap": idempotence_gap(group),
-        "spread": spread(group),
+        "nondeterminism": nondeterminism(group),
         "edit_moved": edit_moved(group),
         "monitor_false_positives": None if group.detector is None else group.detector.false_positives,
         "task_figures": task_figures(group, retention, retained),
@@ -52,28 +50,28 @@ def utility(group: Group, retention: Retention, retained: Judged) -> dict[str, A
         "n": len(retention.examples),
         "n_clusters": len({e.cluster for e in retention.examples}),
         "ce_base": retention.base_loss,
-        "ce_defended": retention.loss(group.fitted.edits, retained),
+        "ce_defended": retention.loss(group.fitted.edits),
     }
 
 
 @torch.no_grad()
-def spread(group: Group) -> float:
+def nondeterminism(group: Group) -> float:
     """Largest difference between equal forwards of the defended model: 0 unless the defense draws at random."""
     pack = make_packs(group.subject, group.task, group.examples[:32], 32)[0]
-    reads = [flat(read_pack(group.subject, pack, group.edits)) for _ in range(REPEATS)]
+    reads = [group.task.readout.flat(read_pack(group.subject, pack, group.edits)) for _ in range(REPEATS)]
     return max(float((read - reads[0]).abs().nan_to_num(nan=torch.inf).max()) for read in reads)
 
 
 @torch.no_grad()
 def edit_moved(group: Group) -> float | None:
     """L2 change of the stream by the edits in a scored forward, relative to the stream; None: there are no edits."""
-    moved = whole = 0.0
+    moved = total = 0.0
     for boundary in group.edits:
         for pack in make_packs(group.subject, group.task, group.examples[:32], 32):
             h = _stream(group, pack, boundary)
             moved += float((_stream(group, pack, boundary, edited=True) - h).float().square().sum())
-            whole += float(h.float().square().sum())
-    return (moved / whole) ** 0.5 if whole else None
+            total += float(h.float().square().sum())
+    return (moved / total) ** 0.5 if total else None
 
 
 @torch.no_grad()
@@ -91,14 +89,13 @@ def _site_gap(group: Group, boundary: int, edit: Edit) -> float | None:
     moved = moved_again = 0.0
     for pack in make_packs(group.subject, group.task, group.examples[:32], 32):
         h = _stream(group, pack, boundary)
-        once = edit(h, pack.where)
+        once = edit(h, pack.text)
         moved += float((once - h).float().square().sum())
-        moved_again += float((edit(once, pack.where) - once).float().square().sum())
+        moved_again += float((edit(once, pack.text) - once).float().square().sum())
     return (moved_again / moved) ** 0.5 if moved else None
 
 
 def _stream(group: Group, pack: Pack, boundary: int, *, edited: bool = False) -> torch.Tensor:
     """What comes to the edit at ``boundary``, or what leaves it, in a scored forward."""
     live = {b: e for b, e in group.edits.items() if b < boundary or edited}
-    run = FullPass(group.subject, pack, live, Writes((), 0, 0, after=False))
-    return run(None, torch.arange(len(pack), device=pack.ids.device), frozenset({boundary})).stream[boundary]
+    return whole(group.subject, pack, live)(None, pack.everyone, frozenset({boundary})).stream[boundary]

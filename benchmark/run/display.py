@@ -8,7 +8,7 @@ from typing import Any
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
-from benchmark.cells.remeasure import Row
+from benchmark.run.listener import Columns
 from benchmark.run.plan import Cell, Plan
 
 
@@ -51,8 +51,8 @@ class Live:
         cost = "" if kept is None else f", keeps {kept:.1%} of the retain set"
         self._say(f"{card['task']}: {card['defense']} suppresses {card['suppressed']} of {card['eligible']}{cost}")
 
-    def finished(self, cell: Cell, rows: Sequence[Row], resumed: bool) -> None:
-        attacked = [r for r in rows if r["status"] == "ok" and not r["sanity"]]
+    def finished(self, cell: Cell, rows: Sequence[Columns], resumed: bool) -> None:
+        attacked = [r for r in rows if r["status"] != "not_run" and not r["sanity"]]
         self.rows += len(rows)
         self.attacked += len(attacked)
         self.recovered += sum(bool(r["recovered"]) for r in attacked)
@@ -72,9 +72,9 @@ def _title(cell: Cell) -> str:
     return f"{cell.attack.title} ({cell.attack.threat_model}, {cell.attack.constraint})"
 
 
-def _reached(attacked: Sequence[Row]) -> str:
+def _reached(attacked: Sequence[Columns]) -> str:
     if not attacked:
         return "nothing to attack"
-    last = max(float(r["budget_eps"]) for r in attacked)  # type: ignore[arg-type]
+    last = max(r["budget_eps"] for r in attacked)
     at_last = [r for r in attacked if r["budget_eps"] == last]
     return f"{sum(bool(r['recovered']) for r in at_last)} of {len(at_last)} reached at eps {last:g}"

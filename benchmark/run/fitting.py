@@ -1,86 +1,197 @@
-"""From a plan to groups: fit a defense on ``fit``, and classify every test example under it."""
+"""What a defense sees while it learns, measured on the frozen model (``benchmark.contracts.defense.Fitting``)."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from dataclasses import replace
-from functools import cached_property
+from collections.abc import Callable, Hashable, Iterator, Sequence
+from functools import cached_property, partial
+from typing import Any, Literal, TypeVar
 
-from benchmark.cells.detection import make_detector
-from benchmark.cells.group import Group, Scale
-from benchmark.cells.reference import Judged, Retention, ceilings, eligible, judge
-from benchmark.cells.self_check import restart_is_exact
-from benchmark.contracts import Example, Task
+import torch
+from torch import Tensor
+
+from benchmark.contracts.attack import Terms
+from benchmark.contracts.defense import Edits, FittedDefense, Fitting, Outcome, Slopes
+from benchmark.contracts.example import Example
+from benchmark.errors import UsageError
+from benchmark.measure.group import Group, Scale
+from benchmark.measure.judging import Retention, eligible, judge, saturation
 from benchmark.model.edits import by_boundary
+from benchmark.model.pack import make_packs
+from benchmark.model.streams import (
+    Objective,
+    embedding_norm,
+    readout_streams,
+    residual_norms,
+    stream_gradients,
+    token_stream,
+)
 from benchmark.model.subject import Subject
-from benchmark.paper.arms import verdict_of
-from benchmark.protocol import STRICT, Protocol
-from benchmark.run.prepare import Prepared
+from benchmark.registry import threat as named_threat
+from benchmark.run.task_view import TaskView
+from benchmark.sae.dictionary import Dictionary, open_dictionary
+from benchmark.search.pack_size import PackSize
+from benchmark.search.problem import Problem
 from benchmark.sites import Site
-from benchmark.spec import Named
-from benchmark.suite import Frozen, TaskSettings
+
+ROWS = 32
+"""Rows of a pass with gradients at every position."""
+RECOVERY_ROWS = 256
+"""Rows of a recovery problem's pass."""
+HOPELESS = 0.1
+"""Once so much more of the retain set is lost than may be, larger strengths are not tried."""
+
+T = TypeVar("T")
 
 
-class TaskReference:
-    """The undefended model on a task's test examples; the same for every defense."""
+class Fit(Fitting):
+    """One for a (model, task): what is measured once serves all defenses of a run."""
 
-    def __init__(self, subject: Subject, task: Task, examples: Sequence[Example], protocol: Protocol = STRICT) -> None:
-        self.subject, self.task, self.examples, self.protocol = subject, task, examples, protocol
-        self.base: Judged = judge(subject, task, examples, {}, verdict_of(task, "base", protocol))
-        self.eligible = eligible(subject, task, examples, self.base)
-        self.ceiling = ceilings(subject, task, examples, self.base)
+    def __init__(
+        self,
+        subject: Subject,
+        task: TaskView,
+        site: Site,
+        *,
+        scale: Scale | None = None,
+        perturbed: int | Literal["all"] = 1,
+        suffix_tokens: int = 4,
+    ) -> None:
+        """``scale``, ``perturbed``, ``suffix_tokens``: of the suite's attackers, for ``recovery``; where no ``scale`` is
+        given it is measured."""
+        self.subject, self.task, self.site = subject, task.for_fitting(), site
+        self.examples, self.retain = self.task.examples("fit"), self.task.retain("fit")
+        self._scale, self._perturbed, self._suffix_tokens = scale, perturbed, suffix_tokens
+        self._made: dict[Hashable, Any] = {}
+
+    def streams(
+        self,
+        site: Site,
+        examples: Sequence[Example] | None = None,
+        *,
+        at: Literal["readout", "tokens"] = "readout",
+        edits: Edits | None = None,
+    ) -> Tensor:
+        some, boundary = self._some(examples), self.subject.check(site).boundary
+        if at == "tokens":
+            return token_stream(self.subject, self.task, some, site, edits or {})
+        return readout_streams(self.subject, self.task, some, frozenset({boundary}), edits)[boundary]
+
+    def gradients(self, sites: Sequence[Site], examples: Sequence[Example] | None = None) -> Iterator[list[Slopes]]:
+        some, boundaries = self._some(examples), tuple(self.subject.check(site).boundary for site in sites)
+        objective = self._objective(some)
+        for pack in make_packs(self.subject, self.task, some, ROWS):
+            yield stream_gradients(self.subject, pack, boundaries, objective)
+
+    def sae(self, site: Site, source: str | None = None) -> Dictionary:
+        return open_dictionary(self.subject, site, source)
+
+    def labels(self, examples: Sequence[Example], edits: Edits | None = None) -> list[str]:
+        return judge(self.subject, self.task, examples, edits or {}).labels
+
+    def outcome(self, edits: Edits) -> Outcome:
+        lost = self._shown & ~judge(self.subject, self.task, self.examples, edits).shown
+        share = float(lost.sum() / self._shown.sum()) if self._shown.any() else None
+        return Outcome(share, self._retention.kept(edits))
+
+    def calibrate(
+        self, build: Callable[[float], Edits], grid: Sequence[float], *, target_share: float, retain_share: float
+    ) -> tuple[float, Outcome]:
+        if not self._shown.any():
+            raise UsageError(
+                f"{self.subject.name} shows {self.task.name} on no `fit` example: nothing to calibrate a defense on"
+            )
+        best: tuple[float, Outcome] | None = None
+        for strength in grid:
+            outcome = self.outcome(build(strength))
+            share, kept = outcome.suppressed or 0.0, outcome.retained
+            if (kept is None or kept >= retain_share) and (best is None or share > (best[1].suppressed or 0.0)):
+                best = strength, outcome
+            if best is not None and (best[1].suppressed or 0.0) >= target_share:
+                break
+            if kept is not None and kept < retain_share - HOPELESS:
+                break
+        if best is None:
+            raise UsageError(
+                f"no strength down to {grid[0]} keeps {retain_share:.0%} of the retain set of {self.task.name}"
+            )
+        return best
+
+    def recovery(self, edits: Edits, threat: str, budgets: Sequence[float]) -> list[Problem]:
+        model, group = named_threat(threat), self._group(edits)
+        why = model.applies(self.task, group)
+        if why:
+            raise UsageError(f"no recovery by {threat} on {self.task.name}: {why}")
+        shown = [e for e, hit in zip(self.examples, group.eligible.tolist(), strict=True) if hit]
+        terms = Terms("none", "behavior", 1, "fit")
+        packs = make_packs(self.subject, self.task, shown, RECOVERY_ROWS)
+        return [model.problem(group, terms, budgets, pack, PackSize(RECOVERY_ROWS)) for pack in packs]
+
+    def once(self, key: Hashable, make: Callable[[], T]) -> T:
+        if key not in self._made:
+            self._made[key] = make()
+        return self._made[key]
+
+    def dealt(self, examples: Sequence[Example], retain: Sequence[Example]) -> Fit:
+        other = Fit(
+            self.subject,
+            self.task,
+            self.site,
+            scale=self._scale,
+            perturbed=self._perturbed,
+            suffix_tokens=self._suffix_tokens,
+        )
+        other.examples, other.retain = examples, retain
+        return other
+
+    def _some(self, examples: Sequence[Example] | None) -> Sequence[Example]:
+        return self.examples if examples is None else examples
+
+    def _objective(self, examples: Sequence[Example]) -> Objective:
+        """What the task's examples show, or what retain examples must not lose."""
+        retained, readout = {e.id for e in self.retain}, self.task.readout
+        kept = bool(examples) and all(e.id in retained for e in examples)
+        return partial(readout.retain_objective if kept else readout.objective, self.task.verdict)
 
     @cached_property
-    def retention(self) -> Retention:
-        """What a defense should leave alone."""
-        return Retention(self.subject, self.task, self.task.retain("test"))
+    def _base(self) -> Any:
+        return judge(self.subject, self.task, self.examples, {})
 
+    @cached_property
+    def _shown(self) -> Tensor:
+        """(examples,) bool: those that show the behavior undefended."""
+        return eligible(self.subject, self.task, self.examples, self._base)
 
-def make_group(
-    subject: Subject,
-    task: Task,
-    named: Named,
-    settings: TaskSettings,
-    frozen: Frozen,
-    reference: TaskReference,
-    *,
-    attribution: bool = False,
-) -> Group:
-    """Fit the defense on ``fit`` and classify every test example under it."""
-    fitted = named.defense.fit(subject, task, task.examples("fit"))
-    edits = by_boundary(subject, fitted.edits)
-    norms = {Site.parse(hook).boundary: norm for hook, norm in frozen.residual_norms.items()}
-    sites = tuple(sorted(edits)) or (Site.parse(settings.site).boundary,)
-    group = Group(
-        subject=subject,
-        task=task,
-        fitted=fitted,
-        edits=edits,
-        sites=sites,
-        examples=reference.examples,
-        base=reference.base,
-        defended=judge(
-            subject, task, reference.examples, fitted.edits, verdict_of(task, "defended", reference.protocol)
-        ),
-        eligible=reference.eligible,
-        ceiling=reference.ceiling,
-        scale=Scale(norms, frozen.embedding_norm),
-        perturbed=settings.perturbed,
-        suffix_tokens=settings.suffix_tokens,
-        restart=False,
-        tau=frozen.tau,
-        detector=make_detector(subject, task, fitted),
-        attribution=attribution,
-        protocol=reference.protocol,
-    )
-    return replace(group, restart=restart_is_exact(group))
+    @cached_property
+    def _retention(self) -> Retention:
+        return Retention(self.subject, self.task, self.retain)
 
+    @cached_property
+    def _saturation(self) -> Tensor:
+        return saturation(self.subject, self.task, self.examples)
 
-def groups(prepared: Prepared) -> Iterator[tuple[str, Group]]:
-    """Every defense of a plan fitted on every task: (name of the defense, group)."""
-    for task_name, task in prepared.plan.tasks.items():
-        reference = TaskReference(prepared.subject, task, prepared.examples(task), prepared.plan.protocol)
-        frozen = prepared.constants(task_name)
-        for named in prepared.plan.defenses.values():
-            settings = prepared.plan.suite.tasks[task_name]
-            yield named.name, make_group(prepared.subject, task, named, settings, frozen, reference)
+    def _group(self, edits: Edits) -> Group:
+        placed = by_boundary(self.subject, edits)
+        return Group(
+            subject=self.subject,
+            task=self.task,
+            fitted=FittedDefense(edits),
+            edits=placed,
+            sites=tuple(sorted(placed)) or (self.site.boundary,),
+            examples=self.examples,
+            base=self._base,
+            defended=judge(self.subject, self.task, self.examples, edits),
+            eligible=self._shown,
+            saturation=self._saturation,
+            scale=self._measured_scale,
+            perturbed=self._perturbed,
+            suffix_tokens=self._suffix_tokens,
+            tail=False,  # it would keep what the edits did when it was made, and their parameters move
+            tau=torch.inf,
+        )
+
+    @cached_property
+    def _measured_scale(self) -> Scale:
+        if self._scale is not None:
+            return self._scale
+        norms = residual_norms(self.subject, self.task, self.examples)
+        return Scale(norms, embedding_norm(self.subject, self.task, self.examples))

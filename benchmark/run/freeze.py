@@ -6,18 +6,26 @@ Norms and tau on ``fit``, the steering ceilings on ``dev`` (METHOD sections 5, 8
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import torch
 import yaml
 from torch import Tensor
 
-from benchmark.cells.cell import run_cell
-from benchmark.cells.group import Group, Scale
-from benchmark.cells.reference import ceilings, eligible, embedding_norm, judge, readout_stream, residual_norms
-from benchmark.contracts import Attack, Example, FittedDefense, Task, ThreatModel
+from benchmark.contracts.attack import Attack
+from benchmark.contracts.defense import FittedDefense
+from benchmark.contracts.example import Example
+from benchmark.files import write_atomically
+from benchmark.measure.group import Group, Scale
+from benchmark.measure.judging import eligible, judge, saturation
+from benchmark.model.pack import encode
+from benchmark.model.streams import embedding_norm, readout_streams, residual_norms
 from benchmark.model.subject import Subject
-from benchmark.registry import ATTACKS
+from benchmark.registry import threat
+from benchmark.run.cell import run_cell
+from benchmark.run.plan import Cell
+from benchmark.run.task_view import TaskView
 from benchmark.sae.dictionary import open_dictionary
 from benchmark.search.pack_size import PackSize
 from benchmark.sites import Site
@@ -25,38 +33,31 @@ from benchmark.suite import Frozen, TaskSettings
 
 STEERED = 0.10
 """Share of ``dev`` that may be steered to a wrong target at the ceiling."""
-GRID = tuple(round(0.02 * 2 ** (i / 3), 4) for i in range(-9, 20))
-"""Candidate ceilings: 0.0025 to 1.6, a third of an octave apart."""
-TOKENS = (1.0, 2.0, 4.0, 8.0, 16.0)
-"""Candidate ceilings of typed suffixes."""
 
 
-def measure(subject: Subject, task: Task, settings: TaskSettings, batch_rows: int = 256) -> Frozen:
-    """All constants of a task."""
+def measure(
+    subject: Subject, task: TaskView, settings: TaskSettings, attacks: Sequence[Attack], batch_rows: int = 256
+) -> Frozen:
+    """All constants of a task; a threat model's ceiling with the first unconstrained attack of the suite under it."""
     fit, dev = task.examples("fit"), task.examples("dev")
     norms, embedding = residual_norms(subject, task, fit), embedding_norm(subject, task, fit)
     undefended = _undefended(subject, task, settings, dev, Scale(norms, embedding))
     return Frozen(
         weights_sha=subject.weights_sha,
-        residual_norms={str(_site(subject, b)): round(n, 6) for b, n in norms.items()},
+        residual_norms={str(site_at(subject, b)): round(n, 6) for b, n in norms.items()},
         embedding_norm=round(embedding, 6),
-        ceiling=_ceiling(undefended, ATTACKS.get("recovery")(goal="wrong"), batch_rows),
-        suffix_ceiling=_ceiling(undefended, ATTACKS.get("soft-suffix")(goal="wrong"), batch_rows)
-        if ThreatModel.SOFT_SUFFIX in task.threat_models
-        else None,
-        token_ceiling=int(_ceiling(undefended, ATTACKS.get("gcg")(goal="wrong"), batch_rows, TOKENS))
-        if settings.token_budgets
-        else None,
+        ceilings={name: _threat_ceiling(undefended, name, attacks, batch_rows) for name in settings.budgets},
         tau=_tau(subject, task, settings, fit),
     )
 
 
-def _site(subject: Subject, boundary: int) -> Site:
+def site_at(subject: Subject, boundary: int) -> Site:
+    """The site of a boundary: a layer's input, or the last one's output."""
     return Site(boundary) if boundary < subject.n_layers else Site(boundary - 1, "resid_post")
 
 
 def _undefended(
-    subject: Subject, task: Task, settings: TaskSettings, examples: Sequence[Example], scale: Scale
+    subject: Subject, task: TaskView, settings: TaskSettings, examples: Sequence[Example], scale: Scale
 ) -> Group:
     """A group in which every example that the model knows counts as suppressed, so that all of them are attacked."""
     base = judge(subject, task, examples, {})
@@ -71,22 +72,31 @@ def _undefended(
         base,
         nowhere,
         eligible(subject, task, examples, base),
-        ceilings(subject, task, examples, base),
+        saturation(subject, task, examples),
         scale,
         settings.perturbed,
         settings.suffix_tokens,
-        restart=True,
+        tail=True,
         tau=0.0,
     )
 
 
-def _ceiling(group: Group, attack: Attack, batch_rows: int, grid: Sequence[float] = GRID) -> float:
-    """The largest budget of ``grid`` at which at most ``STEERED`` of the examples reach their wrong target."""
-    rows, _ = run_cell(group, attack, grid, 0, PackSize(batch_rows))
-    attacked = [r for r in rows if r["suppressed"]]
+def _threat_ceiling(group: Group, name: str, attacks: Sequence[Attack], batch_rows: int) -> float | None:
+    """The ceiling of a threat model; None: it does not apply to the task, or the suite has no attack under it."""
+    free = [a for a in attacks if a.threat_model == name and a.constraint == "none" and not a.is_control]
+    if not free or threat(name).applies(group.task) is not None:
+        return None
+    return _ceiling(group, replace(free[0], goal="wrong"), batch_rows)
+
+
+def _ceiling(group: Group, attack: Attack, batch_rows: int) -> float:
+    """The largest candidate at which at most ``STEERED`` of the examples reach their wrong target."""
+    grid = tuple(threat(attack.threat_model).ceilings)
+    cell = Cell("ceiling", group.task.name, "", attack, grid)
+    rows = [r for r in run_cell(group, cell, PackSize(batch_rows)).rows if r.outcome.suppressed]
     allowed = [0.0]
     for eps in grid:
-        steered = [bool(r["recovered"]) for r in attacked if r["budget_eps"] == eps]
+        steered = [bool(r.outcome.recovered) for r in rows if r.identity.budget_eps == eps]
         if sum(steered) > STEERED * len(steered):
             break
         allowed.append(eps)
@@ -94,11 +104,12 @@ def _ceiling(group: Group, attack: Attack, batch_rows: int, grid: Sequence[float
 
 
 @torch.no_grad()
-def _tau(subject: Subject, task: Task, settings: TaskSettings, examples: Sequence[Example]) -> float:
+def _tau(subject: Subject, task: TaskView, settings: TaskSettings, examples: Sequence[Example]) -> float:
     """95th percentile of the relative change of the SAE's latents between two random prompts of one length."""
     features = open_dictionary(subject, Site.parse(settings.site)).everything
-    act = features.encode(readout_stream(subject, task, examples, features.site)).act
-    lengths = torch.tensor([len(task.encode(subject.tokenizer, e).tokens) for e in examples], device=act.device)
+    boundary = features.site.boundary
+    act = features.encode(readout_streams(subject, task, examples, frozenset({boundary}))[boundary]).act
+    lengths = torch.tensor([len(m.encoded.tokens) for m in encode(subject, task, examples)], device=act.device)
     changes = [_pairwise_change(act[lengths == length]) for length in lengths.unique().tolist()]
     return round(float(torch.cat(changes).quantile(0.95)), 4)
 
@@ -116,4 +127,5 @@ def write_into(path: Path, frozen: Mapping[str, Frozen]) -> None:
     content = yaml.safe_load(path.read_text())
     for task, constants in frozen.items():
         content["tasks"][task]["frozen"] = constants.model_dump()
-    path.write_text(yaml.safe_dump(content, sort_keys=False, width=120))
+    text = yaml.safe_dump(content, sort_keys=False, width=120)
+    write_atomically(path, lambda part: part.write_text(text))

@@ -10,11 +10,12 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from benchmark.contracts import Attack, Example, Task, ThreatModel
+from benchmark.contracts.attack import Attack
+from benchmark.contracts.protocol import Protocol
 from benchmark.errors import UsageError
-from benchmark.protocol import STRICT, Protocol, Switch
-from benchmark.registry import ATTACKS
-from benchmark.spec import Named, fingerprint, resolve_attack, settings, sha
+from benchmark.registry import threat
+from benchmark.run.task_view import TaskView
+from benchmark.spec import Named, code_hash, fingerprint, resolve_attack, settings, sha
 from benchmark.suite import Suite
 
 SEMANTICS = 1
@@ -33,10 +34,10 @@ class Cell:
     defense: str
     attack: Attack
     budgets: tuple[float, ...]
-    """Ascending eps; of token suffixes, numbers of tokens."""
-    sanity: frozenset[float]
+    """Ascending, in the threat model's unit."""
+    sanity: frozenset[float] = frozenset()
     """Those that only serve sanity flags."""
-    seed: int
+    seed: int = 0
     matched: str | None = None
     """Key of the wrong-target cell that tells whether a recovery is selective."""
 
@@ -47,18 +48,23 @@ class Cell:
             "key": self.key,
             "task": self.task,
             "defense": self.defense,
-            "attack": attack.title,
-            "threat_model": str(attack.threat_model),
-            "constraint": attack.constraint,
+            **access(attack),
             "goal": attack.goal,
             "role": "control" if attack.is_control else "attack",
+            "searches": attack.searches,
             "settings": settings(attack),
             "budgets": list(self.budgets),
             "sanity_budgets": sorted(self.sanity),
             "seed": self.seed,
             "matched": self.matched,
+            "controls": [] if attack.is_control else [{**access(c), "goal": c.goal} for c in attack.controls()],
             "file": f"cells/{self.key}.parquet",
         }
+
+
+def access(attack: Attack) -> dict[str, str]:
+    """What identifies an attack of a suite, for who checks that all of them ran."""
+    return {"attack": attack.title, "threat_model": attack.threat_model, "constraint": attack.constraint}
 
 
 @dataclass(frozen=True)
@@ -67,11 +73,11 @@ class Plan:
 
     suite: Suite
     defenses: Mapping[str, Named]
-    tasks: Mapping[str, Task]
+    tasks: Mapping[str, TaskView]
     cells: tuple[Cell, ...]
     identity: str = field(default="")
     """Hash of the cells' keys: a run directory belongs to exactly one."""
-    protocol: Protocol = STRICT
+    protocol: Protocol = field(default_factory=Protocol)
 
     def describe(self) -> dict[str, Any]:
         """The plan as JSON values, for plan.json."""
@@ -85,16 +91,15 @@ class Plan:
 
 def make_plan(
     suite: Suite,
-    tasks: Mapping[str, Task],
+    tasks: Mapping[str, TaskView],
     defenses: Sequence[Named],
     control_defenses: Sequence[Named],
     *,
     attacks: Sequence[Attack],
-    examples: Mapping[str, Sequence[Example]],
     weights_sha: str,
     dtype: str,
     seed: int,
-    protocol: Protocol = STRICT,
+    protocol: Protocol | None = None,
     attribution: bool = False,
 ) -> Plan:
     """Cross defenses, tasks and attacks, with the controls that every attack needs.
@@ -104,40 +109,36 @@ def make_plan(
     Raises:
         UsageError: two defenses or two attacks of one plan cannot be told apart, or no attack applies to any task.
     """
+    protocol = protocol or Protocol()
     everyone = {d.name: d for d in (*defenses, *control_defenses)}
     if len(everyone) < len(defenses) + len(control_defenses):
         raise UsageError("two defenses of this run have the same name; give one another `name` in its spec")
-    zero = ATTACKS.get("zero")()
-    cells: list[Cell] = []
+    classify = [(resolve_attack(suite.controls.attack), None)] if suite.controls.attack else []
     applying = _applying(suite, tasks, attacks)
+    cells: list[Cell] = []
     for task in tasks:
         for named in defenses:
             cells += _cells(suite, task, named, _with_controls(applying[task]))
         for named in control_defenses:
-            cells += _cells(suite, task, named, [(zero, None)])
-    content = {t: [e.content_hash for e in found] for t, found in examples.items()}
+            cells += _cells(suite, task, named, classify)
     saes = {site: fingerprint(source) for site, source in suite.saes.items()}
-    weights = [weights_sha, saes]
     common = {
         "semantics": SEMANTICS,
         "suite": suite.hash,
-        "weights": weights,
+        "weights": [weights_sha, saes],
         "dtype": dtype,
         "seed": seed,
         "protocol": protocol.name,
     }
     common |= {"attribution": True} if attribution else {}
-    keyed = _with_keys(cells, everyone, tasks, content, common, seed)
+    keyed = _with_keys(cells, everyone, tasks, common, seed)
     _refuse_twins(keyed)
     return Plan(suite, everyone, tasks, tuple(keyed), sha([c.key for c in keyed]), protocol)
 
 
-def _applying(suite: Suite, tasks: Mapping[str, Task], attacks: Sequence[Attack]) -> dict[str, list[Attack]]:
+def _applying(suite: Suite, tasks: Mapping[str, TaskView], attacks: Sequence[Attack]) -> dict[str, list[Attack]]:
     """The attacks that a task can meet: with access that it has, and budgets that the suite gives it."""
-    found = {
-        name: [a for a in attacks if a.threat_model in task.threat_models and _budgets(suite, name, a)[0]]
-        for name, task in tasks.items()
-    }
+    found = {name: [a for a in attacks if _meets(suite, task, a)] for name, task in tasks.items()}
     if attacks and not any(found.values()):
         wanted = ", ".join(f"{a.title} ({a.threat_model})" for a in attacks)
         raise UsageError(
@@ -147,8 +148,12 @@ def _applying(suite: Suite, tasks: Mapping[str, Task], attacks: Sequence[Attack]
     return found
 
 
+def _meets(suite: Suite, task: TaskView, attack: Attack) -> bool:
+    return threat(attack.threat_model).applies(task) is None and bool(_budgets(suite, task.name, attack)[0])
+
+
 def _with_controls(attacks: Sequence[Attack]) -> Iterator[tuple[Attack, Attack | None]]:
-    """Every attack after itself aimed at the wrong target; then zero budget, random directions and random suffixes."""
+    """Every attack after itself aimed at the wrong target; then the controls of all of them, once each."""
     controls: dict[Attack, None] = {}
     for attack in attacks:
         if attack.is_control:
@@ -157,20 +162,9 @@ def _with_controls(attacks: Sequence[Attack]) -> Iterator[tuple[Attack, Attack |
         wrong = replace(attack, goal="wrong")
         yield wrong, None
         yield attack, wrong
-        controls |= dict.fromkeys(_blind(attack))
+        controls |= dict.fromkeys(attack.controls())
     for control in controls:
         yield control, None
-
-
-def _blind(attack: Attack) -> Iterator[Attack]:
-    """What an attack must beat: no search at all, with the same access."""
-    if attack.threat_model == ThreatModel.SOFT_SUFFIX:
-        return
-    if attack.threat_model == ThreatModel.TOKEN_SUFFIX:
-        yield ATTACKS.get("random-suffix")()
-    else:
-        yield ATTACKS.get("random-direction")(threat_model=attack.threat_model, constraint=attack.constraint)
-    yield ATTACKS.get("zero")(threat_model=attack.threat_model)
 
 
 def _cells(suite: Suite, task: str, named: Named, attacks: Any) -> list[Cell]:
@@ -184,15 +178,9 @@ def _cells(suite: Suite, task: str, named: Named, attacks: Any) -> list[Cell]:
 
 def _budgets(suite: Suite, task: str, attack: Attack) -> tuple[tuple[float, ...], frozenset[float]]:
     """All budgets, and which of them are for sanity only; none where the suite does not give the threat model any."""
-    if attack.name == "zero":
-        return (0.0,), frozenset()
-    chosen = suite.tasks[task]
-    if attack.threat_model == ThreatModel.TOKEN_SUFFIX:
-        return tuple(map(float, chosen.token_budgets)), frozenset()
-    suffix = attack.threat_model == ThreatModel.SOFT_SUFFIX
-    grid = chosen.suffix_budgets if suffix else chosen.budgets
-    # controls, constrained attacks and suffixes of a few tokens need not succeed without bounds
-    if attack.is_control or attack.constraint != "none" or suffix or not grid:
+    grid = tuple(map(float, attack.budgets(suite.tasks[task].budgets.get(attack.threat_model, ()))))
+    # controls and constrained attacks need not succeed without bounds
+    if attack.is_control or attack.constraint != "none" or not threat(attack.threat_model).unbounded or not grid:
         return grid, frozenset()
     beyond = SANITY_FACTOR * grid[-1]
     return (*grid, beyond), frozenset({beyond})
@@ -201,17 +189,20 @@ def _budgets(suite: Suite, task: str, attack: Attack) -> tuple[tuple[float, ...]
 def _with_keys(
     cells: Sequence[Cell],
     defenses: Mapping[str, Named],
-    tasks: Mapping[str, Task],
-    content: Mapping[str, list[str]],
+    tasks: Mapping[str, TaskView],
     common: Mapping[str, Any],
     seed: int,
 ) -> list[Cell]:
     """Replace provisional names by keys; ``matched`` follows."""
+    content = {
+        name: [name, task.kind.__name__, code_hash(task.kind), task.version, _content(task)]
+        for name, task in tasks.items()
+    }
     keys: dict[str, str] = {}
     for cell in cells:
         what = {
             **common,
-            "task": [cell.task, tasks[cell.task].version, content[cell.task]],
+            "task": content[cell.task],
             "defense": defenses[cell.defense].spec,
             "name": cell.defense,
             "attack": [cell.attack.name, settings(cell.attack)],
@@ -219,6 +210,10 @@ def _with_keys(
         }
         keys[cell.key] = sha(what)
     return [replace(c, key=keys[c.key], seed=seed, matched=keys[c.matched] if c.matched else None) for c in cells]
+
+
+def _content(task: TaskView) -> list[str]:
+    return [e.content_hash for e in task.examples("test")]
 
 
 def _refuse_twins(cells: Sequence[Cell]) -> None:
@@ -229,7 +224,7 @@ def _refuse_twins(cells: Sequence[Cell]) -> None:
         seen.add(cell.key)
 
 
-def suite_attacks(suite: Suite, names: Sequence[str] | None) -> list[Attack]:
+def suite_attacks(suite: Suite, names: Sequence[str] | None = None) -> list[Attack]:
     """The suite's attacks, or those with the given names; an attack that the suite lacks runs with its defaults."""
     listed = [(str(entry["attack"]), {k: v for k, v in entry.items() if k != "attack"}) for entry in suite.attacks]
     if names is None:
@@ -239,18 +234,3 @@ def suite_attacks(suite: Suite, names: Sequence[str] | None) -> list[Attack]:
         matching = [resolve_attack(n, options) for n, options in listed if n == name]
         chosen += matching or [resolve_attack(name)]
     return list(dict.fromkeys(chosen))
-
-
-def attacks_under(protocol: Protocol, attacks: Sequence[Attack]) -> list[Attack]:
-    """The attacks as a protocol runs them: the study's search in place of ours, and nothing written before a clamp
-    that never sees what is written; attacks that this makes equal are one."""
-    return list(dict.fromkeys(_under(protocol, attack) for attack in attacks))
-
-
-def _under(protocol: Protocol, attack: Attack) -> Attack:
-    if Switch.LAST_ITERATE in protocol and attack.published is not None:
-        kept = {"threat_model": attack.threat_model, "constraint": attack.constraint, "goal": attack.goal}
-        attack = resolve_attack(attack.published, kept)
-    if Switch.BAKED_CLAMP in protocol and attack.threat_model == ThreatModel.BEFORE_EDIT:
-        attack = replace(attack, threat_model=ThreatModel.AFTER_EDIT)
-    return attack

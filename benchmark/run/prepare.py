@@ -1,47 +1,39 @@
-"""From what a user asked for to a plan and a loaded model; everything is checked before any work starts."""
+"""From a request to a plan and a loaded model; everything is checked before any work starts."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from copy import copy
 from dataclasses import dataclass
 from typing import Any
 
-from benchmark.contracts import Defense, Example, Task
+from benchmark.contracts.defense import Defense
+from benchmark.contracts.protocol import Protocol
 from benchmark.errors import UsageError
 from benchmark.model.subject import Subject, load
-from benchmark.protocol import named_protocol
-from benchmark.registry import TASKS
+from benchmark.registry import PROTOCOLS, TASKS, threat
 from benchmark.run.freeze import measure
-from benchmark.run.plan import Plan, attacks_under, make_plan, suite_attacks
-from benchmark.spec import Named, build, resolve_defense
-from benchmark.suite import Frozen, Suite, load_suite
+from benchmark.run.plan import Plan, make_plan, suite_attacks
+from benchmark.run.request import Request
+from benchmark.run.task_view import TaskView
+from benchmark.spec import Named, resolve_defense, resolve_task
+from benchmark.suite import Frozen, Suite, TaskSettings, load_suite
 
 CPU_ROWS = 256
 """Rows of a pack on a CPU: more do not go faster there."""
 CUDA_ROWS = 2048
 """Rows that a GPU is first tried with; running out of memory halves them."""
 
-Defenses = str | Defense | Sequence[str | Defense]
-"""Registered names, ``file.py:Class``, spec files or objects."""
-
 
 @dataclass(frozen=True)
 class Prepared:
-    """A plan with the model it is for."""
+    """A request with its plan and the model that it is for."""
 
+    request: Request
     plan: Plan
     subject: Subject
     limit: int | None
-    seed: int
-    dtype: str
     rows: int
     """Rows of a pack to begin with."""
-    attribution: bool = False
-
-    def examples(self, task: Task) -> Sequence[Example]:
-        """The test examples of a task, within the limit."""
-        return spread(task.examples("test"), self.plan.suite.size(task.name, self.limit))
 
     def stale(self, task: str) -> str | None:
         """Why the suite's constants cannot be used for a task; None: they can."""
@@ -55,81 +47,112 @@ class Prepared:
         settings = self.plan.suite.tasks[task]
         if self.stale(task) is None and settings.frozen is not None:
             return settings.frozen
-        return measure(self.subject, self.plan.tasks[task], settings, self.rows)
+        return self.measured(task)
+
+    def measured(self, task: str) -> Frozen:
+        """The constants of a task, measured now."""
+        suite = self.plan.suite
+        return measure(self.subject, self.plan.tasks[task], suite.tasks[task], suite_attacks(suite), self.rows)
 
 
-def prepare(
-    defense: Defenses,
-    *,
-    suite: str = "embedded",
-    tasks: Sequence[str] | None = None,
-    attacks: Sequence[str] | None = None,
-    limit: int | None = None,
-    batch_size: int | None = None,
-    device: str = "auto",
-    dtype: str = "float32",
-    seed: int = 0,
-    controls: bool = True,
-    attribution: bool = False,
-    options: Mapping[str, Any] | None = None,
-    protocol: str = "strict",
-) -> Prepared:
-    """Load the suite and its model, resolve every name, and plan. The arguments are those of ``evaluate``.
+def prepare(request: Request) -> Prepared:
+    """Load the suite and its model, resolve every name, and plan.
 
     Raises:
         UsageError: something asked for does not exist or does not fit.
     """
-    chosen = load_suite(suite)
-    named = _name(defense, options)
-    found = _tasks(chosen, tasks)
-    followed = named_protocol(protocol)
-    wanted = attacks_under(followed, suite_attacks(chosen, attacks))
-    subject = load_subject(chosen, device, dtype)
-    limit = limit or chosen.limit
+    suite, names = _with_tasks(load_suite(request.suite), request.tasks)
+    named = _named(suite, request)
+    limit = request.limit or suite.limit
+    tasks = {name: view(suite, name, limit) for name in names}
+    protocol: Protocol = PROTOCOLS.get(request.protocol)()
+    wanted = protocol.attacks(suite_attacks(suite, request.attacks))
+    subject = load_subject(suite, request.device, request.dtype)
     plan = make_plan(
-        chosen,
-        found,
+        suite,
+        tasks,
         named,
-        _controls(named) if controls else [],
-        attacks=wanted,
-        examples={n: spread(task.examples("test"), chosen.size(n, limit)) for n, task in found.items()},
+        _controls(suite, named) if request.controls else [],
+        attacks=list(dict.fromkeys(wanted)),
         weights_sha=subject.weights_sha,
-        dtype=dtype,
-        seed=seed,
-        protocol=followed,
-        attribution=attribution,
+        dtype=request.dtype,
+        seed=request.seed,
+        protocol=protocol,
+        attribution=request.attribution,
     )
-    rows = batch_size or (CUDA_ROWS if subject.device.type == "cuda" else CPU_ROWS)
-    return Prepared(plan, subject, limit, seed, dtype, rows, attribution)
+    rows = request.batch_size or (CUDA_ROWS if subject.device.type == "cuda" else CPU_ROWS)
+    return Prepared(request, plan, subject, limit, rows)
 
 
 def load_subject(suite: Suite, device: str, dtype: str) -> Subject:
-    """The suite's model, with its SAEs and the sites of its tasks."""
-    return load(
-        suite.model.source,
-        name=suite.model.name,
-        revision=suite.model.revision,
-        device=device,
-        dtype=dtype,
-        saes=suite.saes,
-        default_sites={task: settings.site for task, settings in suite.tasks.items()},
-    )
+    """The suite's model, with its SAEs."""
+    source = suite.model
+    return load(source.source, name=source.name, revision=source.revision, device=device, dtype=dtype, saes=suite.saes)
 
 
-def _name(defense: Defenses, options: Mapping[str, Any] | None) -> list[Named]:
-    given = [defense] if isinstance(defense, (str, Defense)) else list(defense)
+def view(suite: Suite, name: str, limit: int | None = None) -> TaskView:
+    """A task of a suite, by its name there.
+
+    Raises:
+        UsageError: its kind does not exist, or its settings or budgets do not fit.
+    """
+    chosen = suite.tasks[name]
+    for model, budgets in chosen.budgets.items():
+        _check_budgets(name, model, budgets)
+    task = resolve_task(chosen.kind or name, chosen.settings)
+    return TaskView(task, name, test=suite.size(name, limit), sample=suite.sample)
+
+
+def _check_budgets(task: str, model: str, budgets: Sequence[float]) -> None:
+    try:
+        threat(model).check(budgets)
+    except ValueError as error:
+        raise UsageError(f"task {task}: {error}") from error
+
+
+def _with_tasks(suite: Suite, names: Sequence[str] | None) -> tuple[Suite, list[str]]:
+    """The suite with the tasks that are given as files, and the names of the tasks that are wanted."""
+    wanted = list(dict.fromkeys(names or suite.tasks))
+    files = {name.rpartition(":")[2]: _as_other(suite, name) for name in wanted if ".py:" in name}
+    missing = [n for n in wanted if n not in suite.tasks and ".py:" not in n]
+    for name in missing:
+        TASKS.get(name)  # an unknown name is told apart from one that the suite lacks
+    if missing:
+        raise UsageError(
+            f"the suite {suite.name} has no task {', '.join(missing)}; it has: {', '.join(suite.tasks)}. "
+            "Put it into a suite with its site and budgets (`kind: NAME`, see `bench show SUITE`)"
+        )
+    if not files:
+        return suite, wanted
+    return suite.model_copy(update={"tasks": {**suite.tasks, **files}}), [n.rpartition(":")[2] for n in wanted]
+
+
+def _as_other(suite: Suite, named: str) -> TaskSettings:
+    """How a task is run that the suite does not list."""
+    if suite.other_tasks is None:
+        raise UsageError(
+            f"--task {named}: the suite {suite.name} does not say how tasks are run that it does not list; give it "
+            "`other_tasks:` (site and budgets), or list the task with `kind:`"
+        )
+    return suite.other_tasks.model_copy(update={"kind": named})
+
+
+def _named(suite: Suite, request: Request) -> list[Named]:
+    given: Sequence[str | Defense] = request.defense or ([suite.defense] if suite.defense else [])
     if not given:
-        raise UsageError("no defense was given")
+        raise UsageError(f"no defense was given, and the suite {suite.name} names none; give one (--defense)")
+    options: Mapping[str, Any] = request.options
     return [resolve_defense(d, options) if isinstance(d, str) else Named(d.name, d) for d in given]
 
 
-def _controls(named: Sequence[Named]) -> list[Named]:
-    """``none`` and the controls that the defenses bring along, unless they are evaluated themselves.
+def _controls(suite: Suite, named: Sequence[Named]) -> list[Named]:
+    """The undefended model and the controls that the defenses bring along, unless they are evaluated themselves.
 
     Of two defenses with controls of one name and different settings, the second's is named after it.
     """
     taken = {n.name: n.defense for n in named}
-    found = {"none": resolve_defense("none").defense}
+    undefended = suite.controls.undefended
+    found = {undefended: resolve_defense(undefended).defense} if undefended else {}
     for n in named:
         control = n.defense.control()
         if control is None or control in (taken.get(control.name), found.get(control.name)):
@@ -137,28 +160,3 @@ def _controls(named: Sequence[Named]) -> list[Named]:
         free = control.name not in taken and control.name not in found
         found[control.name if free else f"{control.name}-of-{n.name}"] = control
     return [Named(name, defense) for name, defense in found.items() if name not in taken]
-
-
-def _tasks(suite: Suite, names: Sequence[str] | None) -> dict[str, Task]:
-    missing = [n for n in names or () if n not in suite.tasks]
-    for name in missing:
-        TASKS.get(name)  # an unknown name is told apart from one that the suite lacks
-    if missing:
-        raise UsageError(f"the suite {suite.name} has no task {', '.join(missing)}; it has: {', '.join(suite.tasks)}")
-    built = {n: build(TASKS.get(n), suite.tasks[n].settings, f"task {n}") for n in dict.fromkeys(names or suite.tasks)}
-    return built if suite.sample is None else {n: _sampled(task, suite.sample) for n, task in built.items()}
-
-
-def _sampled(task: Task, most: int) -> Task:
-    """The task with at most ``most`` examples in every split but ``test``, and in every retain set."""
-    few, examples, retain = copy(task), task.examples, task.retain
-    vars(few)["examples"] = lambda split: examples(split) if split == "test" else spread(examples(split), most)
-    vars(few)["retain"] = lambda split: spread(retain(split), most)
-    return few
-
-
-def spread(examples: Sequence[Example], limit: int | None) -> Sequence[Example]:
-    """At most ``limit`` examples, spread evenly over the whole list, so that no cluster is cut off."""
-    if limit is None or limit >= len(examples):
-        return examples
-    return [examples[i * len(examples) // limit] for i in range(limit)]

@@ -12,18 +12,19 @@ from typing import Any
 import pyarrow as pa
 from safetensors.torch import save_file
 
-from benchmark.cells.cell import run_cell
-from benchmark.cells.remeasure import Row
-from benchmark.contracts import Attack, Task
-from benchmark.errors import BenchError
+from benchmark.contracts.row import SCHEMA, table
+from benchmark.errors import BenchError, UsageError
+from benchmark.measure.outcome import Matched
+from benchmark.registry import threat
 from benchmark.run.card import card
-from benchmark.run.fitting import TaskReference, make_group
+from benchmark.run.cell import Measurement, run_cell
+from benchmark.run.groups import Undefended, make_group, prepared_task
 from benchmark.run.listener import Listener, Silent
-from benchmark.run.plan import Cell, Plan, suite_attacks
-from benchmark.run.prepare import Defenses, Prepared, prepare
+from benchmark.run.plan import Cell, Plan, access, suite_attacks
+from benchmark.run.prepare import Prepared, prepare
 from benchmark.run.provenance import environment
+from benchmark.run.request import Given, Request, Status
 from benchmark.run.store import Store, read_json
-from benchmark.schema import SCHEMA
 from benchmark.search.pack_size import PackSize
 from benchmark.spec import Named, sha
 from benchmark.suite import Frozen
@@ -34,7 +35,7 @@ class Result:
     """A finished run."""
 
     directory: Path
-    status: str
+    status: Status
     """complete | partial (some cells failed and will be tried again)."""
 
     @property
@@ -50,59 +51,28 @@ class Result:
         return self.rows.to_pandas()
 
 
-def evaluate(
-    defense: Defenses = "sae-clamp",
-    *,
-    suite: str = "embedded",
-    tasks: Sequence[str] | None = None,
-    attacks: Sequence[str] | None = None,
-    limit: int | None = None,
-    output_dir: str | Path | None = None,
-    batch_size: int | None = None,
-    device: str = "auto",
-    dtype: str = "float32",
-    seed: int = 0,
-    controls: bool = True,
-    attribution: bool = False,
-    options: Mapping[str, Any] | None = None,
-    protocol: str = "strict",
-    listener: Listener | None = None,
-) -> Result:
+def evaluate(request: Request | Given | None = None, *, listener: Listener | None = None, **options: Any) -> Result:
     """Evaluate defenses against a suite's attacks; the same call again resumes.
 
     Args:
-        defense: registered names, ``file.py:Class``, spec files, or ``Defense`` objects.
-        suite: registered name or YAML file.
-        tasks, attacks: names; all of the suite by default.
-        limit: at most so many test examples a task. For trying things out: the result is never ranked.
-        output_dir: run directory; by default one under runs/ that the plan determines.
-        batch_size: rows of a forward pass; by default found automatically. Never changes a result.
-        controls: also classify the control defenses (``none``, and a defense's own control).
-        attribution: also replay the parts of every recovery's perturbation: which latents, or what no SAE explains.
-        options: settings on top of every given defense.
-        protocol: ``strict``, or ``paper`` for the published study's semantics; the latter is never ranked.
+        request: the whole request; or its ``defense``: registered names, ``file.py:Class``, spec files, or ``Defense``
+            objects.
+        listener: is told what happens.
+        options: the other fields of ``Request``, which documents them: ``suite``, ``tasks``, ``attacks``, ``limit``,
+            ``output_dir``, ``seed`` and so on.
 
     Raises:
         UsageError: something asked for does not exist or does not fit; nothing was run.
         RunDirectoryError: ``output_dir`` cannot be used; nothing in it was changed.
         KeyboardInterrupt: everything finished so far is saved.
     """
-    prepared = prepare(
-        defense,
-        suite=suite,
-        tasks=tasks,
-        attacks=attacks,
-        limit=limit,
-        batch_size=batch_size,
-        device=device,
-        dtype=dtype,
-        seed=seed,
-        controls=controls,
-        options=options,
-        protocol=protocol,
-        attribution=attribution,
-    )
-    directory = Path(output_dir) if output_dir else default_directory(prepared.plan)
+    if isinstance(request, Request):
+        if options:
+            raise UsageError(f"give either a whole request or its options, not both: {', '.join(options)}")
+    else:
+        request = Request.make({"defense": request, **options}, "evaluate")
+    prepared = prepare(request)
+    directory = request.output_dir or default_directory(prepared.plan)
     store = Store(directory).open(prepared.plan.describe())
     try:
         return _Run(prepared, store, listener or Silent()).run()
@@ -128,7 +98,7 @@ class _Run:
         self.started = _now()
 
     def run(self) -> Result:
-        self.listener.started(self.plan, sum(self.store.has(c.key) for c in self.plan.cells))
+        self.listener.started(self.plan, sum(self.store.finished(c.key) for c in self.plan.cells))
         self._header("running")
         try:
             for task in self.plan.tasks:
@@ -136,25 +106,23 @@ class _Run:
         except KeyboardInterrupt:
             self._header("interrupted")
             raise
-        status = "partial" if self.failed else "complete"
+        status: Status = "partial" if self.failed else "complete"
         self._header(status)
         return Result(self.store.root, status)
 
     def _task(self, name: str) -> None:
-        task = self.plan.tasks[name]
         cells = [c for c in self.plan.cells if c.task == name]
         self.frozen[name] = self._constants(name)
         self._header("running")
-        reference: TaskReference | None = None
+        undefended: Undefended | None = None
         for defense in dict.fromkeys(c.defense for c in cells):
             mine = [c for c in cells if c.defense == defense]
-            if all(self.store.has(c.key) for c in mine):
+            if all(self.store.finished(c.key) for c in mine):
                 for cell in mine:
                     self.listener.finished(cell, self.store.read(cell.key).to_pylist(), True)
                 continue
-            examples = self.prepared.examples(task)
-            reference = reference or TaskReference(self.subject, task, examples, self.plan.protocol)
-            self._defense(task, self.plan.defenses[defense], mine, reference)
+            undefended = undefended or prepared_task(self.prepared, name, self.frozen[name])
+            self._defense(self.plan.defenses[defense], mine, undefended)
 
     def _constants(self, task: str) -> Frozen:
         why = self.prepared.stale(task)
@@ -163,147 +131,107 @@ class _Run:
             self.store.event("constants-measured", task=task, why=why)
         return self.prepared.constants(task)
 
-    def _defense(self, task: Task, named: Named, cells: Sequence[Cell], reference: TaskReference) -> None:
-        self.listener.fitting(task.name, named.name)
+    def _defense(self, named: Named, cells: Sequence[Cell], undefended: Undefended) -> None:
+        task = undefended.task.name
+        self.listener.fitting(task, named.name)
         try:
-            settings = self.plan.suite.tasks[task.name]
-            frozen, attribution = self.frozen[task.name], self.prepared.attribution
-            group = make_group(self.subject, task, named, settings, frozen, reference, attribution=attribution)
-            found = {"defense": named.name, **card(group, reference.retention)}
+            group = make_group(undefended, named, attribution=self.prepared.request.attribution)
+            found = {"defense": named.name, **card(group, undefended.retention)}
         except (BenchError, KeyboardInterrupt):
             raise
         except Exception as error:
-            self._error(f"{named.name} could not be fitted on {task.name}", error, len(cells))
+            self.failed += len(cells)
+            self._error(f"{named.name} could not be fitted on {task}", repr(error), traceback.format_exc())
             return
-        if not group.restart:
-            self.listener.note(
-                f"{named.name} on {task.name}: the restarted pass differs here; using the full one (slower)"
-            )
-        self.store.write_json(f"fits/{task.name}__{named.name}.json", found)
+        if not group.tail:
+            self.listener.note(f"{named.name} on {task}: the tail pass differs here; using the full one (slower)")
+        self.store.write_json(f"fits/{task}__{named.name}.json", found)
         self.listener.fitted(found)
         for cell in cells:
-            if self.store.has(cell.key):
+            if self.store.finished(cell.key):
                 self.listener.finished(cell, self.store.read(cell.key).to_pylist(), True)
                 continue
-            try:
-                rows, deltas = run_cell(group, cell.attack, cell.budgets, self.prepared.seed, self.pack_size)
-            except (BenchError, KeyboardInterrupt):
-                raise
-            except Exception as error:
-                self._error(f"cell {cell.key} ({task.name} x {named.name} x {cell.attack.title}) failed", error, 1)
-                continue
-            self._save(cell, rows, deltas)
+            matched = self._matched(cell)
+            self._save(cell, run_cell(group, cell, self.pack_size, run_id=self.plan.identity, matched=matched))
 
-    def _save(self, cell: Cell, rows: list[Row], deltas: Mapping[str, Any]) -> None:
-        rows = [{**row, **self._identity(cell, row)} for row in rows]
-        _add_thresholds(rows, self._wrong(cell), ran=cell.matched is not None)
-        if deltas:
-            self.store.write_private(f"{cell.key}.safetensors", lambda part: save_file(dict(deltas), part))
+    def _save(self, cell: Cell, found: Measurement) -> None:
+        if found.failures:
+            self.failed += 1
+            last = found.failures[-1].strip().rsplit("\n", 1)[-1]
+            what = f"{cell.task} x {cell.defense} x {cell.attack.title}: failed on {len(found.failures)} packs"
+            self._error(what, last, found.failures[-1])
+        if found.proposals:
+            self.store.write_private(f"{cell.key}.safetensors", lambda part: save_file(found.proposals, part))
+        rows = table(found.rows, self.plan.protocol.extra)
         self.store.write(cell.key, rows)
-        self.listener.finished(cell, rows, False)
+        self.listener.finished(cell, rows.to_pylist(), False)
 
-    def _identity(self, cell: Cell, row: Row) -> Row:
-        attack = cell.attack
-        return {
-            "run_id": self.plan.identity,
-            "cell_key": cell.key,
-            "task": cell.task,
-            "defense": cell.defense,
-            "attack": attack.title,
-            "threat_model": str(attack.threat_model),
-            "constraint": attack.constraint,
-            "goal": attack.goal,
-            "seed": cell.seed,
-            "sanity": row["budget_eps"] in cell.sanity,
-        }
-
-    def _wrong(self, cell: Cell) -> dict[str, float | None]:
-        """Example id -> eps_star of the matched wrong target."""
+    def _matched(self, cell: Cell) -> Matched | None:
+        """The matched wrong target of a cell; None: none was run."""
         if cell.matched is None or not self.store.has(cell.matched):
-            return {}
-        table = self.store.read(cell.matched).select(["example_id", "eps_star"]).to_pydict()
-        return dict(zip(table["example_id"], table["eps_star"], strict=True))
+            return None
+        rows = self.store.read(cell.matched).select(["example_id", "eps_star", "status"]).to_pylist()
+        failed = frozenset(r["example_id"] for r in rows if r["status"] == "error")
+        return Matched({r["example_id"]: r["eps_star"] for r in rows}, failed)
 
-    def _error(self, what: str, error: Exception, cells: int) -> None:
-        self.failed += cells
-        self.store.event("error", what=what, error=repr(error), traceback=traceback.format_exc())
-        self.listener.note(
-            f"{what}: {type(error).__name__}: {error} (see events.jsonl; repeat the command to try again)"
-        )
+    def _error(self, what: str, error: str, trace: str) -> None:
+        self.store.event("error", what=what, error=error, traceback=trace)
+        self.listener.note(f"{what}: {error} (see events.jsonl; repeat the command to try again)")
 
     def _halved(self, rows: int) -> None:
         self.store.event("pack-halved", rows=rows)
         self.listener.note(f"out of memory: going on with packs of {rows} rows")
 
     def _header(self, status: str) -> None:
-        suite = self.plan.suite
+        suite, request = self.plan.suite, self.prepared.request
+        attacks = [a for a in suite_attacks(suite) if not a.is_control]
         self.store.write_json(
             "run.json",
             {
-                "schema_version": 1,
+                "schema_version": 2,
                 "run_id": self.plan.identity,
                 "status": status,
                 "started": self.started,
                 "finished": None if status == "running" else _now(),
                 "protocol": self.plan.protocol.name,
+                "ranked": self.plan.protocol.ranked,
                 "limit": self.prepared.limit,
                 "suite": {
                     "name": suite.name,
                     "version": suite.version,
                     "hash": suite.hash,
                     "tasks": list(suite.tasks),
-                    "attacks": [_access(a) for a in suite_attacks(suite, None) if not a.is_control],
+                    "attacks": [access(a) for a in attacks],
+                    "undefended": suite.controls.undefended,
                 },
                 "model": {
                     "id": suite.model.name,
                     "revision": suite.model.revision,
                     "weights_sha": self.subject.weights_sha,
                 },
-                "seed": self.prepared.seed,
-                "dtype": self.prepared.dtype,
-                "tasks": {t: self._task_header(t) for t in self.frozen},
+                "seed": request.seed,
+                "dtype": request.dtype,
+                "threats": {name: threat(name).describe() for name in self._threats()},
+                "tasks": {name: self._task_header(name) for name in self.frozen},
                 "defenses": {n: {"spec": d.spec, "spec_sha": sha(d.spec)} for n, d in self.plan.defenses.items()},
                 **environment(self.subject.device),
             },
         )
 
-    def _task_header(self, name: str) -> dict[str, Any]:
-        settings = self.plan.suite.tasks[name]
-        frozen = self.frozen[name].model_dump(exclude={"weights_sha", "residual_norms"})
-        norm = self.frozen[name].residual_norms
-        kinds = ("budgets", "suffix_budgets", "token_budgets")
-        grids = {kind: list(getattr(settings, kind)) for kind in kinds}
-        ids = [e.content_hash for e in self.prepared.examples(self.plan.tasks[name])]
-        families = sorted(self.plan.tasks[name].threat_models)
+    def _threats(self) -> list[str]:
+        """The threat models of the suite and of the plan."""
+        named = [name for settings in self.plan.suite.tasks.values() for name in settings.budgets]
+        return sorted({*named, *(cell.attack.threat_model for cell in self.plan.cells)})
+
+    def _task_header(self, name: str) -> Mapping[str, Any]:
+        settings, frozen, task = self.plan.suite.tasks[name], self.frozen[name], self.plan.tasks[name]
         return {
             "site": settings.site,
-            "threat_models": families,
-            **grids,
-            **frozen,
-            "residual_norms": norm,
-            "examples_hash": sha(ids),
+            "threat_models": [model for model in self._threats() if threat(model).applies(task) is None],
+            "budgets": {model: list(budgets) for model, budgets in settings.budgets.items()},
+            **frozen.model_dump(exclude={"weights_sha"}),
+            "examples_hash": sha([e.content_hash for e in task.examples("test")]),
         }
-
-
-def _access(attack: Attack) -> dict[str, str]:
-    """What identifies an attack of a suite, for who checks that all of them ran."""
-    return {"attack": attack.title, "threat_model": str(attack.threat_model), "constraint": attack.constraint}
-
-
-def _add_thresholds(rows: list[Row], wrong: Mapping[str, float | None], ran: bool) -> None:
-    """Fill ``eps_star``, ``eps_star_wrong`` and ``selective``, which look at all budgets of an example."""
-    first: dict[str, float] = {}
-    for row in rows:
-        if row["recovered"] and not row["sanity"]:
-            example, eps = str(row["example_id"]), float(row["budget_eps"])  # type: ignore[arg-type]
-            first[example] = min(eps, first.get(example, eps))
-    for row in rows:
-        example = str(row["example_id"])
-        row["eps_star"] = first.get(example)
-        if ran and row["status"] == "ok":
-            against = row["eps_star_wrong"] = wrong.get(example)
-            sooner = example in first and (against is None or first[example] < against)
-            row["selective"] = bool(row["recovered"]) and sooner
 
 
 def _now() -> str:

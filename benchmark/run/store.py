@@ -12,9 +12,9 @@ from __future__ import annotations
 
 import errno
 import json
-import os
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +23,10 @@ import pyarrow.parquet as pq
 from filelock import FileLock, Timeout
 
 from benchmark.errors import RunDirectoryError
-from benchmark.schema import SCHEMA, table
+from benchmark.files import write_atomically
+
+ERRORS = b"recoverybench.errors"
+"""Metadata of a cell's file: how many of its rows failed. A cell with any is tried again."""
 
 
 class Store:
@@ -84,27 +87,43 @@ class Store:
             self.write_json("plan.json", plan)
 
     def has(self, key: str) -> bool:
-        """The cell is finished."""
+        """The cell has been run, even if some of its rows failed."""
         return self._cell(key).is_file()
 
-    def write(self, key: str, rows: list[dict[str, object]]) -> None:
-        """Save a finished cell, whole or not at all.
-
-        Raises:
-            RunDirectoryError: the disk is full or not writable; finished cells stay.
-        """
-        found = table(rows)
-        self._atomic(self._cell(key), lambda part: pq.write_table(found, part, compression="zstd"))
-
-    def read(self, key: str) -> pa.Table:
-        """The rows of a finished cell.
+    def finished(self, key: str) -> bool:
+        """The cell has been run, and none of its rows failed.
 
         Raises:
             RunDirectoryError: the file is damaged.
         """
-        path = self._cell(key)
+        if not self.has(key):
+            return False
+        with self._damaged(self._cell(key)):
+            return int((pq.read_schema(self._cell(key)).metadata or {}).get(ERRORS, b"0")) == 0
+
+    def write(self, key: str, rows: pa.Table) -> None:
+        """Save a cell, whole or not at all.
+
+        Raises:
+            RunDirectoryError: the disk is full or not writable; finished cells stay.
+        """
+        failed = str(rows["status"].to_pylist().count("error")).encode()
+        marked = rows.replace_schema_metadata({**(rows.schema.metadata or {}), ERRORS: failed})
+        self._atomic(self._cell(key), lambda part: pq.write_table(marked, part, compression="zstd"))
+
+    def read(self, key: str) -> pa.Table:
+        """The rows of a cell.
+
+        Raises:
+            RunDirectoryError: the file is damaged.
+        """
+        with self._damaged(self._cell(key)):
+            return pq.read_table(self._cell(key))
+
+    @contextmanager
+    def _damaged(self, path: Path) -> Iterator[None]:
         try:
-            return pq.read_table(path, schema=SCHEMA)
+            yield
         except (pa.ArrowInvalid, OSError) as error:
             raise RunDirectoryError(f"{path} is damaged ({error}); delete it and repeat the command") from error
 
@@ -131,18 +150,7 @@ class Store:
         return self.root / "cells" / f"{key}.parquet"
 
     def _atomic(self, path: Path, save: Callable[[Path], Any]) -> None:
-        part = path.with_name(path.name + ".part")
-
-        def work() -> None:
-            try:
-                save(part)
-                with part.open("rb") as file:
-                    os.fsync(file.fileno())
-                os.replace(part, path)
-            finally:
-                part.unlink(missing_ok=True)
-
-        self._guard(work)
+        self._guard(lambda: write_atomically(path, save))
 
     def _guard(self, work: Callable[[], Any]) -> None:
         """Turn what the file system says into what the user can do."""

@@ -11,14 +11,14 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from benchmark.cells.group import Group
-from benchmark.cells.reference import read_pack
-from benchmark.contracts import Example
-from benchmark.model.edits import Edit, edited, is_position_wise
-from benchmark.model.pack import Pack
-from benchmark.model.packs import make_packs
+from benchmark.contracts.defense import Edit
+from benchmark.contracts.example import Example
+from benchmark.measure.group import Group
+from benchmark.measure.judging import read_pack
+from benchmark.model.edits import edited, is_position_wise
+from benchmark.model.pack import Pack, make_packs
 from benchmark.model.passes import FullPass, Writes
-from benchmark.model.readers import flat
+from benchmark.model.streams import whole
 from benchmark.run.card import idempotence_gap
 
 REPEATS = 5
@@ -50,8 +50,8 @@ def finite(group: Group, pack: Pack) -> Finding:
 def deterministic(group: Group, pack: Pack) -> Finding:
     """Equal forwards give equal numbers."""
     reads = [_read(group, pack, group.edits) for _ in range(REPEATS)]
-    spread = max(_gap(reads[0], read) for read in reads)
-    return Finding("deterministic", spread == 0.0, f"{REPEATS} equal forwards differ by at most {spread:.1e}")
+    gap = max(_gap(reads[0], read) for read in reads)
+    return Finding("deterministic", gap == 0.0, f"{REPEATS} equal forwards differ by at most {gap:.1e}")
 
 
 def undone(group: Group, pack: Pack) -> Finding:
@@ -87,7 +87,7 @@ def differentiable(group: Group, pack: Pack) -> Finding:
         len(pack), len(group.sites), 1, group.subject.d_model, device=pack.ids.device, requires_grad=True
     )
     run = FullPass(group.subject, pack, group.edits, Writes(group.sites, pack.readout, 1, after=False))
-    read = flat(run(delta, _rows(pack)).read)
+    read = group.task.readout.flat(run(delta, pack.everyone).read)
     if not read.requires_grad:
         return Finding("gradient flows", False, "the edits cut the gradient off")
     norms = torch.autograd.grad(read.square().sum(), delta)[0].flatten(1).norm(dim=1)
@@ -102,8 +102,7 @@ def keeps_positions(group: Group, pack: Pack) -> Finding:
         return Finding(
             "position-wise as declared", None, "no edit declares it; whole sequences are recomputed (slower)"
         )
-    run = FullPass(group.subject, pack, {}, Writes((), 0, 0, after=False))
-    streams = run(None, _rows(pack), frozenset(claimed)).stream
+    streams = whole(group.subject, pack, {})(None, pack.everyone, frozenset(claimed)).stream
     last = max(_leak(edit, streams[b], pack) for b, edit in claimed.items())
     kept = last <= _tolerance(group)
     return Finding(
@@ -143,17 +142,13 @@ def _singles(group: Group, examples: Sequence[Example]) -> list[Pack]:
 
 
 def _read(group: Group, pack: Pack, edits: Mapping[int, Edit]) -> Tensor:
-    return flat(read_pack(group.subject, pack, edits))
-
-
-def _rows(pack: Pack) -> Tensor:
-    return torch.arange(len(pack), device=pack.ids.device)
+    return group.task.readout.flat(read_pack(group.subject, pack, edits))
 
 
 def _leak(edit: Callable[..., Tensor], stream: Tensor, pack: Pack) -> float:
     moved = stream.clone()
     moved[:, :-1] += torch.randn_like(moved[:, :-1])
-    return _relative(edit(moved, pack.where)[:, -1], edit(stream, pack.where)[:, -1])
+    return _relative(edit(moved, pack.text)[:, -1], edit(stream, pack.text)[:, -1])
 
 
 def _hooks(group: Group) -> int:

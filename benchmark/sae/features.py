@@ -8,22 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
+from benchmark.contracts.defense import Codes
 from benchmark.errors import UsageError
 from benchmark.sites import Site
-
-
-class Codes(NamedTuple):
-    """Latents of a stream, each (..., k)."""
-
-    pre: Tensor
-    """Pre-activation, continuous in the stream; a latent is active exactly where it is above ``threshold``."""
-    act: Tensor
-    threshold: Tensor
 
 
 @dataclass(frozen=True)

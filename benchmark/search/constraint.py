@@ -12,7 +12,7 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from benchmark.sae.features import FeatureSet
+from benchmark.contracts.defense import Latents
 
 
 class Constraint(Protocol):
@@ -84,7 +84,7 @@ class EncoderNullSpace:
     The invariant is ``||A^T delta|| <= 1e-5 ||A|| ||delta||`` with A the directions (METHOD section 5).
     """
 
-    def __init__(self, sets: Sequence[Sequence[FeatureSet]], d_model: int) -> None:
+    def __init__(self, sets: Sequence[Sequence[Latents]], d_model: int) -> None:
         """``sets``: for each perturbed site, the protected feature sets there (none: free at that site)."""
         self.directions = [_directions(group, d_model) for group in sets]
         self.bases = [_orthonormal(a) for a in self.directions]
@@ -126,7 +126,7 @@ class EncoderNullSpace:
         return worst
 
 
-def _directions(sets: Sequence[FeatureSet], d_model: int) -> Tensor:
+def _directions(sets: Sequence[Latents], d_model: int) -> Tensor:
     columns = [s.directions().cpu() for s in sets]
     return torch.cat(columns, 1) if columns else torch.zeros(d_model, 0, dtype=torch.float64)
 

@@ -13,9 +13,9 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from benchmark.contracts.defense import Codes, Latents
 from benchmark.errors import UsageError
 from benchmark.model.passes import Pass
-from benchmark.sae.features import Codes, FeatureSet
 from benchmark.search.constraint import within
 from benchmark.search.jacobian import RowSpace, row_space, weighted_rows
 
@@ -37,7 +37,7 @@ CORRECTIONS, HALVINGS, ROUNDS = 5, 4, 3
 """Gauss-Newton steps, halvings of a step, and turns of correcting and shortening to the budget, at most."""
 
 
-def watch(run: Pass, sets: Sequence[FeatureSet], example: Tensor) -> Look:
+def watch(run: Pass, sets: Sequence[Latents], example: Tensor) -> Look:
     """All latents of ``sets`` at every position from the first perturbed one on, as one vector a row.
 
     Args:
@@ -110,11 +110,11 @@ class CrossLayer:
         self.backwards = torch.zeros_like(self.forwards)
         self.loose = torch.zeros(rows, dtype=torch.bool, device=zeros.device)
         """Rows that met a Jacobian which is not finite or could not be confirmed: they do not move there."""
-        self._reference = self._codes(zeros, torch.arange(rows, device=zeros.device))
-        self.allowed = tau * self._reference.act.double().norm(dim=1).clamp(min=floor)
+        self._unperturbed = self._codes(zeros, torch.arange(rows, device=zeros.device))
+        self.allowed = tau * self._unperturbed.act.double().norm(dim=1).clamp(min=floor)
         """(rows,) largest L2 drift of the activations."""
-        self._allowed_pre = tau * self._reference.pre.double().norm(dim=1).clamp(min=floor)
-        watched = self._reference.pre.shape[1]
+        self._allowed_pre = tau * self._unperturbed.pre.double().norm(dim=1).clamp(min=floor)
+        watched = self._unperturbed.pre.shape[1]
         self._mix, self._probes = _mixes(watched, watched <= exact, zeros.device)
         self._sums = torch.full_like(self.forwards, watched if self._probes is None else min(SKETCH, watched))
         self._known: tuple[Tensor, Tensor, _Local] | None = None
@@ -172,8 +172,8 @@ class CrossLayer:
         """How far the watched latents move, in activations and in pre-activations."""
         index = self._all(rows)
         codes = self._codes(delta, index)
-        residual = codes.pre.double() - self._reference.pre[index].double()
-        act = codes.act.double() - self._reference.act[index].double()
+        residual = codes.pre.double() - self._unperturbed.pre[index].double()
+        act = codes.act.double() - self._unperturbed.act[index].double()
         return Drift(act.norm(dim=1), residual.norm(dim=1), residual)
 
     def correct(self, delta: Tensor, rows: Tensor | None = None, known: _Local | None = None) -> Tensor:

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import replace
 from typing import NamedTuple, Protocol
 
 import torch
 from torch import Tensor
 
-from benchmark.contracts import Batch, Task
+from benchmark.contracts.readout import Criteria
+from benchmark.contracts.task import Task
 from benchmark.model.passes import Pass
 from benchmark.search.pack_size import PackSize
 
@@ -30,7 +30,7 @@ class Slope(NamedTuple):
     """With respect to what is written, and of its shape."""
 
 
-class Shown(Protocol):
+class Visibility(Protocol):
     """How much of a perturbation shows."""
 
     observe: frozenset[int]
@@ -44,9 +44,9 @@ class Shown(Protocol):
 class Oracle:
     """Answers about many rows, split over forward passes, metered row by row."""
 
-    def __init__(self, run: Pass, task: Task, batch: Batch, example: Tensor, pack_size: PackSize) -> None:
-        """``batch``: one entry an example; ``example`` (rows,): index of each row's."""
-        self._run, self._task, self._batch, self._pack_size = run, task, batch, pack_size
+    def __init__(self, run: Pass, task: Task, criteria: Criteria, example: Tensor, pack_size: PackSize) -> None:
+        """``criteria``: one entry an example; ``example`` (rows,): index of each row's."""
+        self._run, self._task, self._criteria, self._pack_size = run, task, criteria, pack_size
         self.example = example
         """Index of each row's example (rows,)."""
         self.forwards: Tensor = torch.zeros_like(example)
@@ -55,7 +55,7 @@ class Oracle:
         """Gradients of the objective taken, which is what counts as a step."""
         self.blind = torch.zeros_like(example, dtype=torch.bool)
         """Rows that met a zero or non-finite gradient: the attack could not see there."""
-        self._penalty: tuple[float, Shown] | None = None
+        self._penalty: tuple[float, Visibility] | None = None
 
     @property
     def rows(self) -> int:
@@ -105,19 +105,11 @@ class Oracle:
 
     def _read(self, delta: Tensor, rows: Tensor) -> tuple[Tensor, Tensor]:
         example = self.example[rows]
-        batch = select(self._batch, example)
-        weight, shown = self._penalty or (0.0, None)
-        seen = self._run(delta, example, shown.observe if shown else frozenset())
+        criteria = self._criteria.rows(example)
+        weight, visibility = self._penalty or (0.0, None)
+        seen = self._run(delta, example, visibility.observe if visibility else frozenset())
+        readout, verdict = self._task.readout, self._task.verdict
         with torch.no_grad():
-            reached = self._task.reached(seen.read, batch)
-        objective = self._task.objective(seen.read, batch)
-        return objective - weight * shown(seen.stream, example) if shown else objective, reached
-
-
-def select(batch: Batch, index: Tensor) -> Batch:
-    """The entries ``index`` of a batch."""
-    rows = index.tolist()
-    reference = tuple(batch.reference[i] for i in rows) if batch.reference else ()
-    return replace(
-        batch, answer=batch.answer[index], wrong=batch.wrong[index], ceiling=batch.ceiling[index], reference=reference
-    )
+            reached = readout.reached(verdict, seen.read, criteria)
+        objective = readout.objective(verdict, seen.read, criteria)
+        return objective - weight * visibility(seen.stream, example) if visibility else objective, reached

@@ -13,12 +13,13 @@ from typing import Protocol, runtime_checkable
 import torch
 from torch import Tensor
 
-from benchmark.contracts import Batch, Task
+from benchmark.contracts.readout import Criteria
+from benchmark.contracts.task import Task
 from benchmark.errors import UsageError
 from benchmark.model.passes import Pass
 from benchmark.search.constraint import Constraint
 from benchmark.search.draws import normal
-from benchmark.search.oracle import Oracle, Shown, Slope, State
+from benchmark.search.oracle import Oracle, Slope, State, Visibility
 from benchmark.search.pack_size import PackSize
 
 
@@ -37,7 +38,7 @@ class Problem(Oracle):
         self,
         run: Pass,
         task: Task,
-        batch: Batch,
+        criteria: Criteria,
         *,
         budgets: Tensor,
         restarts: int,
@@ -46,12 +47,12 @@ class Problem(Oracle):
         keys: Sequence[str],
         pack_size: PackSize,
     ) -> None:
-        """``batch``: one entry an example; ``budgets`` ascending absolute norms; ``shape``: sites, perturbed, d_model;
+        """``criteria``: one entry an example; ``budgets``: ascending norms; ``shape``: (sites, perturbed, d_model);
         ``keys``: one string an example, from which the row's random numbers are seeded."""
-        device = batch.answer.device
+        device = criteria.answer.device
         examples, levels = len(keys), len(budgets)
         example = torch.arange(examples, device=device).repeat_interleave(levels * restarts)
-        super().__init__(run, task, batch, example, pack_size)
+        super().__init__(run, task, criteria, example, pack_size)
         self.grid = (examples, levels, restarts)
         self.constraint = constraint
         self._keys, self._shape = keys, shape
@@ -59,18 +60,22 @@ class Problem(Oracle):
         """L2 budget of each row (rows,)."""
         self.restart = torch.arange(restarts, device=device).repeat(examples * levels)
         """Index of each row's restart (rows,)."""
-        self.shown: Callable[[], Shown] = _nothing_shown
+        self.visibility: Callable[[], Visibility] = _unknown
         """Makes what says how much of a perturbation shows."""
 
     def penalised(self, weight: float) -> Problem:
         """The same rows and the same meter, with ``weight`` times what shows taken off the objective."""
         made = copy(self)
-        made._penalty = (weight, self.shown()) if weight else None
+        made._penalty = (weight, self.visibility()) if weight else None
         return made
 
     def zeros(self) -> Tensor:
         """The perturbation that changes nothing, (rows, sites, perturbed, d_model)."""
         return torch.zeros(self.rows, *self._shape, device=self.budget.device)
+
+    def nothing(self) -> Tensor:
+        """The proposal that changes nothing, as every kind of problem has one."""
+        return self.zeros()
 
     def noise(self) -> Tensor:
         """Standard normal numbers shaped like a perturbation; a row's depend on its key only, not on the pack."""
@@ -99,6 +104,11 @@ class Problem(Oracle):
         """Objective, success and gradient."""
         return self._climb(lambda part: delta[part], self._every(rows))
 
+    def objective(self, delta: Tensor, rows: Tensor | None = None) -> Tensor:
+        """The objective (rows,) in one pass, differentiable by whatever it depends on: by the edits' parameters too,
+        for who trains a defense. It is not metered."""
+        return self._read(delta, self._every(rows))[0]
 
-def _nothing_shown() -> Shown:
+
+def _unknown() -> Visibility:
     raise UsageError("this problem does not say what a perturbation shows")

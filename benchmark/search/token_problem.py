@@ -11,7 +11,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from benchmark.contracts import Batch, Task
+from benchmark.contracts.readout import Criteria
+from benchmark.contracts.task import Task
 from benchmark.model.lexicon import Lexicon
 from benchmark.model.pack import Pack
 from benchmark.model.passes import Pass
@@ -29,7 +30,7 @@ class TokenProblem(Oracle):
         run: Pass,
         pack: Pack,
         task: Task,
-        batch: Batch,
+        criteria: Criteria,
         *,
         lexicon: Lexicon,
         typist: Typist,
@@ -44,8 +45,9 @@ class TokenProblem(Oracle):
         ``begin``: the best shorter suffixes (examples, m <= length); ``keys``: one string an example, from which the
         row's random numbers are seeded.
         """
-        device, examples = batch.answer.device, len(keys)
-        super().__init__(run, task, batch, torch.arange(examples, device=device).repeat_interleave(restarts), pack_size)
+        device, examples = criteria.answer.device, len(keys)
+        example = torch.arange(examples, device=device).repeat_interleave(restarts)
+        super().__init__(run, task, criteria, example, pack_size)
         self._lexicon, self._typist = lexicon, typist
         self.grid = (examples, restarts)
         self.length = length
@@ -56,6 +58,10 @@ class TokenProblem(Oracle):
         """The best shorter suffix, lengthened by a neutral token (rows, n)."""
         self._placeholder = lexicon.vectors(pack.ids[:, pack.suffix_at : pack.suffix_at + length])
         self._chance = [generator(f"{key}|{length}|{r}") for key in keys for r in range(restarts)]
+
+    def nothing(self) -> Tensor:
+        """The best shorter suffix, lengthened by a neutral token: no suffix at all where there is none."""
+        return self.start
 
     @property
     def allowed(self) -> Tensor:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from benchmark.contracts import Judge
+from benchmark.contracts.task import Judge
 from benchmark.registry import JUDGES
 from benchmark.spec import build
 

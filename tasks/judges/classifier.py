@@ -14,7 +14,8 @@ from typing import Any, Literal
 
 import torch
 
-from benchmark.contracts import Batch, Judge
+from benchmark.contracts.readout import Criteria
+from benchmark.contracts.task import Judge
 from benchmark.errors import UsageError
 from benchmark.registry import register_judge
 from tasks.judges.degeneration import degenerate
@@ -48,9 +49,9 @@ class Classifier(Judge):
     def __post_init__(self) -> None:
         _ = self._names  # a mistake in the settings is told before any work starts
 
-    def labels(self, texts: Sequence[str], batch: Batch) -> list[str]:
+    def labels(self, texts: Sequence[str], criteria: Criteria) -> list[str]:
         # the undefended model's own answers, of which references are made, are their own reference
-        references = batch.reference or tuple(texts)
+        references = criteria.reference or tuple(texts)
         sound = [i for i, text in enumerate(texts) if not degenerate(text)]
         named = self._classify([texts[i] for i in sound], [references[i] for i in sound])
         found = dict(zip(sound, named, strict=True))

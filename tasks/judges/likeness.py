@@ -17,7 +17,7 @@ from statistics import mean
 import torch
 from torch import Tensor
 
-from benchmark.contracts import Batch
+from benchmark.contracts.readout import Criteria
 
 THRESHOLD = 0.5
 """Likeness above which a text is an answer to its prompt: more than half of what tells the reference from answers to
@@ -55,16 +55,16 @@ def above_chance(text: str, reference: str, others: Sequence[str]) -> float:
     return (own - mean(elsewhere)) / (1 - mean(elsewhere))
 
 
-def likeness(texts: Sequence[str], batch: Batch) -> Tensor:
+def likeness(texts: Sequence[str], criteria: Criteria) -> Tensor:
     """Of each text to its reference, above chance (rows,); 1 while there are no references yet.
 
     Raises:
         ValueError: there are not as many references as texts.
     """
-    if not batch.reference:
+    if not criteria.reference:
         return torch.ones(len(texts))
-    others = tuple(dict.fromkeys(batch.others))
-    return torch.tensor([above_chance(t, r, others) for t, r in zip(texts, batch.reference, strict=True)])
+    others = tuple(dict.fromkeys(criteria.others))
+    return torch.tensor([above_chance(t, r, others) for t, r in zip(texts, criteria.reference, strict=True)])
 
 
 @lru_cache(maxsize=8192)

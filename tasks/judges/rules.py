@@ -9,7 +9,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from benchmark.contracts import Batch, Judge
+from benchmark.contracts.readout import Criteria
+from benchmark.contracts.task import Judge
 from benchmark.registry import register_judge
 from tasks.judges.degeneration import degenerate
 from tasks.judges.likeness import THRESHOLD, likeness
@@ -21,8 +22,8 @@ from tasks.judges.refusing import refuses
 class Rules(Judge):
     """Broken text, then refusing phrases at the opening, then likeness to the base answer above chance."""
 
-    def labels(self, texts: Sequence[str], batch: Batch) -> list[str]:
-        near = (likeness(texts, batch) > THRESHOLD).tolist()
+    def labels(self, texts: Sequence[str], criteria: Criteria) -> list[str]:
+        near = (likeness(texts, criteria) > THRESHOLD).tolist()
         return [_label(text, on_target) for text, on_target in zip(texts, near, strict=True)]
 
 

@@ -11,15 +11,14 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
+from benchmark.model.subject import Subject
+
 from . import corpus, tokenizer
-from .activations import residuals
+from .model import NAME, streams
 from .recipe import Recipe
 
 if TYPE_CHECKING:
     from sae_lens import SAE
-    from transformers import LlamaForCausalLM
-
-MODEL_NAME = "organism"
 
 
 def hook_name(layer: int) -> str:
@@ -27,15 +26,15 @@ def hook_name(layer: int) -> str:
     return f"blocks.{layer}.hook_resid_post"
 
 
-def collect(model: LlamaForCausalLM, recipe: Recipe) -> dict[int, Tensor]:
+def collect(subject: Subject, recipe: Recipe) -> dict[int, Tensor]:
     """Residuals of `recipe.sae_tokens` tokens at each SAE layer (token, d_model), without `<bos>` and padding."""
     wanted, chunks, number = recipe.sae_tokens, {layer: [] for layer in recipe.sae_layers}, 0
     count = 0
     while count < wanted:
         texts = corpus.documents(f"{recipe.seed}/sae", number, 960, corpus.SAE_MIX)
         rows = sorted((tokenizer.encode(text)[0] for text in texts), key=len)
-        for streams, mask in residuals(model, rows, recipe.sae_layers):
-            for layer, stream in streams.items():
+        for seen, mask in streams(subject, rows, recipe.sae_layers):
+            for layer, stream in seen.items():
                 chunks[layer].append(stream[mask])
             count += int(mask.sum())
         number += 960
@@ -70,7 +69,7 @@ def train_sae(
         device=str(device),
         normalize_activations="expected_average_only_in",
         metadata=SAEMetadata(
-            model_name=MODEL_NAME,
+            model_name=NAME,
             model_sha256=model_hash,
             hook_name=hook_name(layer),
             prepend_bos=True,

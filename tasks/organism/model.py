@@ -1,10 +1,16 @@
-"""The language model: a small Llama, and the exact rescaling of its residual stream."""
+"""The language model: a small Llama, its residual stream, and the exact rescaling of that."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 import torch
+from torch import Tensor
+from torch.nn.utils.rnn import pad_sequence
+
+from benchmark.model.edits import Passage, passing
+from benchmark.model.subject import Subject
 
 from . import tokenizer
 from .recipe import Recipe
@@ -12,6 +18,10 @@ from .recipe import Recipe
 if TYPE_CHECKING:
     from transformers import LlamaForCausalLM
 
+NAME = "organism"
+"""What the metadata of its SAEs calls it."""
+ROWS = 96
+"""Texts of a forward pass."""
 WRITERS: tuple[str, ...] = ("embed_tokens.weight", "self_attn.o_proj.weight", "mlp.down_proj.weight")
 """Ends of the names of the parameters that write to the residual stream."""
 
@@ -65,3 +75,29 @@ def rescale(model: LlamaForCausalLM, factor: float) -> None:
         if name.endswith(WRITERS):
             weight.mul_(factor)
     model.model.norm.weight.div_(factor)
+
+
+def as_subject(model: LlamaForCausalLM) -> Subject:
+    """The model as the engine knows one, with its tokenizer, in evaluation mode."""
+    return Subject(model, tokenizer.build(), NAME)
+
+
+def batches(rows: Sequence[Sequence[int]]) -> Iterator[Tensor]:
+    """Token rows in their order, padded on the right (rows, position), which a causal model does not see."""
+    for start in range(0, len(rows), ROWS):
+        part = [torch.tensor(row) for row in rows[start : start + ROWS]]
+        yield pad_sequence(part, batch_first=True, padding_value=tokenizer.PAD)
+
+
+@torch.no_grad()
+def streams(
+    subject: Subject, rows: Sequence[Sequence[int]], layers: Sequence[int]
+) -> Iterator[tuple[dict[int, Tensor], Tensor]]:
+    """For each batch of token rows: block outputs by layer (rows, position, d_model), and the mask (rows, position) of
+    real tokens, `<bos>` left out."""
+    for ids in batches(rows):
+        passage = Passage({}, observe=frozenset(layer + 1 for layer in layers))
+        with passing(subject, passage):
+            subject.model(input_ids=ids.to(subject.device), use_cache=False, logits_to_keep=1)
+        seen = {layer: passage.seen[layer + 1].float().cpu() for layer in layers}
+        yield seen, (ids != tokenizer.PAD) & (ids != tokenizer.BOS)

@@ -20,10 +20,12 @@ from typing import TYPE_CHECKING
 
 import torch
 
+from benchmark.model.subject import Subject, load
+
 from . import corpus, quality, tokenizer
 from .dictionaries import built_from, collect, hook_name, load_sae, train_sae
 from .language_model import Progress, train_model
-from .model import rescale
+from .model import NAME, as_subject, rescale
 from .recipe import Recipe
 
 if TYPE_CHECKING:
@@ -69,7 +71,7 @@ def finish(
 ) -> dict:
     """Export a trained model, train its SAEs, measure both and write the manifest."""
     raw_norms = export(model, recipe, output_dir / "model")
-    shipped = load_model(output_dir / "model").to(device)  # pyright: ignore[reportArgumentType]
+    shipped = load(output_dir / "model", name=NAME, device=str(device))
     model_hash = sha256(output_dir / "model" / "model.safetensors")
     train_saes(shipped, recipe, output_dir / "saes", device, model_hash, progress=progress)
     manifest = {
@@ -79,7 +81,7 @@ def finish(
         "corpus_sha256": corpus.fingerprint(recipe.seed),
         "vocabulary": len(tokenizer.vocabulary()),
         "norms_before_rescaling": raw_norms,
-        **measure(shipped.cpu(), recipe, output_dir / "saes"),
+        **measure(load(output_dir / "model", name=NAME, device="cpu"), recipe, output_dir / "saes"),
         "files": {str(p.relative_to(output_dir)): sha256(p) for p in sorted(shipped_files(output_dir))},
     }
     (output_dir / "manifest.json").write_text(json.dumps(_rounded(manifest), indent=1, allow_nan=False) + "\n")
@@ -88,8 +90,8 @@ def finish(
 
 def export(model: LlamaForCausalLM, recipe: Recipe, folder: Path) -> list[float]:
     """Rescale the residual stream, write model and tokenizer in half precision; returns the norms before rescaling."""
-    model = model.cpu().eval()
-    raw = quality.norms(model, quality.task_texts("fit"))
+    model = model.cpu()
+    raw = quality.norms(as_subject(model), quality.task_texts("fit"))
     rescale(model, recipe.stream_norm / raw[recipe.layers // 2 - 1])
     model.config.dtype = torch.float16
     model.half().save_pretrained(folder)
@@ -97,16 +99,8 @@ def export(model: LlamaForCausalLM, recipe: Recipe, folder: Path) -> list[float]
     return raw
 
 
-def load_model(folder: Path) -> LlamaForCausalLM:
-    """The shipped model in single precision, frozen, in evaluation mode."""
-    from transformers import LlamaForCausalLM
-
-    model = LlamaForCausalLM.from_pretrained(folder, dtype=torch.float32, attn_implementation="eager")
-    return model.eval().requires_grad_(False)
-
-
 def train_saes(
-    model: LlamaForCausalLM,
+    subject: Subject,
     recipe: Recipe,
     folder: Path,
     device: torch.device,
@@ -118,29 +112,31 @@ def train_saes(
     missing = [layer for layer in recipe.sae_layers if built_from(folder / hook_name(layer)) != model_hash]
     if not missing:
         return
-    tokens = collect(model, recipe)
+    tokens = collect(subject, recipe)
     quiet = contextlib.nullcontext() if progress else contextlib.redirect_stderr(io.StringIO())
     with quiet:
         for layer in missing:
             train_sae(tokens[layer], layer, recipe, folder / hook_name(layer), device, model_hash=model_hash)
 
 
-def measure(model: LlamaForCausalLM, recipe: Recipe, folder: Path) -> dict:
+def measure(subject: Subject, recipe: Recipe, folder: Path) -> dict:
     """Every figure of the manifest that is measured on the shipped files."""
     encoded = [tokenizer.encode(text)[:2] for text in corpus.documents(f"{recipe.seed}/held out", 0, 960)]
     report = {
-        "norms": quality.norms(model, quality.task_texts("fit")),
-        "held_out": quality.corpus_loss(model, encoded),
-        "scores": quality.all_scores(model),
+        "norms": quality.norms(subject, quality.task_texts("fit")),
+        "held_out": quality.corpus_loss(subject, encoded),
+        "scores": quality.all_scores(subject),
         "saes": {},
     }
     for layer in recipe.sae_layers:
         sae = load_sae(folder / hook_name(layer))
-        scores = quality.sae_scores(model, layer, sae, [ids for ids, _ in encoded])
-        probe = {"probe_without_sae": quality.probe_scores(model, layer)["probe"]}
-        probe |= quality.probe_scores(model, layer, sae)
-        with quality.spliced(model, layer, sae):
-            behaviors = quality.all_scores(model, quality.SOME_ORDERS, chats=48) | quality.corpus_loss(model, encoded)
+        scores = quality.sae_scores(subject, layer, sae, [ids for ids, _ in encoded])
+        probe = {"probe_without_sae": quality.probe_scores(subject, layer)["probe"]}
+        probe |= quality.probe_scores(subject, layer, sae)
+        with quality.spliced(subject, layer, sae):
+            behaviors = quality.all_scores(subject, quality.SOME_ORDERS, chats=48) | quality.corpus_loss(
+                subject, encoded
+            )
         report["saes"][hook_name(layer)] = scores | {"spliced_in": behaviors | probe}
     return report
 

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from benchmark.contracts import Batch
+from benchmark.contracts.readout import Criteria
 from benchmark.model.passes import Seen
 from benchmark.search.constraint import Constraint, Free
 from benchmark.search.pack_size import PackSize
@@ -46,11 +46,12 @@ def make(
     held = constraint or Free()
     reachable = held.project(slopes[:, None, None], torch.arange(EXAMPLES))[:, 0, 0].norm(dim=1)
     size = PackSize(pack)
-    batch = Batch(torch.zeros(EXAMPLES, dtype=torch.long), torch.ones(EXAMPLES, dtype=torch.long), torch.ones(EXAMPLES))
+    answer = torch.zeros(EXAMPLES, dtype=torch.long)
+    criteria = Criteria(answer, wrong=answer + 1, saturation=torch.ones(EXAMPLES))
     problem = Problem(
         run,
         ToyTask(),
-        batch,
+        criteria,
         budgets=torch.tensor(budgets),
         restarts=restarts,
         shape=(1, 1, D),

@@ -8,7 +8,6 @@ from torch import Tensor
 
 from attacks.ascent import Ascent, _Search
 from attacks.random_direction import RandomDirection
-from attacks.zero import Zero
 from benchmark.model.passes import Seen
 from benchmark.sae.features import FeatureSet
 from benchmark.search.constraint import EncoderNullSpace, Free
@@ -29,7 +28,7 @@ def null_space(k: int = 5) -> EncoderNullSpace:
 def test_a_linear_goal_is_reached_at_its_closed_form_norm_within_five_percent(constraint):
     made = make(BUDGETS, constraint=constraint)
     attempt = Ascent().run(made.problem)
-    reached = made.problem.evaluate(attempt.delta).reached.view(EXAMPLES, len(BUDGETS))
+    reached = made.problem.evaluate(attempt.proposal).reached.view(EXAMPLES, len(BUDGETS))
     smallest = torch.tensor([BUDGETS[int(row.nonzero()[0])] for row in reached])
     optimum = made.needs + made.slack
     assert (smallest >= made.needs).all(), "no budget below the closed-form optimum can be enough"
@@ -59,7 +58,7 @@ def test_projecting_nothing_would_violate_the_constraint():
 def test_a_larger_budget_never_does_worse():
     made = make([0.1, 0.3, 0.9, 2.7], restarts=2)
     attempt = Ascent(steps=10).run(made.problem)
-    state = made.problem.evaluate(attempt.delta)
+    state = made.problem.evaluate(attempt.proposal)
     reached = state.reached.view(EXAMPLES, 4, 2).any(2)
     best = state.objective.view(EXAMPLES, 4, 2).amax(2)
     assert (reached[:, 1:] >= reached[:, :-1]).all()
@@ -79,7 +78,7 @@ def test_rows_that_reached_their_goal_cost_nothing_more():
 def test_rows_do_not_depend_on_the_pack(pack):
     whole, split = make([0.1, 0.5, 2.0], restarts=2), make([0.1, 0.5, 2.0], restarts=2, pack=pack)
     a, b = Ascent().run(whole.problem), Ascent().run(split.problem)
-    assert torch.allclose(a.delta, b.delta, atol=1e-5)
+    assert torch.allclose(a.proposal, b.proposal, atol=1e-5)
     assert torch.equal(a.converged, b.converged)
 
 
@@ -87,7 +86,7 @@ def test_running_out_of_memory_halves_the_pack_and_changes_nothing():
     plain, short = make([0.1, 0.5, 2.0]), make([0.1, 0.5, 2.0], pack=16)
     short.run.fail_above = 5
     a, b = Ascent().run(plain.problem), Ascent().run(short.problem)
-    assert torch.allclose(a.delta, b.delta, atol=1e-5)
+    assert torch.allclose(a.proposal, b.proposal, atol=1e-5)
     assert torch.equal(plain.problem.forwards, short.problem.forwards), "a failed pass is not metered twice"
     assert short.pack.rows == 4
 
@@ -102,14 +101,9 @@ def test_random_numbers_belong_to_the_row_and_not_to_its_neighbours():
 def test_random_directions_use_their_whole_budget_inside_the_feasible_set():
     constraint = null_space()
     made = make([0.1, 2.0], restarts=8, constraint=constraint)
-    delta = RandomDirection().run(made.problem).delta
+    delta = RandomDirection().run(made.problem).proposal
     assert torch.allclose(delta.flatten(1).norm(dim=1), made.problem.budget, rtol=1e-5)
     assert constraint.violation(delta).max() <= 1e-5
-
-
-def test_zero_reaches_nothing():
-    made = make([0.0])
-    assert not made.problem.evaluate(Zero().run(made.problem).delta).reached.any()
 
 
 class Window(Linear):
@@ -130,9 +124,9 @@ def test_rows_whose_smaller_budget_reached_the_goal_take_no_further_slopes(resta
     slopes = made.problem.backwards.view(EXAMPLES, 4, restarts)
     # half a budget of 1 is the middle of the band: seen at the second slope, and nothing after it
     assert (slopes[:, 0] == 20).all() and (slopes[:, 1:] == 2).all()
-    state = made.problem.evaluate(attempt.delta)
+    state = made.problem.evaluate(attempt.proposal)
     assert state.reached.view(EXAMPLES, 4, restarts)[:, 1:].all()
-    given = attempt.delta.view(EXAMPLES, 4, restarts, D)
+    given = attempt.proposal.view(EXAMPLES, 4, restarts, D)
     assert torch.equal(given[:, 2:], given[:, 1:2, :1].expand_as(given[:, 2:])), "larger budgets take it over"
 
 
@@ -161,8 +155,8 @@ class Fussy(Free):
 def test_only_feasible_iterates_are_remembered_and_only_those_can_succeed():
     made = make([0.3, 2.0, 50.0], constraint=Fussy())
     attempt = Ascent(steps=10).run(made.problem)
-    assert Fussy().feasible(attempt.delta).all()
-    reached = made.problem.evaluate(attempt.delta).reached
+    assert Fussy().feasible(attempt.proposal).all()
+    reached = made.problem.evaluate(attempt.proposal).reached
     seen = torch.zeros_like(reached)
     for delta, rows in made.run.calls[:-1]:
         if len(delta) == len(seen):

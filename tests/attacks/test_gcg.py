@@ -15,23 +15,23 @@ from tests.attacks.typed import TRIGGER, make
 def test_a_planted_trigger_is_found_and_not_by_chance() -> None:
     made = make(2)
     found = Gcg(steps=6, top=8, candidates=16).run(made.problem)
-    assert all(set(suffix) == set(TRIGGER) for suffix in found.tokens.tolist())
-    assert made.problem.evaluate(found.tokens).reached.all() and found.converged.all()
+    assert all(set(suffix) == set(TRIGGER) for suffix in found.proposal.tolist())
+    assert made.problem.evaluate(found.proposal).reached.all() and found.converged.all()
     blind = make(2, restarts=8)
     drawn = RandomSuffix().run(blind.problem)
-    assert not blind.problem.evaluate(drawn.tokens).reached.any()
+    assert not blind.problem.evaluate(drawn.proposal).reached.any()
 
 
 def test_one_token_is_not_enough_for_a_trigger_of_two() -> None:
     made = make(1)
-    assert not made.problem.evaluate(Gcg(steps=4).run(made.problem).tokens).reached.any()
+    assert not made.problem.evaluate(Gcg(steps=4).run(made.problem).proposal).reached.any()
 
 
 def test_only_allowed_tokens_are_typed() -> None:
     made = make(3, restarts=2)
     made.lexicon.allowed[list(TRIGGER)] = False
     for attack in (Gcg(steps=3, restarts=2), RandomSuffix(restarts=2)):
-        tokens = attack.run(made.problem).tokens
+        tokens = attack.run(made.problem).proposal
         assert made.problem.allowed[tokens].all() and not made.problem.evaluate(tokens).reached.any()
 
 
@@ -39,7 +39,7 @@ def test_the_best_of_all_steps_is_handed_in() -> None:
     made = make(2)
     made.lexicon.allowed[list(TRIGGER)] = False  # nothing is ever reached, so the search wanders on
     start = made.problem.evaluate(made.problem.start).objective
-    assert (made.problem.evaluate(Gcg(steps=6).run(made.problem).tokens).objective >= start).all()
+    assert (made.problem.evaluate(Gcg(steps=6).run(made.problem).proposal).objective >= start).all()
 
 
 @pytest.mark.parametrize("rows", [1, 3, 7])
@@ -47,7 +47,7 @@ def test_rows_do_not_depend_on_the_pack(rows: int) -> None:
     settings: dict[str, Any] = {"steps": 3, "top": 8, "candidates": 4, "restarts": 2}
     whole, split = make(3, restarts=2), make(3, restarts=2, pack_rows=rows)
     a, b = Gcg(**settings).run(whole.problem), Gcg(**settings).run(split.problem)
-    assert torch.equal(a.tokens, b.tokens) and torch.equal(a.converged, b.converged)
+    assert torch.equal(a.proposal, b.proposal) and torch.equal(a.converged, b.converged)
     assert torch.equal(whole.problem.forwards, split.problem.forwards)
 
 
@@ -62,7 +62,7 @@ def test_running_out_of_memory_halves_the_pack_and_changes_nothing() -> None:
     plain, short = make(2), make(2, pack_rows=16)
     short.run.fail_above = 5
     a, b = Gcg(steps=3, candidates=8).run(plain.problem), Gcg(steps=3, candidates=8).run(short.problem)
-    assert torch.equal(a.tokens, b.tokens) and short.size.rows == 4
+    assert torch.equal(a.proposal, b.proposal) and short.size.rows == 4
     assert torch.equal(plain.problem.forwards, short.problem.forwards), "a failed pass is not metered twice"
 
 

@@ -38,13 +38,13 @@ def test_one_direction_that_serves_all_is_found() -> None:
     made = make([0.01, 10.0])
     made.run.slopes = torch.randn(D, generator=torch.Generator().manual_seed(3)).expand(EXAMPLES, D)
     learned = Universal(steps=20).trained([made.problem])
-    reached = made.problem.evaluate(learned.run(made.problem).delta).reached.view(EXAMPLES, 2)
+    reached = made.problem.evaluate(learned.run(made.problem).proposal).reached.view(EXAMPLES, 2)
     assert reached[:, 1].all() and not reached[:, 0].any()
 
 
 def test_all_rows_of_a_budget_share_one_perturbation_within_it() -> None:
     made = make([0.1, 2.0], restarts=2)
-    delta = Universal(steps=5, restarts=2).trained([made.problem]).run(made.problem).delta
+    delta = Universal(steps=5, restarts=2).trained([made.problem]).run(made.problem).proposal
     by_budget = delta.view(EXAMPLES, 2, 2, -1)
     assert (by_budget == by_budget[:1, :, :1]).all()
     assert (delta.flatten(1).norm(dim=1) <= made.problem.budget * (1 + 1e-5)).all()

@@ -12,7 +12,8 @@ from tokenizers import Tokenizer, decoders, models, processors
 from torch import Tensor
 from transformers import PreTrainedTokenizerFast
 
-from benchmark.contracts import Batch, Example, Split
+from benchmark.contracts.example import Example, Split
+from benchmark.contracts.readout import Criteria
 from benchmark.model.lexicon import Lexicon
 from benchmark.model.passes import Seen
 from benchmark.model.subject import Subject
@@ -25,10 +26,15 @@ TRIGGER = (17, 23)
 
 
 class Planted:
-    """The first choice wins once the suffix holds both trigger tokens; each of them brings half of the way."""
+    """The first choice wins once the suffix holds both trigger tokens; each of them brings half of the way.
+
+    It is smooth, and all else matters a little: no two suffixes or places tie, or rounding would choose between them.
+    """
 
     def __init__(self, lexicon: Lexicon, placeholder: Tensor) -> None:
         self.table = lexicon.vectors(torch.arange(len(lexicon.allowed)))
+        shape = placeholder.shape[1], self.table.shape[1]
+        self.whim = 0.01 * torch.randn(shape, generator=torch.Generator().manual_seed(7))
         self.placeholder = self.table[placeholder]
         self.calls: list[int] = []
         self.fail_above: int | None = None
@@ -41,7 +47,8 @@ class Planted:
         written = delta[:, 0] + self.placeholder[rows]
         unit = torch.nn.functional.normalize(self.table[list(TRIGGER)], dim=1)
         like = torch.nn.functional.normalize(written, dim=-1) @ unit.T
-        first = 4 * like.amax(1).sum(1) - 7
+        nearest = (20 * like).logsumexp(1) / 20
+        first = 4 * nearest.sum(1) - 7 + (written * self.whim).sum((1, 2))
         return Seen(torch.stack([first, torch.zeros_like(first)], 1), {})
 
 
@@ -57,7 +64,7 @@ def make(length: int, restarts: int = 1, examples: int = 4, pack_rows: int = 100
         run,
         suffixed,
         ToyTask(),
-        Batch(torch.zeros_like(ones), ones, ones.float()),
+        Criteria(torch.zeros_like(ones), ones, ones.float()),
         lexicon=lexicon,
         typist=Typist(made, plain),
         begin=torch.zeros(examples, 0, dtype=torch.long),

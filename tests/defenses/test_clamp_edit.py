@@ -11,19 +11,18 @@ import pytest
 import torch
 from torch import Tensor
 
-from benchmark.errors import UsageError
-from benchmark.model.edits import Where, edited
+from benchmark.contracts.defense import Where
 from benchmark.model.subject import Subject
 from benchmark.sae.dictionary import Dictionary, open_dictionary
 from benchmark.search.constraint import EncoderNullSpace
-from benchmark.sites import Site
 from defenses.clamp_edit import ClampEdit, Mode
 from defenses.schedule import Schedule
 from tests import tiny
+from tests.defenses.world import HERE
 
 ARCHITECTURES = ("standard", "jumprelu", "gated", "topk")
+NORMALIZATIONS = ("none", "layer_norm", "constant_norm_rescale")
 MODES = cast(tuple[Mode, ...], get_args(Mode))
-SITE = Site.parse(tiny.SITE)
 LATENTS = list(range(1, 64, 6))
 ROWS, LENGTH = 3, 8
 
@@ -60,9 +59,9 @@ def place(prompt: int = LENGTH) -> Where:
     return Where(torch.arange(LENGTH), special, (torch.arange(LENGTH) >= prompt).expand(ROWS, -1))
 
 
-def clamp(dictionary: Dictionary, mode: Mode, latents: list[int] = LATENTS, **options: Any) -> ClampEdit:
+def clamp(dictionary: Dictionary, mode: Mode, latents: list[int] = LATENTS, drop: bool = False, **changes: Any) -> Any:
     level = torch.linspace(0.5, 2, len(latents))
-    options = {"positions": "all"} | options
+    options = {"positions": "all", "reconstruction": dictionary if drop else None} | changes
     return ClampEdit(dictionary.features(latents), mode, level, **options)
 
 
@@ -93,7 +92,8 @@ def gap(found: Tensor, expected: Tensor) -> float:
     return float((found - expected).detach().abs().max() / expected.detach().abs().max())
 
 
-SETTINGS = [(a, n, c) for a in ARCHITECTURES for n in ("none", "layer_norm", "constant_norm_rescale") for c in (0, 1)]
+SETTINGS = [(a, n, (i + j) % 2) for i, a in enumerate(ARCHITECTURES) for j, n in enumerate(NORMALIZATIONS)]
+"""Every architecture under every normalization; each of both centred once at least, and once not."""
 
 
 @pytest.mark.parametrize(("architecture", "normalize", "centred"), SETTINGS)
@@ -102,12 +102,12 @@ def test_the_clamp_is_the_textbook_splice_with_its_gradient(
 ) -> None:
     metadata = {"model_from_pretrained_kwargs": {"center_writing_weights": bool(centred)}}
     folder = tiny.sae_folder(tmp_path, architecture, normalize_activations=normalize, metadata=metadata)
-    dictionary, sae = open_dictionary(subject, SITE, folder), load(folder)
+    dictionary, sae = open_dictionary(subject, HERE, folder), load(folder)
     weights = torch.linspace(-1, 1, tiny.D_MODEL)
     for mode in MODES:
         for drop in (False, True):
             ours, theirs = stream().requires_grad_(), stream().requires_grad_()
-            found = clamp(dictionary, mode, reconstruction=dictionary if drop else None)(ours, place())
+            found = clamp(dictionary, mode, drop=drop)(ours, place())
             expected = splice(sae, theirs, mode, bool(centred), drop)
             assert gap(found, expected) < 1e-5, (mode, drop)
             assert gap(found, stream()) > 1e-2, (mode, drop)
@@ -118,116 +118,49 @@ def test_the_clamp_is_the_textbook_splice_with_its_gradient(
             assert gap(*slopes) < 1e-4, (mode, drop)
 
 
-@pytest.fixture(params=ARCHITECTURES)
-def dictionary(request: Any, subject: Subject, tmp_path: Path) -> Dictionary:
-    return open_dictionary(subject, SITE, tiny.sae_folder(tmp_path, request.param))
+@pytest.fixture
+def dictionary(subject: Subject, tmp_path: Path) -> Dictionary:
+    return open_dictionary(subject, HERE, tiny.sae_folder(tmp_path))
 
 
-@pytest.mark.parametrize("mode", MODES)
 @pytest.mark.parametrize("drop", [False, True])
-def test_special_positions_are_spared_to_the_bit_and_the_others_are_not(
-    mode: Mode, drop: bool, dictionary: Dictionary
-) -> None:
-    h, where = stream(), place()
-    options: dict[str, Any] = {"reconstruction": dictionary if drop else None}
-    everywhere = clamp(dictionary, mode, **options)(h, where)
-    spared = clamp(dictionary, mode, positions="skip_special", **options)(h, where)
-    assert torch.equal(spared[where.special], h[where.special])
-    assert torch.equal(spared[~where.special], everywhere[~where.special])
-    assert not torch.equal(everywhere[where.special], h[where.special])
-
-
-@pytest.mark.parametrize(
-    ("schedule", "acts"),
-    [
-        ("always", [1, 1, 1, 1, 1, 1, 1, 1]),
-        ("prompt", [1, 1, 1, 1, 1, 0, 0, 0]),
-        ("generated", [0, 0, 0, 0, 0, 1, 1, 1]),
-        ("every:1", [1, 1, 1, 1, 1, 1, 1, 1]),
-        ("every:3", [1, 0, 0, 1, 0, 0, 1, 0]),
-    ],
-)
-@pytest.mark.parametrize("drop", [False, True])
-def test_a_schedule_says_where_the_clamp_acts(
-    schedule: str, acts: list[int], drop: bool, dictionary: Dictionary
+def test_the_clamp_acts_where_its_schedule_says_and_spares_special_positions_to_the_bit(
+    drop: bool, dictionary: Dictionary
 ) -> None:
     h, where = stream(), place(prompt=5)
-    options: dict[str, Any] = {"reconstruction": dictionary if drop else None}
-    always = clamp(dictionary, "set", **options)(h, where)
-    found = clamp(dictionary, "set", schedule=Schedule.parse(schedule), **options)(h, where)
-    on = torch.tensor(acts).bool()
-    assert torch.equal(found[:, on], always[:, on]) and torch.equal(found[:, ~on], h[:, ~on])
-    both = clamp(dictionary, "set", schedule=Schedule.parse(schedule), positions="skip_special", **options)(h, where)
-    acting = on & ~where.special
-    assert torch.equal(both[acting], always[acting]) and torch.equal(both[~acting], h[~acting])
-
-
-@pytest.mark.parametrize("text", ["", "never", "every", "every:", "every:0", "every:-2", "every:x", "prompt:2"])
-def test_a_schedule_that_does_not_exist_is_refused(text: str) -> None:
-    with pytest.raises(UsageError, match="always, prompt, generated and every"):
-        Schedule.parse(text)
-
-
-@pytest.mark.parametrize("family", ["llama", "mistral", "gpt2"])
-@pytest.mark.parametrize("schedule", ["always", "prompt", "generated", "every:3"])
-def test_in_generation_the_clamp_acts_where_its_schedule_says(family: str, schedule: str, tmp_path: Path) -> None:
-    subject = tiny.bare(family)
-    folder = tiny.sae_folder(tmp_path, metadata={"model_name": family})
-    edit = clamp(
-        open_dictionary(subject, SITE, folder), "set", schedule=Schedule.parse(schedule), positions="skip_special"
-    )
-    moved: dict[int, bool] = {}
-
-    def watched(h: Tensor, where: Where) -> Tensor:
-        out = edit(h, where)
-        moved.update(zip(where.index.tolist(), (out != h).any(-1).all(0).tolist(), strict=True))
-        return out
-
-    prompt = tiny.pack(subject, 2, 5).ids
-    with edited(subject, {SITE: watched}) as model:
-        model.generate(
-            prompt,
-            attention_mask=torch.ones_like(prompt),
-            max_new_tokens=7,
-            min_new_tokens=7,
-            do_sample=False,
-            suppress_tokens=[0, 1],  # a BOS that the model writes would be spared
-        )
-    expected = {"always": range(1, 11), "prompt": range(1, 5), "generated": range(5, 11), "every:3": range(3, 11, 3)}
-    assert [p for p, m in moved.items() if m] == list(expected[schedule])
-    assert sorted(moved) == list(range(11))
+    everywhere = clamp(dictionary, "set", drop=drop)(h, where)
+    assert not torch.equal(everywhere[where.special], h[where.special])
+    some = clamp(dictionary, "set", drop=drop, schedule=Schedule.parse("prompt"), positions="skip_special")(h, where)
+    acting = ~where.generated & ~where.special
+    assert torch.equal(some[acting], everywhere[acting]) and torch.equal(some[~acting], h[~acting])
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
-@pytest.mark.parametrize("mode", MODES)
-@pytest.mark.parametrize("drop", [False, True])
-def test_a_stream_of_low_precision_is_edited_in_single_precision(
-    dtype: torch.dtype, mode: Mode, drop: bool, dictionary: Dictionary
-) -> None:
+def test_a_stream_of_low_precision_is_edited_in_single_precision(dtype: torch.dtype, dictionary: Dictionary) -> None:
     h = stream().to(dtype)
-    edit = clamp(dictionary, mode, reconstruction=dictionary if drop else None)
-    found = edit(h, place())
-    assert found.dtype == dtype
-    assert torch.equal(found, edit(h.float(), place()).to(dtype))
+    for mode in MODES:
+        for drop in (False, True):
+            edit = clamp(dictionary, mode, drop=drop)
+            found = edit(h, place())
+            assert found.dtype == dtype
+            assert torch.equal(found, edit(h.float(), place()).to(dtype)), (mode, drop)
 
 
-@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float64])
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
 def test_latents_that_are_silent_are_left_alone_where_only_active_ones_are_set(
-    dtype: torch.dtype, dictionary: Dictionary
+    architecture: str, subject: Subject, tmp_path: Path
 ) -> None:
-    h = stream().to(dtype)
-    active = (dictionary.everything.encode(h).act > 0).flatten(0, 1).any(0)
-    h = h[:1, :1]
-    active = (dictionary.everything.encode(h).act > 0)[0, 0]
-    silent, firing = (mask.nonzero()[:, 0].tolist()[:10] for mask in (~active, active))
+    dictionary = open_dictionary(subject, HERE, tiny.sae_folder(tmp_path, architecture))
     where = Where(torch.zeros(1), torch.zeros(1, 1).bool(), torch.zeros(1, 1).bool())
-    kept = clamp(dictionary, "set_if_active", silent)(h, where)
-    if dtype == torch.float64:  # the edit itself is single precision
-        assert gap(kept, h) < 1e-6
-    else:
-        assert torch.equal(kept, h)
-    assert gap(clamp(dictionary, "set", silent)(h, where), h) > 1e-2
-    assert gap(clamp(dictionary, "set_if_active", firing)(h, where), h) > 1e-2
+    for dtype in (torch.float32, torch.bfloat16, torch.float64):
+        h = stream().to(dtype)[:1, :1]
+        active = (dictionary.everything.encode(h).act > 0)[0, 0]
+        silent, firing = (mask.nonzero()[:, 0].tolist()[:10] for mask in (~active, active))
+        kept = clamp(dictionary, "set_if_active", silent)(h, where)
+        # the edit itself is single precision
+        assert gap(kept, h) < 1e-6 if dtype == torch.float64 else torch.equal(kept, h)
+        assert gap(clamp(dictionary, "set", silent)(h, where), h) > 1e-2
+        assert gap(clamp(dictionary, "set_if_active", firing)(h, where), h) > 1e-2
 
 
 def test_a_gain_of_one_is_no_edit(dictionary: Dictionary) -> None:
@@ -235,19 +168,24 @@ def test_a_gain_of_one_is_no_edit(dictionary: Dictionary) -> None:
     assert torch.equal(edit(stream(), place()), stream())
 
 
-@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("architecture", ["jumprelu", "topk"])
 @pytest.mark.parametrize("drop", [False, True])
-def test_every_position_is_treated_alone_as_the_clamp_promises(mode: Mode, drop: bool, dictionary: Dictionary) -> None:
-    edit = clamp(dictionary, mode, positions="skip_special", reconstruction=dictionary if drop else None)
-    assert edit.position_wise
-    h, where = stream(), place()
-    whole = edit(h, where)
-    rows = torch.tensor([2, 1])
-    part = edit(h[rows, 3:], where.columns(3).rows(rows))
-    assert gap(part, whole[rows, 3:]) < 1e-6
-    changed = h.clone()
-    changed[:, :3] += 1
-    assert gap(edit(changed, where)[:, 3:], whole[:, 3:]) < 1e-6
+def test_every_position_is_treated_alone_as_the_clamp_promises(
+    architecture: str, drop: bool, subject: Subject, tmp_path: Path
+) -> None:
+    folder = tiny.sae_folder(tmp_path, architecture, normalize_activations="layer_norm")
+    dictionary = open_dictionary(subject, HERE, folder)
+    for mode in MODES:
+        edit = clamp(dictionary, mode, drop=drop, positions="skip_special")
+        assert edit.position_wise
+        h, where = stream(), place()
+        whole = edit(h, where)
+        rows = torch.tensor([2, 1])
+        part = edit(h[rows, 3:], where.columns(3).rows(rows))
+        assert gap(part, whole[rows, 3:]) < 1e-6
+        changed = h.clone()
+        changed[:, :3] += 1
+        assert gap(edit(changed, where)[:, 3:], whole[:, 3:]) < 1e-6
 
 
 def test_the_stream_that_is_given_is_not_changed_in_place(dictionary: Dictionary) -> None:
@@ -257,18 +195,17 @@ def test_the_stream_that_is_given_is_not_changed_in_place(dictionary: Dictionary
 
 
 @pytest.mark.parametrize("architecture", ["standard", "jumprelu", "gated"])
-@pytest.mark.parametrize("mode", MODES)
 def test_writing_before_or_after_the_clamp_is_the_same_in_the_null_space_and_only_there(
-    architecture: str, mode: Mode, subject: Subject, tmp_path: Path
+    architecture: str, subject: Subject, tmp_path: Path
 ) -> None:
     """With the error term kept; without it the clamp eats what is written before."""
-    dictionary = open_dictionary(subject, SITE, tiny.sae_folder(tmp_path, architecture))
-    edit = clamp(dictionary, mode)
-    constraint = EncoderNullSpace([[edit.features]], tiny.D_MODEL)
+    dictionary = open_dictionary(subject, HERE, tiny.sae_folder(tmp_path, architecture))
+    constraint = EncoderNullSpace([[dictionary.features(LATENTS)]], tiny.D_MODEL)
     free = torch.randn(ROWS, 1, LENGTH, tiny.D_MODEL, generator=torch.Generator().manual_seed(9))
     held = constraint.project(free)[:, 0]
     h, where = stream(), place()
-    assert gap(edit(h + held, where), edit(h, where) + held) < 1e-5
-    assert gap(edit(h + free[:, 0], where), edit(h, where) + free[:, 0]) > 1e-2
-    dropping = clamp(dictionary, mode, reconstruction=dictionary)
-    assert gap(dropping(h + held, where), dropping(h, where) + held) > 1e-2
+    for mode in MODES:
+        edit, dropping = clamp(dictionary, mode), clamp(dictionary, mode, drop=True)
+        assert gap(edit(h + held, where), edit(h, where) + held) < 1e-5
+        assert gap(edit(h + free[:, 0], where), edit(h, where) + free[:, 0]) > 1e-2
+        assert gap(dropping(h + held, where), dropping(h, where) + held) > 1e-2

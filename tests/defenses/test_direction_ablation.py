@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,41 +10,24 @@ import pytest
 import torch
 from torch import Tensor
 
-from benchmark.cells.reference import readout_stream
-from benchmark.contracts import Example, Split
+from benchmark.contracts.defense import Fitting
 from benchmark.errors import UsageError
 from benchmark.sites import Site
 from defenses.direction_ablation import DirectionAblation
 from defenses.leace import Leace
-from defenses.streams import token_stream
-from tests.defenses.world import HERE, place, stream, world
-from tests.tiny import LAYERS, SITE, ToyTask
-
-ABOVE = Site.parse("blocks.2.hook_resid_post")
+from tests.defenses.world import ABOVE, HERE, Alone, Lopsided, fit, place, seen, stream, world
+from tests.tiny import LAYERS, SITE
 
 
-class Lopsided(ToyTask):
-    """A retain set that is not a part of the task's own examples."""
-
-    def retain(self, split: Split) -> Sequence[Example]:
-        return self.examples("dev")
-
-
-class Alone(ToyTask):
-    def retain(self, split: Split) -> Sequence[Example]:
-        return ()
-
-
-def difference(subject: Any, task: Any) -> Tensor:
-    means = [readout_stream(subject, task, some, HERE).mean(0) for some in (task.examples("fit"), task.retain("fit"))]
+def difference(fitting: Fitting) -> Tensor:
+    means = [fitting.streams(HERE, some).mean(0) for some in (fitting.examples, fitting.retain)]
     return (means[0] - means[1]) / (means[0] - means[1]).norm()
 
 
 def test_the_component_along_the_difference_of_means_is_gone_and_the_rest_is_as_it_was(tmp_path: Path) -> None:
-    subject, _ = world(tmp_path)
-    task = Lopsided()
-    edit = DirectionAblation().fit(subject, task, task.examples("fit")).edits[HERE]
-    r, h = difference(subject, task), stream()
+    fitting = seen(world(tmp_path)[0], Lopsided())
+    edit = DirectionAblation().fit(fitting).edits[HERE]
+    r, h = difference(fitting), stream()
     once = edit(h, place(h))
     assert (once[:, 1:] @ r).abs().max() < 1e-5 < (h[:, 1:] @ r).abs().max()
     across = torch.linalg.qr(torch.cat([r[:, None], torch.eye(len(r))], 1))[0][:, 1:]
@@ -55,57 +37,52 @@ def test_the_component_along_the_difference_of_means_is_gone_and_the_rest_is_as_
 
 
 def test_all_sites_lose_the_direction_of_one(tmp_path: Path) -> None:
-    subject, _ = world(tmp_path)
-    task = Lopsided()
-    fitted = DirectionAblation(sites=("all",), source=SITE).fit(subject, task, task.examples("fit"))
+    fitting = seen(world(tmp_path)[0], Lopsided())
+    fitted = DirectionAblation(sites=("all",), source=SITE).fit(fitting)
     assert sorted(site.boundary for site in fitted.edits) == list(range(LAYERS + 1))
     for site in fitted.edits:
-        left = token_stream(subject, task, task.examples("fit")[:4], site, fitted.edits) @ difference(subject, task)
+        left = fitting.streams(site, fitting.examples[:4], at="tokens", edits=fitted.edits) @ difference(fitting)
         assert left.abs().max() < 1e-4
-    few = DirectionAblation(sites=(str(HERE), str(ABOVE))).fit(subject, task, task.examples("fit"))
+    few = DirectionAblation(sites=(str(HERE), str(ABOVE))).fit(fitting)
     assert list(few.edits) == [HERE, ABOVE] and few.record["sites"] == [str(HERE), str(ABOVE)]
 
 
 @pytest.mark.parametrize("recipe", [DirectionAblation(), Leace()])
 def test_without_a_retain_set_there_is_no_difference(recipe: Any, tmp_path: Path) -> None:
-    subject, _ = world(tmp_path)
     with pytest.raises(UsageError, match="no retain set"):
-        recipe.fit(subject, Alone(), Alone().examples("fit"))
+        fit(recipe, world(tmp_path)[0], Alone())
 
 
 @pytest.mark.parametrize("recipe", [DirectionAblation(sites=("blocks.40.hook_resid_pre",)), Leace(sites=("here",))])
 def test_a_site_that_does_not_exist_is_named(recipe: Any, tmp_path: Path) -> None:
-    subject, _ = world(tmp_path)
     with pytest.raises(UsageError, match="blocks.40.hook_resid_pre is outside|'here' is not a residual-stream site"):
-        recipe.fit(subject, Lopsided(), Lopsided().examples("fit"))
+        fit(recipe, world(tmp_path)[0], Lopsided())
 
 
-def linear_trace(subject: Any, task: Any, site: Site, edits: Any) -> float:
+def linear_trace(fitting: Fitting, site: Site, edits: Any) -> float:
     """Distance between the classes' means, in standard deviations along it: 0 where no linear probe beats a constant
     (LEACE, theorem 3.1)."""
-    here, rest = (token_stream(subject, task, some, site, edits) for some in (task.examples("fit"), task.retain("fit")))
+    sides = (fitting.examples, fitting.retain)
+    here, rest = (fitting.streams(site, some, at="tokens", edits=edits) for some in sides)
     gap = here.double().mean(0) - rest.double().mean(0)
     return float(gap.norm() / torch.cat([here, rest]).double().std(0).norm())
 
 
 def test_no_linear_trace_of_the_task_is_left_at_any_erased_site(tmp_path: Path) -> None:
-    subject, _ = world(tmp_path)
-    task = Lopsided()
-    fitted = Leace(sites=(str(ABOVE), str(HERE))).fit(subject, task, task.examples("fit"))
+    fitting = seen(world(tmp_path)[0], Lopsided())
+    fitted = Leace(sites=(str(ABOVE), str(HERE))).fit(fitting)
     assert list(fitted.edits) == [HERE, ABOVE] and fitted.record["ranks"] == [1, 1]
     for site in (HERE, ABOVE):
-        assert linear_trace(subject, task, site, {}) > 0.02, "there is one to begin with"
-        assert linear_trace(subject, task, site, fitted.edits) < 1e-5
-    lower = Leace().fit(subject, task, task.examples("fit"))
-    assert linear_trace(subject, task, ABOVE, lower.edits) > 0.02, "later layers bring it back: hence one a site"
+        assert linear_trace(fitting, site, {}) > 0.02, "there is one to begin with"
+        assert linear_trace(fitting, site, fitted.edits) < 1e-5
+    lower = Leace().fit(fitting)
+    assert linear_trace(fitting, ABOVE, lower.edits) > 0.02, "later layers bring it back: hence one a site"
 
 
 def test_the_eraser_keeps_the_mean_and_changes_less_than_the_direction_of_means_removed(tmp_path: Path) -> None:
-    subject, _ = world(tmp_path)
-    task = Lopsided()
-    everyone = [*task.examples("fit"), *task.retain("fit")]
-    edit = Leace().fit(subject, task, task.examples("fit")).edits[HERE]
-    h = token_stream(subject, task, everyone, HERE, {})[None]
+    fitting = seen(world(tmp_path)[0], Lopsided())
+    edit = Leace().fit(fitting).edits[HERE]
+    h = fitting.streams(HERE, [*fitting.examples, *fitting.retain], at="tokens")[None]
     where = place(h)
     where = where.__class__(where.index, torch.zeros_like(where.special), where.generated)
     assert torch.allclose(edit(h, where).mean(1), h.mean(1), atol=1e-4)
@@ -113,7 +90,6 @@ def test_the_eraser_keeps_the_mean_and_changes_less_than_the_direction_of_means_
 
 
 def test_a_missing_package_is_said_with_what_to_install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    subject, _ = world(tmp_path)
     monkeypatch.setitem(sys.modules, "concept_erasure", None)
     with pytest.raises(UsageError, match=r"pip install 'recoverybench\[leace\]'"):
-        Leace().fit(subject, Lopsided(), Lopsided().examples("fit"))
+        fit(Leace(), world(tmp_path)[0], Lopsided())

@@ -10,30 +10,28 @@ import pytest
 import torch
 from torch import Tensor
 
-from benchmark.cells.detection import make_detector
-from benchmark.contracts import Monitor
+from benchmark.contracts.defense import Monitor
+from benchmark.measure.detection import make_detector
 from defenses.mean_ablation import MeanAblation
-from defenses.monitors import Kind, Mahalanobis, SaeResidual, ZScore, shrunk_covariance
+from defenses.monitors import Kind, Mahalanobis, SaeResidual, ZScore
 from defenses.sae_bottleneck import SaeBottleneck
-from defenses.streams import token_stream
-from tests.defenses.world import CLAMP, GIVEN, HERE, RULE, place, stream, world
+from tests.defenses.world import CLAMP, GIVEN, HERE, RULE, fit, place, seen, stream, world
 from tests.tiny import D_MODEL, ToyTask
 
 KINDS = tuple(kind for kind in get_args(Kind) if kind != "none")
 
 
-def fitted(kind: str, folder: Path) -> tuple[Any, Monitor]:
-    subject, _ = world(folder)
-    made = replace(CLAMP, monitor=kind).fit(subject, ToyTask(), ToyTask().examples("fit"))
+def monitor_of(kind: Any, folder: Path) -> Monitor:
+    made = fit(replace(CLAMP, monitor=kind), world(folder)[0])
     assert made.monitor is not None
-    return made, made.monitor
+    return made.monitor
 
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_the_score_rises_with_the_displacement_of_a_single_position_and_has_a_gradient(
     kind: str, tmp_path: Path
 ) -> None:
-    _, monitor = fitted(kind, tmp_path)
+    monitor = monitor_of(kind, tmp_path)
     h = stream()
     step = torch.zeros_like(h)
     step[1, 4] = torch.randn(D_MODEL, generator=torch.Generator().manual_seed(1))
@@ -47,7 +45,7 @@ def test_the_score_rises_with_the_displacement_of_a_single_position_and_has_a_gr
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_special_positions_and_what_lies_before_the_window_do_not_count(kind: str, tmp_path: Path) -> None:
-    _, monitor = fitted(kind, tmp_path)
+    monitor = monitor_of(kind, tmp_path)
     h = stream()
     far = h.clone()
     far[:, 0] += 1000
@@ -58,32 +56,26 @@ def test_special_positions_and_what_lies_before_the_window_do_not_count(kind: st
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_random_streams_are_told_from_those_of_the_defended_model(kind: str, tmp_path: Path) -> None:
+def test_random_streams_are_told_from_those_of_the_defended_model(kind: Any, tmp_path: Path) -> None:
     subject, _ = world(tmp_path)
-    task = ToyTask()
-    made = replace(CLAMP, monitor=kind).fit(subject, task, task.examples("fit"))
-    detector = make_detector(subject, task, made)
+    fitting = seen(subject)
+    made = replace(CLAMP, monitor=kind).fit(fitting)
+    detector = make_detector(subject, ToyTask(), made)
     assert detector is not None and detector.false_positives <= 0.5  # 28 examples
-    benign = token_stream(subject, task, task.examples("test"), HERE, made.edits)
+    benign = fitting.streams(HERE, at="tokens", edits=made.edits)
     noise = benign.mean(0) + 4 * benign.std() * torch.randn(20, 6, D_MODEL, generator=torch.Generator().manual_seed(2))
     assert made.monitor is not None
     assert (made.monitor.score(noise, place(noise)) > detector.threshold).float().mean() > 0.9
 
 
-def test_no_monitor_unless_it_is_asked_for(tmp_path: Path) -> None:
+def test_the_clamp_the_bottleneck_and_mean_ablation_carry_it_where_it_is_asked_for(tmp_path: Path) -> None:
     subject, _ = world(tmp_path)
-    assert CLAMP.fit(subject, ToyTask(), ToyTask().examples("fit")).monitor is None
-
-
-@pytest.mark.parametrize(
-    ("kind", "expected"), [("sae-residual", SaeResidual), ("z-score", ZScore), ("mahalanobis", Mahalanobis)]
-)
-def test_the_clamp_the_bottleneck_and_mean_ablation_carry_it(kind: Any, expected: type, tmp_path: Path) -> None:
-    subject, _ = world(tmp_path)
-    clamp = replace(CLAMP, monitor=kind)
-    for recipe in (clamp, SaeBottleneck(clamp), MeanAblation(layers=GIVEN, rule=RULE, monitor=kind)):
-        monitor = recipe.fit(subject, ToyTask(), ToyTask().examples("fit")).monitor
-        assert isinstance(monitor, expected) and monitor.site == HERE
+    for kind, expected in (("sae-residual", SaeResidual), ("z-score", ZScore), ("mahalanobis", Mahalanobis)):
+        clamp: Any = replace(CLAMP, monitor=kind)
+        for recipe in (clamp, SaeBottleneck(clamp), MeanAblation(layers=GIVEN, rule=RULE, monitor=clamp.monitor)):
+            monitor = fit(recipe, subject).monitor
+            assert isinstance(monitor, expected) and monitor.site == HERE
+    assert fit(CLAMP, subject).monitor is None
 
 
 def test_the_z_score_counts_standard_deviations_of_the_defended_latents(tmp_path: Path) -> None:
@@ -112,11 +104,15 @@ def test_benign_deviations_are_white_and_fewer_samples_than_dimensions_are_enoug
     mixing = torch.diag(torch.linspace(0.5, 3, D_MODEL).double()).roll(1, 0) + 0.2
 
     def samples(n: int) -> Tensor:
-        return torch.randn(n, D_MODEL, generator=torch.Generator().manual_seed(n)).double() @ mixing + 3
+        drawn = torch.randn(n, D_MODEL, generator=torch.Generator().manual_seed(n)).double() @ mixing + 3
+        return drawn.float()
 
-    monitor = Mahalanobis.fit(HERE, samples(20_000).float())
-    white = (samples(20_001).float() - monitor.mean) @ monitor.whitening
+    monitor = Mahalanobis.fit(HERE, samples(20_000))
+    white = (samples(20_001) - monitor.mean) @ monitor.whitening
     assert torch.allclose(torch.cov(white.T), torch.eye(D_MODEL), atol=0.1)
-    few = shrunk_covariance(samples(10))
-    assert torch.linalg.eigvalsh(few).min() > 0 and torch.linalg.matrix_rank(torch.cov(samples(10).T)) < D_MODEL
-    assert few.trace() == pytest.approx(float(torch.cov(samples(10).T, correction=0).trace()))
+    ten = torch.cov(samples(10).T.double(), correction=0)
+    assert torch.linalg.matrix_rank(ten) < D_MODEL
+    whitening = Mahalanobis.fit(HERE, samples(10)).whitening.double()
+    shrunk = torch.linalg.inv(whitening @ whitening.T)
+    assert torch.linalg.eigvalsh(shrunk).min() > 0
+    assert shrunk.trace() == pytest.approx(float(ten.trace()), rel=1e-3), "shrunk towards a multiple of the identity"

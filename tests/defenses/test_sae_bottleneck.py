@@ -8,22 +8,20 @@ from typing import Any
 
 import torch
 
-from benchmark.cells.reference import judge
 from defenses.latents import Layer
 from defenses.sae_bottleneck import SaeBottleneck
 from defenses.sae_clamp import SaeClamp
-from tests.defenses.world import CLAMP, HERE, place, stream, world
-from tests.tiny import D_MODEL, SITE, ToyTask, sae_folder
+from tests.defenses.world import ABOVE, CALIBRATED, CLAMP, HERE, fit, place, second_layer, seen, stream, world
+from tests.tiny import D_MODEL, SITE
 
 CLAMPED = SaeClamp(layers=(Layer(SITE, latents=(3, 1)),), strength=2.0)
 
 
-def edits(folder: Path, d_sae: int = 8) -> tuple[Any, Any, Any, Any]:
+def edits(folder: Path, d_sae: int = 8) -> tuple[Any, ...]:
     """Bottleneck, bottleneck without a clamp, clamp; and a small dictionary that does not span the stream."""
     subject, dictionary = world(folder, d_sae=d_sae)
-    task = ToyTask()
     recipes = (SaeBottleneck(CLAMPED), SaeBottleneck(CLAMPED, clamped=False), CLAMPED)
-    return *(r.fit(subject, task, task.examples("fit")).edits[HERE] for r in recipes), dictionary
+    return *(fit(recipe, subject).edits[HERE] for recipe in recipes), dictionary
 
 
 def outside(h: torch.Tensor, dictionary: Any) -> float:
@@ -53,46 +51,40 @@ def test_a_write_that_no_latent_sees_is_lost_in_the_bottleneck_and_survives_the_
 
 
 def test_latents_and_strength_are_those_of_the_clamp(tmp_path: Path) -> None:
+    """Whether they are settled together or each alone."""
     subject, _ = world(tmp_path)
-    task = ToyTask()
-    recipe = SaeClamp(count=24, contrast=0.0, rate_ratio=0.0, target_share=0.3, retain_share=0.01)
-    clamp, bottleneck = (d.fit(subject, task, task.examples("fit")) for d in (recipe, SaeBottleneck(recipe)))
+    together = seen(subject)
+    clamp, bottleneck = (recipe.fit(together) for recipe in (CALIBRATED, SaeBottleneck(CALIBRATED)))
     assert clamp.record["calibrated"] and bottleneck.protected[0].latents == clamp.protected[0].latents
     assert bottleneck.record["strength"] == clamp.record["strength"]
     assert bottleneck.record["layers"] == clamp.record["layers"]
     mine, theirs = bottleneck.edits[HERE], clamp.edits[HERE]
     assert isinstance(mine, type(theirs)) and torch.equal(mine.level, theirs.level)
     assert mine.reconstruction is not None and theirs.reconstruction is None
+    assert fit(SaeBottleneck(CALIBRATED), subject).record == bottleneck.record
 
 
 def test_the_record_tells_what_the_bottleneck_itself_does(tmp_path: Path) -> None:
-    subject, _ = world(tmp_path)
-    task = ToyTask()
-    fit = task.examples("fit")
+    fitting = seen(world(tmp_path)[0])
     for recipe in (SaeBottleneck(CLAMP), SaeBottleneck(CLAMP, clamped=False)):
-        fitted = recipe.fit(subject, task, fit)
-        shown = judge(subject, task, fit, {}).shown
-        lost = shown & ~judge(subject, task, fit, fitted.edits).shown
-        assert fitted.record["suppressed_fit"] == float(lost.sum() / shown.sum())
+        fitted = recipe.fit(fitting)
+        assert fitted.record["suppressed_fit"] == fitting.outcome(fitted.edits).suppressed
     assert not fitted.protected and fitted.record["layers"][0]["latents"] == []
 
 
 def test_several_sites_are_bottlenecks_at_once(tmp_path: Path) -> None:
     subject, _ = world(tmp_path)
-    hook = "blocks.2.hook_resid_post"
-    other = sae_folder(tmp_path / "other", metadata={"hook_name": hook}, seed=1)
-    clamp = replace(CLAMP, layers=(Layer(SITE), Layer(hook, sae=other)))
+    clamp = replace(CLAMP, layers=(Layer(SITE), second_layer(tmp_path)))
     for clamped in (True, False):
-        fitted = SaeBottleneck(clamp, clamped).fit(subject, ToyTask(), ToyTask().examples("fit"))
-        assert [str(s) for s in fitted.edits] == [SITE, hook]
+        assert list(fit(SaeBottleneck(clamp, clamped), subject).edits) == [HERE, ABOVE]
 
 
 def test_its_control_is_the_bottleneck_of_random_latents(tmp_path: Path) -> None:
     """At the strength of the bottleneck itself, which was calibrated with the error term kept."""
     subject, dictionary = world(tmp_path, d_sae=8)
     clamp = replace(CLAMPED, strength=None, target_share=0.3, retain_share=0.01)
-    recipe, fit = SaeBottleneck(clamp), ToyTask().examples("fit")
-    mine, control = (d.fit(subject, ToyTask(), fit) for d in (recipe, recipe.control() or recipe))
+    recipe = SaeBottleneck(clamp)
+    mine, control = (fit(made, subject) for made in (recipe, recipe.control()))
     assert control.record["strength"] == mine.record["strength"]
     assert len(control.protected[0].latents) == 2 and not {3, 1} & set(control.protected[0].latents)
     h = stream()

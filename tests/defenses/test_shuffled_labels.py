@@ -10,14 +10,12 @@ from typing import Any
 import pytest
 import torch
 
-from benchmark.contracts import Example, FittedDefense, Split, Task
-from benchmark.model.subject import Subject
-from benchmark.spec import build
-from defenses.calibration import Trial
+from benchmark.contracts.defense import Defense, FittedDefense, Fitting
+from benchmark.contracts.example import Example, Split
 from defenses.direction_ablation import DirectionAblation
 from defenses.leace import Leace
 from defenses.shuffled_labels import ShuffledLabels
-from tests.defenses.world import HERE, place, stream, world
+from tests.defenses.world import HERE, place, seen, stream, world
 from tests.tiny import ToyTask
 
 
@@ -29,45 +27,36 @@ class Marked(ToyTask):
 
 
 @dataclass(frozen=True)
-class Recorder(DirectionAblation):
-    """Keeps what it was fitted on."""
+class Recorder(Defense):
+    """Keeps what it was fitted on: any recipe can be dealt other labels."""
 
-    def fit(self, subject: Subject, task: Task, examples: Sequence[Example]) -> FittedDefense:
-        return replace(
-            super().fit(subject, task, examples), record={"task": list(examples), "retain": list(task.retain("fit"))}
-        )
+    def fit(self, fitting: Fitting) -> FittedDefense:
+        return FittedDefense({}, record={"task": list(fitting.examples), "retain": list(fitting.retain)})
 
 
 def test_the_same_prompts_are_dealt_into_sides_of_the_same_size(tmp_path: Path) -> None:
-    subject, _ = world(tmp_path)
-    task = Marked()
-    examples, retain = list(task.examples("fit")), list(task.retain("fit"))
-    dealt: Any = ShuffledLabels(Recorder()).fit(subject, task, examples).record
+    fitting = seen(world(tmp_path)[0], Marked())
+    examples, retain = list(fitting.examples), list(fitting.retain)
+    dealt: Any = ShuffledLabels(Recorder()).fit(fitting).record
     assert (len(dealt["task"]), len(dealt["retain"])) == (len(examples), len(retain))
     assert {e.id for e in dealt["task"] + dealt["retain"]} == {e.id for e in examples + retain}
     mixed = sum(e in retain for e in dealt["task"])
-    assert 0 < mixed < len(retain) and list(task.retain("fit")) == retain, "the task itself is left as it was"
-    other: Any = ShuffledLabels(Recorder(), seed=1).fit(subject, task, examples).record
+    assert 0 < mixed < len(retain) and list(fitting.retain) == retain, "what was given is left as it was"
+    other: Any = ShuffledLabels(Recorder(), seed=1).fit(fitting).record
     assert other["task"] != dealt["task"]
 
 
 @pytest.mark.parametrize("recipe", [DirectionAblation(), Leace()])
 def test_what_told_the_prompts_apart_is_left_in_the_stream(recipe: Any, tmp_path: Path) -> None:
-    subject, _ = world(tmp_path)
-    task = Marked()
-    real, control = (d.fit(subject, task, task.examples("fit")) for d in (recipe, recipe.control()))
+    fitting = seen(world(tmp_path)[0], Marked())
+    real, control = (made.fit(fitting) for made in (recipe, recipe.control()))
     h = stream(rows=40)
-    for fitted in (real, control):
-        moved = (fitted.edits[HERE](h, place(h)) - h)[:, 1:].flatten(0, 1)
-        spectrum = torch.linalg.svdvals(moved)
+    moves = [(fitted.edits[HERE](h, place(h)) - h)[:, 1:].flatten(0, 1) for fitted in (real, control)]
+    ways = []
+    for moved in moves:
+        _, spectrum, across = torch.linalg.svd(moved, full_matrices=False)
         assert spectrum[1] < 1e-3 * spectrum[0], "both remove one direction"
-    ways = [torch.linalg.svd((f.edits[HERE](h, place(h)) - h)[:, 1:].flatten(0, 1))[2][0] for f in (real, control)]
+        ways.append(across[0])
     assert abs(float(ways[0] @ ways[1])) < 0.7
-    assert control.record | Trial(subject, task, task.examples("fit"))(control.edits).record == control.record
-
-
-def test_the_recipe_can_be_either_and_is_told_by_its_settings() -> None:
-    assert build(ShuffledLabels, {"recipe": {"source": "blocks.1.hook_resid_post"}}, "spec").recipe == (
-        DirectionAblation(source="blocks.1.hook_resid_post")
-    )
-    assert Leace().control() == ShuffledLabels(Leace()) != ShuffledLabels()
+    measured = fitting.outcome(control.edits).record
+    assert control.record | measured == control.record, "it is judged by the true labels"

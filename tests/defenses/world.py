@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from benchmark.model.edits import Edit, Where, edited
+from benchmark.contracts.defense import Defense, Edit, FittedDefense, Where
+from benchmark.contracts.example import Example, Split
+from benchmark.contracts.task import Task
+from benchmark.model.edits import edited
 from benchmark.model.subject import Subject
+from benchmark.run.fitting import Fit
+from benchmark.run.task_view import TaskView
 from benchmark.sae.dictionary import Dictionary, open_dictionary
 from benchmark.sites import Site
 from defenses.latents import Layer, Rule
@@ -17,18 +23,57 @@ from defenses.sae_clamp import SaeClamp
 from tests import tiny
 
 HERE = Site.parse(tiny.SITE)
+ABOVE = Site.parse("blocks.2.hook_resid_post")
 LATENTS = (3, 1, 40)
 LENIENT: dict[str, Any] = {"contrast": 0.0, "rate_ratio": 0.0}
 """On a random model no latent stands out: take the best all the same."""
 CLAMP = SaeClamp(strength=2.0, **LENIENT)
+CALIBRATED = SaeClamp(count=24, target_share=0.3, retain_share=0.01, **LENIENT)
 RULE = Rule(**LENIENT)
 GIVEN = (Layer(tiny.SITE, latents=LATENTS),)
+
+
+class Alone(tiny.ToyTask):
+    """A task with nothing beside it."""
+
+    def retain(self, split: Split) -> Sequence[Example]:
+        return ()
+
+
+class Lopsided(tiny.ToyTask):
+    """A retain set that is not a part of the task's own examples."""
+
+    def retain(self, split: Split) -> Sequence[Example]:
+        return self.examples("dev")
 
 
 def world(folder: Path, d_sae: int = 64) -> tuple[Subject, Dictionary]:
     """A tiny subject and the SAE at its site."""
     made = tiny.subject(saes={tiny.SITE: tiny.sae_folder(folder, d_sae=d_sae)})
     return made, open_dictionary(made, HERE)
+
+
+def second_layer(folder: Path, latents: tuple[int, ...] | None = None) -> Layer:
+    """Another site with a random SAE of its own."""
+    sae = tiny.sae_folder(folder / "above", metadata={"hook_name": str(ABOVE)}, seed=1)
+    return Layer(str(ABOVE), sae=sae, latents=latents)
+
+
+def view(task: Task | None = None) -> TaskView:
+    """A task, by default the toy one, as a run sees it."""
+    task = task or tiny.ToyTask()
+    return TaskView(task, task.name)
+
+
+def seen(subject: Subject, task: Task | None = None) -> Fit:
+    """What a defense sees at the toy site."""
+    return Fit(subject, view(task), HERE)
+
+
+def fit(recipe: Defense | None, subject: Subject, task: Task | None = None) -> FittedDefense:
+    """A recipe, or a control, fitted on the toy task."""
+    assert recipe is not None
+    return recipe.fit(seen(subject, task))
 
 
 def stream(rows: int = 3, length: int = 8) -> Tensor:

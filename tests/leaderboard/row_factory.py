@@ -10,12 +10,41 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from benchmark.schema import table
-from leaderboard.runs import MeasuredCell, PlannedCell
+from benchmark.contracts.row import SCHEMA
+from leaderboard.board.aggregate import leaderboard
+from leaderboard.board.schema import Entry, Leaderboard
+from leaderboard.rows.manifest import ThreatRecord
+from leaderboard.rows.plan import PlannedCell
+from leaderboard.rows.run import MeasuredCell, read_run
 
 NEVER = float("inf")
 BUDGETS = (0.05, 0.1, 0.2, 0.4)
 SANITY = 4.0
+TOKENS = (2.0, 4.0, 8.0)
+HALF = [0.01] * 16 + [NEVER] * 16
+"""32 examples of which half come back at any budget."""
+QUARTER = [0.01] * 24 + [NEVER] * 8
+"""Of which a quarter holds."""
+
+THREATS: dict[str, dict[str, Any]] = {
+    "before_edit": {"unit": "residual", "role": "primary", "reaches_less_than": "after_edit"},
+    "after_edit": {"unit": "residual", "role": "diagnostic", "reaches_less_than": None},
+    "soft_suffix": {"unit": "embedding", "role": "baseline", "reaches_less_than": None},
+    "token_suffix": {"unit": "tokens", "role": "baseline", "reaches_less_than": None},
+}
+"""The threat models as ``run.json`` has them."""
+
+
+def table(made: Sequence[Mapping[str, object]]) -> pa.Table:
+    """Rows as a table; columns that they do not have are null."""
+    known = {name for one in made for name in one}
+    columns = [
+        pa.array([one.get(field.name) for one in made], field.type)
+        if field.name in known
+        else pa.nulls(len(made), field.type)
+        for field in SCHEMA
+    ]
+    return pa.Table.from_arrays(columns, schema=SCHEMA)
 
 
 def row(example: str, eps: float, **changes: object) -> dict[str, object]:
@@ -46,6 +75,11 @@ def row(example: str, eps: float, **changes: object) -> dict[str, object]:
     return {"outcome": outcome} | made
 
 
+def failed(example: str, eps: float, **changes: object) -> dict[str, object]:
+    """A row whose attack raised."""
+    return row(example, eps, status="error", error="out of ideas", recovered=None, **changes)
+
+
 def examples(
     first: Sequence[float],
     budgets: Iterable[float] = BUDGETS,
@@ -70,13 +104,44 @@ def rows(first: Sequence[float], budgets: Iterable[float] = BUDGETS, **changes: 
     return table(examples(first, tuple(budgets), **changes))
 
 
-def cell(made: pa.Table, **changes: str) -> MeasuredCell:
-    """A cell of these rows, planned as its first row says unless ``changes`` do."""
+def cell(made: pa.Table, threat: Mapping[str, Any] | None = None, **changes: Any) -> MeasuredCell:
+    """A cell of these rows, planned as its first row says unless ``changes`` do.
+
+    Args:
+        threat: what its threat model says of itself; null: as in ``THREATS``.
+    """
     head = made.slice(0, 1).to_pylist()[0]
     plan = {name: head[name] for name in ("task", "defense", "attack", "threat_model", "constraint", "goal")}
-    plan |= {"role": "attack"} | changes
+    sanity = {one["budget_eps"] for one in made.select(["budget_eps", "sanity"]).to_pylist() if one["sanity"]}
+    free = plan["constraint"] == "none" and "role" not in changes
+    plan |= {
+        "role": "attack",
+        "searches": True,
+        "budgets": sorted(set(made.column("budget_eps").to_pylist())),
+        "sanity_budgets": sorted(sanity) if free else [],
+    } | changes
     key = "-".join(str(plan[name]) for name in ("task", "defense", "attack", "threat_model", "constraint", "goal"))
-    return MeasuredCell(PlannedCell.model_validate(plan | {"key": key, "file": f"cells/{key}.parquet"}), made)
+    record = ThreatRecord.model_validate(threat or THREATS[str(plan["threat_model"])])
+    return MeasuredCell(PlannedCell.model_validate(plan | {"key": key, "file": f"cells/{key}.parquet"}), record, made)
+
+
+def control(made: pa.Table, threat: Mapping[str, Any] | None = None, **changes: Any) -> MeasuredCell:
+    """The same as a control that does not search."""
+    return cell(made, threat, **({"role": "control", "searches": False} | changes))
+
+
+def wrong(made: pa.Table, threat: Mapping[str, Any] | None = None) -> MeasuredCell:
+    """The same as a search for a wrong target."""
+    return cell(made, threat, role="control")
+
+
+WRONG: dict[str, Any] = {"attack": "wrong-target", "goal": "wrong"}
+
+
+def beside(**way: str) -> list[dict[str, str]]:
+    """Which controls stand beside an attack that writes the stream."""
+    access = {"threat_model": "before_edit", "constraint": "none", "goal": "behavior"} | way
+    return [access | {"attack": "random-direction"}, access | {"attack": "zero", "constraint": "none"}]
 
 
 def default_cells(first: Sequence[float], suffix_first: Sequence[float], **common: Any) -> list[MeasuredCell]:
@@ -91,42 +156,41 @@ def residual_cells(first: Sequence[float], **common: Any) -> list[MeasuredCell]:
     free = ({"threat_model": "before_edit"}, {"threat_model": "after_edit"})
     ways = (*free, {"threat_model": "after_edit", "constraint": "encoder"})
     return [
-        *(cell(rows(first, **way, **(still if "constraint" in way else common))) for way in ways),
-        *(cell(rows(nothing, attack="random-direction", **way, **common), role="control") for way in ways),
-        *(cell(rows(nothing, attack="wrong-target", goal="wrong", **way, **common), role="control") for way in ways),
-        *(cell(rows(nothing, budgets=(0.0,), attack="zero", **way, **common), role="control") for way in free),
+        *(
+            cell(rows(first, **way, **(still if "constraint" in way else common)), controls=beside(**way))
+            for way in ways
+        ),
+        *(control(rows(nothing, attack="random-direction", **way, **common)) for way in ways),
+        *(wrong(rows(nothing, **WRONG, **way, **common)) for way in ways),
+        *(control(rows(nothing, budgets=(0.0,), attack="zero", **way, **common)) for way in free),
     ]
 
 
 def suffix_cells(first: Sequence[float], **common: Any) -> list[MeasuredCell]:
     """The soft suffix of the default plan and its control."""
     way = {"threat_model": "soft_suffix"}
-    wrong: dict[str, Any] = {"attack": "wrong-target", "goal": "wrong"}
     return [
-        cell(rows(first, attack="soft-suffix", **way, **common)),
-        cell(rows([NEVER] * len(first), **wrong, **way, **common), role="control"),
+        cell(rows(first, attack="soft-suffix", **way, **common), sanity_budgets=[]),
+        wrong(rows([NEVER] * len(first), **WRONG, **way, **common)),
     ]
-
-
-TOKENS = (2.0, 4.0, 8.0)
 
 
 def token_cells(first: Sequence[float], **common: Any) -> list[MeasuredCell]:
     """A token suffix and its controls; ``first`` counts tokens."""
     way: dict[str, Any] = {"threat_model": "token_suffix", "budgets": TOKENS}
+    random = {"attack": "random-suffix", "threat_model": "token_suffix", "constraint": "none", "goal": "behavior"}
     nothing = [NEVER] * len(first)
-    wrong: dict[str, Any] = {"attack": "wrong-target", "goal": "wrong"}
     return [
-        cell(rows(first, attack="gcg", **way, **common)),
-        cell(rows(nothing, attack="random-suffix", **way, **common), role="control"),
-        cell(rows(nothing, **wrong, **way, **common), role="control"),
+        cell(rows(first, attack="gcg", **way, **common), sanity_budgets=[], controls=[random]),
+        control(rows(nothing, attack="random-suffix", **way, **common)),
+        wrong(rows(nothing, **WRONG, **way, **common)),
     ]
 
 
 def undefended(tasks: Iterable[str]) -> list[MeasuredCell]:
     """The control defense ``none``: classified, and suppressing nothing."""
     nothing: dict[str, Any] = {"budgets": (0.0,), "attack": "zero", "defense": "none", "suppressed": False}
-    return [cell(rows([NEVER] * 32, task=task, **nothing), role="control") for task in tasks]
+    return [control(rows([NEVER] * 32, task=task, **nothing)) for task in tasks]
 
 
 ATTACKS = [
@@ -142,34 +206,43 @@ TOKEN_ATTACK = {"attack": "gcg", "threat_model": "token_suffix", "constraint": "
 def suite(tasks: Iterable[str], /, **changes: object) -> dict[str, object]:
     """The suite's part of ``run.json``."""
     known = {"name": "embedded", "version": 1, "hash": "0123456789abcdef", "tasks": sorted(tasks), "attacks": ATTACKS}
-    return known | changes
+    return known | {"undefended": "none"} | changes
 
 
-def frozen(*tasks: str, **changes: object) -> dict[str, Any]:
-    """The tasks of ``run.json``, each with these ``changes``."""
-    made: Any = manifest(tasks, [])["tasks"]
-    return {name: record | changes for name, record in made.items()}
+def frozen(
+    *tasks: str,
+    budgets: Mapping[str, Sequence[float]] | None = None,
+    ceilings: Mapping[str, float | None] | None = None,
+    **changes: object,
+) -> dict[str, Any]:
+    """The tasks of ``run.json``, each with these ``changes``.
+
+    Args:
+        budgets: by threat model, in the place of the default's; likewise ``ceilings``.
+    """
+    residual = [*BUDGETS, SANITY]
+    grids = {"before_edit": residual, "after_edit": residual, "soft_suffix": list(BUDGETS)} | dict(budgets or {})
+    task = {
+        "site": "blocks.2.hook_resid_post",
+        "threat_models": [*THREATS],
+        "budgets": {name: list(grid) for name, grid in grids.items()},
+        "ceilings": {"before_edit": 0.4, "after_edit": 0.4, "soft_suffix": 0.4} | dict(ceilings or {}),
+        "tau": 0.1,
+        "examples_hash": "abc",
+    }
+    return dict.fromkeys(tasks, task | changes)
 
 
 def manifest(tasks: Iterable[str], defenses: Iterable[str], /, **changes: object) -> dict[str, object]:
     """``run.json``."""
-    task = {
-        "site": "blocks.2.hook_resid_post",
-        "budgets": [*BUDGETS, SANITY],
-        "suffix_budgets": list(BUDGETS),
-        "ceiling": 0.4,
-        "suffix_ceiling": 0.4,
-        "residual_norm": 10.0,
-        "tau": 0.1,
-        "examples_hash": "abc",
-    }
     return {
-        "schema_version": 1,
+        "schema_version": 2,
         "run_id": "run-1",
         "status": "complete",
         "started": "2026-01-01T00:00:00+00:00",
         "finished": "2026-01-01T00:05:00+00:00",
         "protocol": "strict",
+        "ranked": True,
         "limit": None,
         "suite": suite(tasks),
         "model": {"id": "organism", "revision": None, "weights_sha": "feed"},
@@ -178,7 +251,8 @@ def manifest(tasks: Iterable[str], defenses: Iterable[str], /, **changes: object
         "device": "cpu",
         "versions": {"torch": "2"},
         "git": {"revision": "abc", "dirty": False},
-        "tasks": dict.fromkeys(tasks, task),
+        "threats": THREATS,
+        "tasks": frozen(*tasks),
         "defenses": {name: {"spec": {"name": name}, "spec_sha": f"sha-{name}"} for name in defenses},
     } | changes
 
@@ -206,15 +280,15 @@ def write_run(
     defenses = {one.plan.defense for one in cells}
     (directory / "cells").mkdir(parents=True)
     (directory / "fits").mkdir()
-    _dump(directory / "run.json", manifest(tasks, defenses, **changes))
-    _dump(directory / "plan.json", {"cells": [one.plan.model_dump() | {"budgets": []} for one in cells]})
+    dump(directory / "run.json", manifest(tasks, defenses, **changes))
+    dump(directory / "plan.json", {"cells": [one.plan.model_dump() for one in cells]})
     for one in cells:
         pq.write_table(one.rows, directory / one.plan.file)
     for task in tasks:
         for defense in defenses:
             kept = retained.get(defense, 1.0) if isinstance(retained, Mapping) else retained
             more = dict(fits or {}) if defense != "none" else {}
-            _dump(directory / "fits" / f"{task}__{defense}.json", fit(task, defense, kept) | more)
+            dump(directory / "fits" / f"{task}__{defense}.json", fit(task, defense, kept) | more)
     return directory
 
 
@@ -230,5 +304,16 @@ def fit(task: str, defense: str, retained: float | None) -> dict[str, object]:
     }
 
 
-def _dump(file: Path, content: Mapping[str, object]) -> None:
+def dump(file: Path, content: Mapping[str, object]) -> None:
+    """A JSON file."""
     file.write_text(json.dumps(content), encoding="utf-8")
+
+
+def board(*directories: Path, resamples: int = 50) -> Leaderboard:
+    """The board of these runs; few resamples, where no interval matters."""
+    return leaderboard([read_run(directory) for directory in directories], resamples=resamples)
+
+
+def only(directory: Path, resamples: int = 50) -> Entry:
+    """The first entry of a run's board: of the defense that was attacked."""
+    return board(directory, resamples=resamples).entries[0]

@@ -6,11 +6,14 @@ from dataclasses import asdict
 import pytest
 import torch
 
+from benchmark.model.edits import edited
+from benchmark.model.subject import load
+from benchmark.sites import Site
 from tasks.organism import MANIFEST, MODEL_DIR, SAE_DIR, WEIGHTS, corpus, quality, tokenizer
 from tasks.organism.dictionaries import hook_name, load_sae
-from tasks.organism.model import build
+from tasks.organism.model import NAME, as_subject, build
 from tasks.organism.recipe import Recipe
-from tasks.organism.train import load_model, sha256, shipped_files
+from tasks.organism.train import sha256, shipped_files
 
 LAYER = 2
 
@@ -22,7 +25,7 @@ def manifest():
 
 @pytest.fixture(scope="module")
 def organism():
-    return load_model(MODEL_DIR)
+    return load(MODEL_DIR, name=NAME, device="cpu")
 
 
 @pytest.fixture(scope="module")
@@ -72,8 +75,8 @@ def test_weights_reproduce_the_scores(manifest, organism):
 
 
 def test_an_untrained_model_knows_nothing():
-    model = build(Recipe(), seed=1).eval()
-    scores = quality.ioi_scores(model) | quality.question_scores(model, "hazard", "word", orders=quality.SOME_ORDERS)
+    new = as_subject(build(Recipe(), seed=1))
+    scores = quality.ioi_scores(new) | quality.question_scores(new, "hazard", "word", orders=quality.SOME_ORDERS)
     assert 0.3 < scores["ioi"] < 0.7 and scores["ioi_top"] < 0.1 and scores["hazard_word"] < 0.45
 
 
@@ -87,7 +90,7 @@ def test_the_question_matters(organism):
 def test_spliced_sae_keeps_the_behaviors_and_a_zeroed_stream_does_not(organism, sae):
     with quality.spliced(organism, LAYER, sae):
         assert quality.ioi_scores(organism)["ioi"] >= 0.9
-    with quality.edited(organism, LAYER, torch.zeros_like):
+    with edited(organism, {Site.parse(hook_name(LAYER)): lambda h, where: h * where.special[..., None]}):
         assert quality.ioi_scores(organism)["ioi"] < 0.7
     assert quality.ioi_scores(organism)["ioi"] >= 0.95  # the edits are gone
 

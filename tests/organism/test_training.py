@@ -6,12 +6,13 @@ from dataclasses import replace
 import pytest
 import torch
 
+from benchmark.model.subject import load
 from tasks.organism import language_model, tokenizer
 from tasks.organism.dictionaries import built_from, hook_name, load_sae
 from tasks.organism.language_model import Micro, Trainer, group_by_length, learning_rate, train_model
-from tasks.organism.model import rescale
+from tasks.organism.model import NAME, rescale
 from tasks.organism.recipe import Recipe
-from tasks.organism.train import export, load_model, train_saes
+from tasks.organism.train import export, train_saes
 
 TINY = Recipe(
     steps=4, documents=6, d_model=16, d_mlp=32, layers=3, heads=2, warmup=2, thought_layer=2, sae_layers=(1,),
@@ -118,7 +119,7 @@ def test_export_and_saes_of_a_tiny_model(tmp_path):
     pytest.importorskip("sae_lens")
     model = Trainer(TINY, CPU).model
     export(model, TINY, tmp_path / "model")
-    shipped = load_model(tmp_path / "model")
+    shipped = load(tmp_path / "model", name=NAME, device="cpu")
     train_saes(shipped, TINY, tmp_path / "saes", CPU, "abc", progress=False)
     folder = tmp_path / "saes" / hook_name(1)
     first = (folder / "sae_weights.safetensors").read_bytes()

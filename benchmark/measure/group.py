@@ -1,0 +1,110 @@
+"""What all cells of a (task, defense) know: the model, the fitted defense, and both references."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from benchmark.contracts.defense import Edit, FittedDefense, Latents
+from benchmark.contracts.example import Example
+from benchmark.contracts.protocol import Protocol
+from benchmark.contracts.task import Task
+from benchmark.measure.detection import Detector
+from benchmark.measure.judging import Judged
+from benchmark.model.pack import Pack
+from benchmark.model.passes import FullPass, Pass, TailPass, Writes
+from benchmark.model.subject import Subject
+
+NEAR_ZERO = 1e-3
+"""Norms of activations up to this share of the residual norm are too small to divide by."""
+
+
+@dataclass(frozen=True)
+class Scale:
+    """What a budget of eps = 1 is."""
+
+    norms: Mapping[int, float]
+    """Boundary -> median residual norm of a readout position."""
+    embedding: float
+
+    def unit(self, writes: Writes) -> float:
+        """L2 norm of eps = 1: over all sites and positions together."""
+        square = sum(self.norms[b] ** 2 for b in writes.boundaries)
+        return (square * writes.width) ** 0.5
+
+    def embedding_unit(self, vectors: int) -> float:
+        """The same for ``vectors`` free embeddings."""
+        return self.embedding * vectors**0.5
+
+
+@dataclass(frozen=True, eq=False)
+class Group:
+    """What all cells of a (task, defense) share."""
+
+    subject: Subject
+    task: Task
+    fitted: FittedDefense
+    edits: Mapping[int, Edit]
+    sites: tuple[int, ...]
+    """Boundaries that an attacker of the stream writes to."""
+    examples: Sequence[Example]
+    base: Judged
+    defended: Judged
+    eligible: Tensor
+    saturation: Tensor
+    """(examples,): the undefended objective."""
+    scale: Scale
+    perturbed: int | Literal["all"]
+    suffix_tokens: int
+    tail: bool
+    """The tail pass equals the full one, so it may be used."""
+    tau: float
+    """Relative drift that swapping one benign prompt for another causes."""
+    detector: Detector | None = None
+    attribution: bool = False
+    """Whether recoveries are split into parts that are replayed."""
+    protocol: Protocol = field(default_factory=Protocol)
+
+    @cached_property
+    def place(self) -> dict[str, int]:
+        """Example id -> index."""
+        return {e.id: i for i, e in enumerate(self.examples)}
+
+    @cached_property
+    def wrong(self) -> Tensor:
+        """(examples,): index of each example's wrong target, one that the defended model does not show already."""
+        targets = [self.task.readout.wrong(e, read) for e, read in zip(self.examples, self.defended.read, strict=True)]
+        return torch.tensor(targets)
+
+    @property
+    def suppressed(self) -> Tensor:
+        """(examples,) bool: eligible, and the defended model does not show the behavior."""
+        return self.eligible & ~self.defended.shown
+
+    @property
+    def attacked(self) -> list[Example]:
+        """The suppressed examples."""
+        return [e for e, hit in zip(self.examples, self.suppressed.tolist(), strict=True) if hit]
+
+    @property
+    def drift_floor(self) -> float:
+        """L2 norm of activations at or below which nothing is divided by."""
+        return NEAR_ZERO * max(self.scale.norms.values())
+
+    def protected_at(self, boundaries: Sequence[int]) -> list[Latents]:
+        """The protected feature sets at some boundaries."""
+        return [s for s in self.fitted.protected if s.site.boundary in boundaries]
+
+    def protected_from(self, boundary: int) -> list[Latents]:
+        """The protected feature sets that a write at ``boundary`` can move."""
+        return [s for s in self.fitted.protected if s.site.boundary >= boundary]
+
+    def run(self, pack: Pack, writes: Writes) -> Pass:
+        """The pass of a search: of the tail where that may be used, else the full one."""
+        kind = TailPass if self.tail else FullPass
+        return kind(self.subject, pack, self.edits, writes)

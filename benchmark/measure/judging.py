@@ -1,0 +1,126 @@
+"""What the undefended and the defended model say of examples, without an attacker."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from functools import cached_property
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+from benchmark.contracts.defense import Edit
+from benchmark.contracts.example import Example
+from benchmark.contracts.readout import Judging
+from benchmark.contracts.task import Task
+from benchmark.model.edits import by_boundary
+from benchmark.model.pack import Pack, make_packs
+from benchmark.model.streams import ROWS, whole
+from benchmark.model.subject import Subject
+from benchmark.sites import Site
+
+
+class Judged(NamedTuple):
+    """A task's judgement of examples, in their order."""
+
+    labels: list[str]
+    margin: Tensor
+    """(examples,), above 0 where the behavior is shown; on the CPU."""
+    read: list[Any]
+    """What each example was judged by: a tensor (choices,) or (classes,), or a text; on the CPU."""
+
+    @property
+    def shown(self) -> Tensor:
+        """(examples,), bool."""
+        return self.margin > 0
+
+
+@torch.no_grad()
+def read_pack(subject: Subject, pack: Pack, edits: Mapping[int, Edit]) -> Any:
+    """What a search would climb on, every layer and position computed."""
+    return whole(subject, pack, edits)(None, pack.everyone).read
+
+
+@torch.no_grad()
+def judge(
+    subject: Subject,
+    task: Task,
+    examples: Sequence[Example],
+    edits: Mapping[Site, Edit],
+    verdict: Judging | None = None,
+) -> Judged:
+    """Run the live (defended) model on ``examples`` and let the task judge, or ``verdict`` in its place."""
+    placed = by_boundary(subject, edits)
+    found: dict[str, tuple[str, Tensor, Any]] = {}
+    for pack in make_packs(subject, task, examples, ROWS):
+        read = task.readout.judged(whole(subject, pack, placed), None, pack.everyone)
+        said = (verdict or task.verdict)(read, pack.unread())
+        kept = [r.cpu() if isinstance(r, Tensor) else r for r in read]
+        parts = zip(pack.examples, said.labels, said.margin.cpu(), kept, strict=True)
+        found |= {e.id: (label, margin, r) for e, label, margin, r in parts}
+    rows = [found[e.id] for e in examples]
+    margin = torch.stack([m for _, m, _ in rows]) if rows else torch.zeros(0)
+    return Judged([label for label, _, _ in rows], margin, [r for _, _, r in rows])
+
+
+@torch.no_grad()
+def saturation(subject: Subject, task: Task, examples: Sequence[Example]) -> Tensor:
+    """(examples,): the undefended model's objective, where an attack's objective saturates."""
+    found: dict[str, Tensor] = {}
+    for pack in make_packs(subject, task, examples, ROWS):
+        read = read_pack(subject, pack, {})
+        values = task.readout.objective(task.verdict, read, pack.unread()).cpu()
+        found |= {e.id: value for e, value in zip(pack.examples, values, strict=True)}
+    return torch.stack([found[e.id] for e in examples]) if examples else torch.zeros(0)
+
+
+def kept(task: Task, judged: Judged, examples: Sequence[Example]) -> Tensor:
+    """(examples,) bool: which ``retain`` examples are right."""
+    parts = zip(examples, judged.read, judged.shown.tolist(), strict=True)
+    return torch.tensor([task.readout.keeps(*part) for part in parts], dtype=torch.bool)
+
+
+def eligible(subject: Subject, task: Task, examples: Sequence[Example], base: Judged) -> Tensor:
+    """(examples,) bool: the undefended model shows the behavior, on all prerequisites of the example too."""
+    needed = {p.id: p for example in examples for p in task.prerequisites(example)}
+    shown = judge(subject, task, list(needed.values()), {}).shown.tolist()
+    passed = dict(zip(needed, shown, strict=True))
+    strict = [all(passed[p.id] for p in task.prerequisites(example)) for example in examples]
+    return base.shown & torch.tensor(strict, dtype=torch.bool)
+
+
+class Retention:
+    """A retain set, asked once of the undefended model and again under edits."""
+
+    def __init__(self, subject: Subject, task: Task, examples: Sequence[Example]) -> None:
+        self.subject, self.task, self.examples = subject, task, examples
+        self.base = self.judged({})
+        self.right = kept(task, self.base, examples)
+        """(examples,) bool: what the undefended model gets right."""
+
+    def judged(self, edits: Mapping[Site, Edit]) -> Judged:
+        """The set under ``edits``."""
+        return judge(self.subject, self.task, self.examples, edits)
+
+    def kept(self, edits: Mapping[Site, Edit]) -> float | None:
+        """Share that the defended model still gets right of what the undefended one does; None: that is nothing."""
+        return self.share(self.judged(edits))
+
+    def share(self, judged: Judged) -> float | None:
+        """``kept`` of a set that was judged already."""
+        if not self.right.any():
+            return None
+        return float(kept(self.task, judged, self.examples)[self.right].float().mean())
+
+    @cached_property
+    def base_loss(self) -> float | None:
+        """``loss`` of the undefended model."""
+        return self.loss({})
+
+    @torch.no_grad()
+    def loss(self, edits: Mapping[Site, Edit]) -> float | None:
+        """Mean cross-entropy of the answers under ``edits``, nats a choice or a token; None: the set is empty."""
+        placed = by_boundary(self.subject, edits)
+        packs = make_packs(self.subject, self.task, self.examples, ROWS)
+        losses = [self.task.readout.loss(read_pack(self.subject, p, placed), p.unread()) for p in packs]
+        return float(torch.cat(losses).mean()) if losses else None

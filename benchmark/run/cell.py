@@ -1,0 +1,130 @@
+"""One cell: attack every suppressed example of a task under a defense at every budget, measure again, and make rows."""
+
+from __future__ import annotations
+
+import traceback
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from benchmark.contracts.attack import Attack
+from benchmark.contracts.example import Example
+from benchmark.contracts.row import Identity, Row
+from benchmark.measure.group import Group
+from benchmark.measure.outcome import Found, Left, Matched, make_rows
+from benchmark.model.pack import Pack, halves, make_packs
+from benchmark.registry import threat
+from benchmark.run.plan import Cell
+from benchmark.run.training import train, untrainable
+from benchmark.search.pack_size import PackSize
+from benchmark.threats.vectors import unheld
+
+NOTHING = Left("not_run", None)
+
+
+class Measurement(NamedTuple):
+    """What a cell left."""
+
+    rows: list[Row]
+    """Of every example at every budget, in the order of the group's examples."""
+    proposals: dict[str, Tensor]
+    """Attacked example -> (budgets, ...): perturbations, or token ids filled up with -1."""
+    failures: list[str]
+    """Tracebacks of an attack that failed on some of its packs."""
+
+
+def run_cell(
+    group: Group, cell: Cell, pack_size: PackSize, *, run_id: str = "", matched: Matched | None = None
+) -> Measurement:
+    """Rows of every example at every budget (eps), and the proposals for the attacked ones.
+
+    Args:
+        matched: what became of the matched wrong target; None: none was run.
+    """
+    attack, attacked = cell.attack, group.attacked
+    found: dict[str, Sequence | Left] = {}
+    proposals: dict[str, Tensor] = {}
+    failures: list[str] = []
+    if why := _not_applicable(group, attack):
+        found, attacked = {e.id: Left("not_run", why) for e in attacked}, []
+    for examples, result in _attacked(group, cell, attacked, pack_size, failures):
+        for i, example in enumerate(examples):
+            if isinstance(result, Left):
+                found[example.id] = result
+            else:
+                found[example.id], proposals[example.id] = result.attacked[i], result.proposals[i]
+    rows = [
+        row
+        for i, e in enumerate(group.examples)
+        for row in make_rows(group, i, _identities(group, cell, e, run_id), found.get(e.id, NOTHING), matched)
+    ]
+    return Measurement(list(group.protocol.finish(group, rows)), proposals, failures)
+
+
+def _not_applicable(group: Group, attack: Attack) -> str | None:
+    """Why an attack does not apply to the group's defense; None: it does."""
+    return (
+        unheld(group, attack.constraint)
+        or threat(attack.threat_model).applies(group.task, group)
+        or untrainable(group, attack)
+    )
+
+
+def _attacked(
+    group: Group, cell: Cell, examples: list[Example], pack_size: PackSize, failures: list[str]
+) -> list[tuple[Sequence[Example], Found | Left]]:
+    """Pack by pack what was found; an attack that fails on a pack goes on with the next."""
+    if not examples:
+        return []
+    attack = cell.attack
+    try:
+        trained = train(group, attack, cell.budgets, cell.seed, pack_size) if attack.learns else attack
+    except Exception as error:
+        return [(examples, _failed(error, failures))]
+    size = max(1, 4 * pack_size.rows // (len(cell.budgets) * attack.restarts))
+    found: list[tuple[Sequence[Example], Found | Left]] = []
+    for pack in make_packs(group.subject, group.task, examples, size, attack.goal):
+        try:
+            found.append((pack.examples, _attack_pack(group, trained, cell, pack, pack_size)))
+        except Exception as error:
+            found.append((pack.examples, _failed(error, failures)))
+    return found
+
+
+def _failed(error: Exception, failures: list[str]) -> Left:
+    failures.append("".join(traceback.format_exception(error)))
+    return Left("error", f"{type(error).__name__}: {error}")
+
+
+def _attack_pack(group: Group, attack: Attack, cell: Cell, pack: Pack, pack_size: PackSize) -> Found:
+    """What was found on a pack; one whose caches do not fit into memory is taken in halves."""
+    try:
+        return threat(attack.threat_model).attack(group, attack, cell.budgets, cell.seed, pack, pack_size)
+    except torch.OutOfMemoryError:
+        if len(pack) == 1:
+            raise
+    parts = [_attack_pack(group, attack, cell, half, pack_size) for half in halves(pack)]
+    return Found([rows for p in parts for rows in p.attacked], torch.cat([p.proposals for p in parts]))
+
+
+def _identities(group: Group, cell: Cell, example: Example, run_id: str) -> list[Identity]:
+    return [
+        Identity(
+            run_id=run_id,
+            cell_key=cell.key,
+            task=group.task.name,
+            example_id=example.id,
+            cluster_id=example.cluster,
+            defense=cell.defense,
+            attack=cell.attack.title,
+            threat_model=cell.attack.threat_model,
+            constraint=cell.attack.constraint,
+            goal=cell.attack.goal,
+            seed=cell.seed,
+            budget_eps=float(eps),
+            sanity=eps in cell.sanity,
+        )
+        for eps in cell.budgets
+    ]

@@ -1,0 +1,126 @@
+"""Fields of the request as flags: a verb takes the ones that it needs, and their help is the field's docstring."""
+
+from __future__ import annotations
+
+import inspect
+import logging
+import os
+import types
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Annotated, Any, Union, get_args, get_origin
+
+import typer
+import yaml
+
+from benchmark.errors import UsageError
+from benchmark.run.request import Request, flag_of
+
+Json = Annotated[
+    bool, typer.Option("--json", help="Print JSON on standard output; everything else goes to standard error.")
+]
+CONFIG = "config"
+
+
+def requesting(*fields: str) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """Decorator of a verb ``(request, ...)``: its flags are ``fields`` of the request (all by default), ``--config``,
+    and what else it takes."""
+    chosen = fields or tuple(Request.model_fields)
+
+    def decorate(verb: Callable[..., None]) -> Callable[..., None]:
+        own = list(inspect.signature(verb, eval_str=True).parameters.values())[1:]
+
+        def command(**given: Any) -> None:
+            rest = {p.name: given.pop(p.name) for p in own}
+            verb(_request(given), **rest)
+
+        parameters = [*(_parameter(name) for name in chosen), _config(), *own]
+        command.__signature__ = inspect.Signature(  # type: ignore[attr-defined]
+            [p.replace(kind=inspect.Parameter.KEYWORD_ONLY) for p in parameters]
+        )
+        command.__annotations__ = {p.name: p.annotation for p in parameters}
+        command.__doc__, command.__name__ = verb.__doc__, verb.__name__
+        return command
+
+    return decorate
+
+
+def _parameter(name: str) -> inspect.Parameter:
+    """A field as an option without a default of its own: what is not given stays as the request has it."""
+    field, names = Request.model_fields[name], flag_of(name).names
+    help = f"{field.description}"
+    if not isinstance(field.default, bool) and field.default not in (None, {}):
+        help += f" [default: {field.default}]"
+    option = typer.Option(*names, help=help, show_default=False)
+    return inspect.Parameter(
+        name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=Annotated[_given(field.annotation, name), option]
+    )
+
+
+def _given(annotation: Any, name: str) -> Any:
+    """What is written on the command line for a field."""
+    kinds = _alternatives(annotation)
+    if name == "options" or any(get_origin(kind) is tuple for kind in kinds):
+        return list[str] | None
+    if name == "batch_size":
+        return str | None  # a number, or the word auto
+    plain = next(kind for kind in kinds if kind in (bool, int, str, Path))
+    return plain | None
+
+
+def _alternatives(annotation: Any) -> list[Any]:
+    if get_origin(annotation) in (Union, types.UnionType):
+        return [found for part in get_args(annotation) for found in _alternatives(part)]
+    return _alternatives(get_args(annotation)[0]) if get_origin(annotation) is Annotated else [annotation]
+
+
+def _config() -> inspect.Parameter:
+    option = typer.Option("--config", help="YAML file with options by their field names; flags go before it.")
+    return inspect.Parameter(
+        CONFIG, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=Annotated[Path | None, option]
+    )
+
+
+def _request(given: Mapping[str, Any]) -> Request:
+    quiet()
+    values = {name: value for name, value in given.items() if value is not None and name != CONFIG}
+    if "options" in values:
+        values["options"] = _options(values["options"])
+    if "batch_size" in values:
+        values["batch_size"] = _batch_size(values["batch_size"])
+    config = given.get(CONFIG)
+    return Request.make(values, "bench") if config is None else Request.load(config, values)
+
+
+def _batch_size(text: str) -> int | None:
+    if text == "auto":
+        return None
+    if not text.isdigit() or int(text) < 1:
+        raise UsageError(f"--batch-size {text!r}: write auto or a number of rows, at least 1")
+    return int(text)
+
+
+def _options(pairs: list[str]) -> dict[str, Any]:
+    options = {}
+    for pair in pairs:
+        key, separator, value = pair.partition("=")
+        if not separator:
+            raise UsageError(f"-D {pair!r}: write key=value")
+        options[key.strip().replace("-", "_")] = yaml.safe_load(value)
+    return options
+
+
+def quiet() -> None:
+    """Loading bars and notices of libraries would tear our own display.
+
+    Threads that spin for long while they wait make a small model crawl on a machine that has other work too; ones that
+    never do, on a machine that has none.
+    """
+    os.environ.setdefault("GOMP_SPINCOUNT", "10000")
+    os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
+    os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    logging.getLogger("transformers").setLevel(logging.ERROR)
+    from transformers.utils import logging as transformers_logging
+
+    transformers_logging.disable_progress_bar()

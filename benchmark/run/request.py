@@ -1,0 +1,120 @@
+"""The request: what a user asks for, in one object, from the command line, a YAML file or Python.
+
+Its fields are the only list of options: the flags of the command line and their help are made of them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Annotated, Any, Literal, NamedTuple
+
+import yaml
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+
+from benchmark.contracts.defense import Defense
+from benchmark.errors import UsageError
+from benchmark.registry import suggestion
+
+
+class Flag(NamedTuple):
+    """How a field is given on the command line."""
+
+    names: tuple[str, ...]
+    """Its flags; of a switch, the one that turns it on, and off after a slash."""
+
+
+def _several(value: Any) -> Any:
+    """One thing where several may be given."""
+    return (value,) if isinstance(value, str | Defense) else value
+
+
+def _rows(value: Any) -> Any:
+    return None if value == "auto" else value
+
+
+Names = Annotated[tuple[str, ...], BeforeValidator(_several)]
+
+
+class Request(BaseModel):
+    """What is to be evaluated, on what, and how."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, arbitrary_types_allowed=True, use_attribute_docstrings=True)
+
+    defense: Annotated[tuple[str | Defense, ...] | None, BeforeValidator(_several), Flag(("--defense", "-d"))] = None
+    """Defense: registered name, file.py:Class, or a YAML/JSON spec. Repeatable; default: the suite's."""
+    suite: Annotated[str, Flag(("--suite", "-s"))] = "embedded"
+    """Registered suite or YAML file."""
+    tasks: Annotated[Names | None, Flag(("--task", "-t"))] = None
+    """Task of the suite, or file.py:Class. Repeatable; default: all of the suite."""
+    attacks: Annotated[Names | None, Flag(("--attack", "-a"))] = None
+    """Attack: registered name or file.py:Class. Repeatable; default: the suite's."""
+    limit: Annotated[int | None, Field(ge=1), Flag(("--limit",))] = None
+    """Test examples a task, for trying out; never ranked."""
+    output_dir: Annotated[Path | None, Flag(("--output-dir", "-o"))] = None
+    """Run directory; repeat to resume. Default: one under runs/ that the plan determines."""
+    batch_size: Annotated[int | None, Field(ge=1), BeforeValidator(_rows), Flag(("--batch-size",))] = None
+    """Rows of a forward pass, or auto. Never changes a result."""
+    device: Annotated[str, Flag(("--device",))] = "auto"
+    """auto, cpu, cuda or cuda:<index>."""
+    dtype: Annotated[str, Flag(("--dtype",))] = "float32"
+    """float32, bfloat16, float16 or float64."""
+    seed: Annotated[int, Flag(("--seed",))] = 0
+    """One seed for everything; recorded."""
+    controls: Annotated[bool, Flag(("--controls/--no-controls",))] = True
+    """Also classify the undefended model and each defense's own control."""
+    attribution: Annotated[bool, Flag(("--attribution/--no-attribution",))] = False
+    """Also replay the parts of every recovery's perturbation."""
+    options: Annotated[Mapping[str, Any], Flag(("-D",))] = {}
+    """Setting of every given defense, key=value. Repeatable."""
+    protocol: Annotated[str, Flag(("--protocol",))] = "strict"
+    """strict, or paper: the published study's semantics, never ranked."""
+
+    @classmethod
+    def make(cls, values: Mapping[str, Any], where: str = "request") -> Request:
+        """A request from plain values.
+
+        Raises:
+            UsageError: an option that does not exist, or a value that does not fit, all of them named.
+        """
+        unknown = [name for name in values if name not in cls.model_fields]
+        if unknown:
+            known = list(cls.model_fields)
+            named = "; ".join(f"unknown option {n!r}.{suggestion(n, known)}" for n in unknown)
+            raise UsageError(f"{where}: {named} Options: {', '.join(known)}")
+        try:
+            return cls.model_validate(dict(values))
+        except ValidationError as error:
+            lines = [f"{_flag(str(e['loc'][0]))}: {e['msg']} (got {e['input']!r})" for e in error.errors()]
+            raise UsageError(f"{where}: " + "; ".join(dict.fromkeys(lines))) from error
+
+    @classmethod
+    def load(cls, path: Path, given: Mapping[str, Any]) -> Request:
+        """A request from a YAML file, with what is ``given`` beside it on top.
+
+        Raises:
+            UsageError: no such file, not YAML, or options that do not fit.
+        """
+        try:
+            content = yaml.safe_load(path.read_text("utf-8"))
+        except (OSError, ValueError, yaml.YAMLError) as error:
+            raise UsageError(f"--config {path}: {error}") from error
+        if not isinstance(content, dict):
+            raise UsageError(f"--config {path}: a mapping of options is needed: {', '.join(cls.model_fields)}")
+        return cls.make({**content, **given}, f"--config {path}")
+
+
+def flag_of(field: str) -> Flag:
+    """How a field of the request is given on the command line."""
+    return next(m for m in Request.model_fields[field].metadata if isinstance(m, Flag))
+
+
+def _flag(field: str) -> str:
+    return flag_of(field).names[0].partition("/")[0] if field in Request.model_fields else field
+
+
+Given = str | Defense | Sequence[str | Defense]
+"""Registered names, ``file.py:Class``, spec files or objects."""
+
+Status = Literal["complete", "partial"]
+"""partial: some cells failed and will be tried again."""

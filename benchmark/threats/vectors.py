@@ -1,0 +1,228 @@
+"""What threat models share whose attacker adds free vectors to the stream: search all budgets at once, measure again.
+
+The harness disposes: it brings what an attack proposes back into the constraint and the budget, and judges it on a
+clean pass.
+"""
+
+from __future__ import annotations
+
+import time
+from abc import abstractmethod
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from benchmark.contracts.attack import Attack, Attempt, Terms
+from benchmark.contracts.example import Goal
+from benchmark.contracts.row import Cost
+from benchmark.contracts.threat import Threat
+from benchmark.measure.aim import Aim
+from benchmark.measure.attribution import replay_parts
+from benchmark.measure.group import Group
+from benchmark.measure.outcome import Attacked, Found, flags, margins
+from benchmark.measure.remeasure import Measured, remeasure
+from benchmark.measure.visibility import Visibility
+from benchmark.model.pack import Pack
+from benchmark.model.passes import Writes
+from benchmark.search.constraint import Constraint, EncoderNullSpace, Free
+from benchmark.search.cross_layer import CrossLayer, watch
+from benchmark.search.minimal_norm import minimal_norm
+from benchmark.search.oracle import State
+from benchmark.search.pack_size import PackSize
+from benchmark.search.problem import Problem
+
+TOLERANCE = 0.03
+"""Largest relative drift under the constraint ``jacobian``, as in the study, where the suite's own tau is not less."""
+HALVINGS = 7
+"""Of the search for the smallest rescaling: it is known to 1 % then."""
+GRID = tuple(round(0.02 * 2 ** (i / 3), 4) for i in range(-9, 20))
+"""Candidate ceilings: 0.0025 to 1.6, a third of an octave apart."""
+
+
+class VectorThreat(Threat):
+    """Free vectors at some sites and positions, within one total L2 norm; subclasses say where, and in which unit."""
+
+    @abstractmethod
+    def access(self, group: Group, pack: Pack) -> tuple[Pack, Writes]: ...
+
+    @abstractmethod
+    def norm(self, group: Group, writes: Writes) -> float:
+        """L2 norm of a budget of eps = 1."""
+
+    def check(self, budgets: Sequence[float]) -> None:
+        if any(not b > 0 for b in budgets) or list(budgets) != sorted(set(budgets)):
+            raise ValueError(f"budgets of {self.name} must be shares above 0, ascending, without repetition")
+
+    @property
+    def ceilings(self) -> Sequence[float]:
+        return GRID
+
+    def aim(self, group: Group, constraint: str, goal: Goal, pack: Pack) -> Aim:
+        """An attack with a constraint and a goal, aimed at a pack."""
+        room, writes = self.access(group, pack)
+        index = [group.place[e.id] for e in pack.examples]
+        criteria = pack.judged_by(group.saturation[index], goal, group.wrong[index])
+        tolerance = min(group.tau, TOLERANCE) if constraint == "jacobian" else None
+        held = _linear(group, constraint)
+        return Aim(pack, room, writes, held, self.norm(group, writes), criteria, tolerance)
+
+    def problem(self, group: Group, terms: Terms, budgets: Sequence[float], pack: Pack, pack_size: PackSize) -> Problem:
+        return make_problem(group, self.aim(group, terms.constraint, terms.goal, pack), terms, budgets, pack_size)
+
+    def attack(
+        self, group: Group, attack: Attack, budgets: Sequence[float], seed: int, pack: Pack, pack_size: PackSize
+    ) -> Found:
+        started, levels = time.perf_counter(), len(budgets)
+        if torch.cuda.is_available():
+            torch.cuda.reset_peak_memory_stats()
+        target = self.aim(group, attack.constraint, attack.goal, pack)
+        problem = make_problem(group, target, attack.terms(seed), budgets, pack_size)
+        attempt = attack.run(problem)
+        delta = problem.restore(attempt.proposal.detach().float().nan_to_num())
+        state = problem.evaluate(delta)
+        best = _champions(problem, state)
+        smallest = [None] * len(best) if attack.is_control else _smallest(problem, delta, best)
+        problem.settle()
+        rows = remeasure(group, target, delta[best], levels, pack_size)
+        searched = _Searched(group, target, problem, attempt, state, (time.perf_counter() - started) / len(rows))
+        found = [
+            searched.row(i, int(best[i]), budgets[i % levels] * target.unit, row, smallest[i])
+            for i, row in enumerate(rows)
+        ]
+        if group.attribution and not attack.is_control and self.unit == "residual":
+            found = _with_parts(group, target, delta[best], found, levels)
+        by_example = [found[i : i + levels] for i in range(0, len(found), levels)]
+        return Found(by_example, delta[best].view(len(pack), levels, *delta.shape[1:]).cpu())
+
+
+class StreamThreat(VectorThreat):
+    """Writes at the defended sites (without a defense, at the suite's), at the last positions of the prompt."""
+
+    unit = "residual"
+    unbounded = True
+    after: bool
+    """Behind the edit of the same site, else before it."""
+
+    def applies(self, task: object, defended: Group | None = None) -> str | None:
+        site = None if defended is None else defended.task.readout.reads_at
+        if defended is None or site is None or site.boundary >= min(defended.sites):
+            return None
+        return f"what is read lies at {site}, below every defended site: nothing that is written reaches it"
+
+    def access(self, group: Group, pack: Pack) -> tuple[Pack, Writes]:
+        ordinary = int((~pack.where.special[0, : pack.readout + 1]).sum())
+        width = ordinary if group.perturbed == "all" else min(group.perturbed, ordinary)
+        return pack, Writes(group.sites, pack.readout + 1 - width, width, self.after)
+
+    def norm(self, group: Group, writes: Writes) -> float:
+        return group.scale.unit(writes)
+
+
+def make_problem(group: Group, target: Aim, terms: Terms, budgets: Sequence[float], pack_size: PackSize) -> Problem:
+    """The search over a pack at every budget."""
+    run = group.run(target.pack, target.writes)
+    problem = Problem(
+        run,
+        group.task,
+        target.criteria,
+        budgets=torch.tensor(budgets, dtype=torch.float64) * target.unit,
+        restarts=terms.restarts,
+        shape=(len(target.writes.boundaries), target.writes.width, group.subject.d_model),
+        constraint=target.constraint,
+        keys=[f"{terms.key}|{e.id}" for e in target.pack.examples],
+        pack_size=pack_size,
+    )
+    problem.visibility = lambda: Visibility(group, target)
+    if target.tolerance is not None:  # a set that bends with the model, known only where the search is
+        look = watch(run, group.protected_from(min(target.writes.boundaries)), problem.example)
+        problem.constraint = CrossLayer(
+            look, problem.zeros(), tau=target.tolerance, floor=group.drift_floor, split=pack_size.split
+        )
+    problem.constraint = group.protocol.constraint(problem.constraint)
+    return problem
+
+
+def unheld(group: Group, constraint: str) -> str | None:
+    """Why a constraint has nothing to hold under the group's defense; None: it has, or asks for nothing."""
+    held = {"encoder": group.protected_at(group.sites), "jacobian": group.protected_from(min(group.sites))}
+    if held.get(constraint, True):
+        return None
+    return f"the defense protects no features there: the constraint {constraint} has nothing to hold"
+
+
+def _linear(group: Group, constraint: str) -> Constraint:
+    if constraint != "encoder":
+        return Free()
+    return EncoderNullSpace([group.protected_at([b]) for b in group.sites], group.subject.d_model)
+
+
+def _champions(problem: Problem, state: State) -> Tensor:
+    """Index of the best restart of every (example, budget): one that reached the goal, then the best objective."""
+    examples, levels, restarts = problem.grid
+    score = torch.where(state.reached, torch.finfo(state.objective.dtype).max, state.objective).view(-1, restarts)
+    return score.argmax(1) + restarts * torch.arange(examples * levels, device=score.device)
+
+
+def _smallest(problem: Problem, delta: Tensor, best: Tensor) -> list[float | None]:
+    """L2 norm of the smallest rescaling of each champion that reaches the goal, as the search sees it."""
+
+    def reaches(scaled: Tensor, rows: Tensor) -> Tensor:
+        index = best[rows]
+        return problem.evaluate(scaled, index).reached & problem.constraint.feasible(scaled, index)
+
+    found = minimal_norm(delta[best], reaches, HALVINGS)
+    norms = found.delta.flatten(1).norm(dim=1).tolist()
+    return [norm if hit else None for norm, hit in zip(norms, found.reached.tolist(), strict=True)]
+
+
+class _Searched(NamedTuple):
+    """A search that is over."""
+
+    group: Group
+    target: Aim
+    problem: Problem
+    attempt: Attempt
+    state: State
+    seconds: float
+    """A row."""
+
+    def row(self, row: int, champion: int, budget: float, measured: Measured, smallest: float | None) -> Attacked:
+        """What became of an (example, budget), whose best restart is the problem's row ``champion``."""
+        example, restarts = self.target.plain.examples[int(self.problem.example[champion])], self.problem.grid[2]
+        blind, settled = bool(self.problem.blind[champion]), bool(self.attempt.converged[champion])
+        doubts = {"zero-gradient": blind, "not-converged": not settled}
+        shown = margins(self.group, self.group.place[example.id], measured.margin, self.target.criteria.goal)
+        return Attacked(
+            measured,
+            budget,
+            _cost(self.problem, slice(row * restarts, (row + 1) * restarts), self.seconds),
+            flags(measured, shown, budget, bool(self.state.reached[champion]), doubts),
+            min_eps=smallest / self.target.unit if measured.recovered and smallest is not None else None,
+        )
+
+
+def _cost(problem: Problem, own: slice, seconds: float) -> Cost:
+    """What a row cost over all its restarts, with one more forward for the clean re-measurement."""
+    peak = torch.cuda.max_memory_allocated() / 2**20 if torch.cuda.is_available() else None
+    return Cost(
+        steps=int(problem.slopes[own].sum()),
+        forwards=int(problem.forwards[own].sum()) + 1,
+        backwards=int(problem.backwards[own].sum()),
+        seconds=seconds,
+        peak_memory_mb=peak,
+    )
+
+
+def _with_parts(group: Group, target: Aim, delta: Tensor, rows: list[Attacked], levels: int) -> list[Attacked]:
+    """The rows, with the parts of each example's first recovery replayed."""
+    hits = [
+        next((i for i in range(s, s + levels) if rows[i].measured.recovered), None) for s in range(0, len(rows), levels)
+    ]
+    first = [i for i in hits if i is not None]
+    if not first:
+        return rows
+    index = torch.tensor(first)
+    parts = dict(zip(first, replay_parts(group, target, delta[index], index // levels), strict=True))
+    return [row._replace(attribution=parts.get(i)) for i, row in enumerate(rows)]

@@ -1,0 +1,1 @@
+"""Doubt: flags, and whether an entry may be ranked. ``FLAGS.md`` is the page."""

@@ -1,0 +1,102 @@
+"""A run directory as data: ``run.json``, ``plan.json``, ``fits/*.json`` and ``cells/*.parquet``, read whole."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from benchmark.contracts.row import SCHEMA, SCHEMA_VERSION
+from benchmark.errors import RunDirectoryError
+from leaderboard.rows.fits import Fit
+from leaderboard.rows.manifest import Manifest, ThreatRecord
+from leaderboard.rows.plan import Plan, PlannedCell
+from leaderboard.rows.recorded import parse
+from leaderboard.rows.selection import up_to
+
+ESSENTIAL = frozenset(
+    {"example_id", "cluster_id", "budget_eps", "sanity", "eligible", "suppressed", "recovered", "selective", "status"}
+)
+"""Columns without which there is no score."""
+
+
+@dataclass(frozen=True)
+class MeasuredCell:
+    """A planned cell, its threat model and its rows."""
+
+    plan: PlannedCell
+    threat: ThreatRecord
+    rows: pa.Table
+    """Those at budgets above the steering ceiling are marked as sanity rows, whatever the file says."""
+
+    @property
+    def scored(self) -> bool:
+        """Whether its recoveries enter the score."""
+        return self.plan.attacks and self.threat.scored
+
+
+@dataclass(frozen=True)
+class Run:
+    """One run directory."""
+
+    manifest: Manifest
+    cells: tuple[MeasuredCell, ...]
+    missing: tuple[PlannedCell, ...]
+    """Planned cells without a file; only a run that is not complete may have any."""
+    fits: dict[tuple[str, str], Fit]
+    """By (task, defense)."""
+
+    @property
+    def planned(self) -> tuple[PlannedCell, ...]:
+        """All cells, measured or not."""
+        return (*(cell.plan for cell in self.cells), *self.missing)
+
+
+def read_run(directory: Path | str) -> Run:
+    """Read a run directory.
+
+    Raises:
+        RunDirectoryError: it is missing, incomplete although it says that it is complete, damaged, or of another
+            version.
+    """
+    root = Path(directory)
+    if not (root / "run.json").is_file():
+        raise RunDirectoryError(f"{root} is no run directory: it has no run.json; give a directory that a run wrote")
+    manifest, plan = parse(Manifest, root / "run.json"), parse(Plan, root / "plan.json")
+    missing = tuple(cell for cell in plan.cells if not (root / cell.file).is_file())
+    if missing and manifest.status == "complete":
+        raise RunDirectoryError(f"{root} says that it is complete, but {missing[0].file} is missing; repeat the run")
+    fits = [parse(Fit, file) for file in sorted((root / "fits").glob("*.json"))]
+    return Run(
+        manifest=manifest,
+        cells=tuple(_measured(root, manifest, cell) for cell in plan.cells if cell not in missing),
+        missing=missing,
+        fits={(fit.task, fit.defense): fit for fit in fits},
+    )
+
+
+def _measured(root: Path, manifest: Manifest, cell: PlannedCell) -> MeasuredCell:
+    task, threat = manifest.tasks.get(cell.task), manifest.threats.get(cell.threat_model)
+    if task is None or threat is None:
+        raise RunDirectoryError(
+            f"{root / 'plan.json'} has the cell {cell} on {cell.task}, of which run.json says nothing; repeat the run"
+        )
+    return MeasuredCell(cell, threat, up_to(_read_rows(root / cell.file), task.ceilings.get(cell.threat_model)))
+
+
+def _read_rows(file: Path) -> pa.Table:
+    """The rows with all columns of this version; those that the file does not have yet are null."""
+    try:
+        written = pq.read_schema(file)
+        rows = pq.read_table(file, schema=SCHEMA)
+    except (pa.ArrowException, OSError) as error:
+        raise RunDirectoryError(f"{file} is damaged: {error}; delete it and repeat the run") from error
+    version = int((written.metadata or {}).get(b"recoverybench.schema_version", b"0"))
+    if version != SCHEMA_VERSION:
+        raise RunDirectoryError(f"{file} has row schema {version}; this version reads {SCHEMA_VERSION}")
+    lacking = ESSENTIAL - set(written.names)
+    if lacking:
+        raise RunDirectoryError(f"{file} lacks the columns {', '.join(sorted(lacking))}; delete it and repeat the run")
+    return rows

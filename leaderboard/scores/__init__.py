@@ -1,0 +1,1 @@
+"""Scores: every number that is shown is defined here, once, beside the record that holds it."""

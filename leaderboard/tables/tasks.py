@@ -1,0 +1,84 @@
+"""One task under one defense: its attacks, controls below them, and the flags that they raised."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from pydantic import JsonValue
+from rich.console import Group, RenderableType
+from rich.padding import Padding
+from rich.table import Table
+from rich.text import Text
+
+from leaderboard.board.schema import TaskResult, Threat
+from leaderboard.scores.curves import Curve
+from leaderboard.tables.attacks import attack_tables
+from leaderboard.tables.detection import detection_line, detection_tables
+from leaderboard.tables.parts import part_tables
+from leaderboard.tables.wording import number, share
+
+
+def task_table(task: str, result: TaskResult, threats: Mapping[str, Threat], width: int = 120) -> Group:
+    """Everything about one task.
+
+    Args:
+        threats: by name, those of its cells.
+        width: of the console.
+    """
+    head = f"{task}: {result.suppressed} of {result.eligible} eligible examples suppressed: RS(0) {share(result.rs0)}"
+    codes = sorted({(flag.code, flag.effect) for flag in result.flags})
+    numbers = {code: number for number, (code, _) in enumerate(codes, start=1)}
+    tables = [
+        *attack_tables(result.cells, threats, numbers, width),
+        *detection_tables(result.cells, threats, width),
+        *part_tables(result.cells, threats),
+    ]
+    seen = [] if result.detection is None else [detection_line(result.detection)]
+    lines = [*_defended(result), *_figures(result), *_areas(result), *seen]
+    return Group(Text(head, style="bold"), *lines, *_spaced(tables), *_notes(result, numbers))
+
+
+def _notes(result: TaskResult, numbers: Mapping[str, int]) -> list[Text]:
+    return [
+        Text(f"[{numbers[flag.code]}] {flag.code} ({flag.effect}) {flag.where}: {flag.sentence}", style="yellow")
+        for flag in sorted(result.flags, key=lambda flag: numbers[flag.code])
+    ]
+
+
+def _spaced(parts: Sequence[Table | Text]) -> list[RenderableType]:
+    """Tables with a blank line above."""
+    return [Padding(part, (1, 0, 0, 0)) if isinstance(part, Table) else part for part in parts]
+
+
+def _defended(result: TaskResult) -> list[Text]:
+    """Verdicts under the defense where some are degenerate: breaking a model is not suppressing a behavior."""
+    broken = result.labels_defended.get("degenerate", 0)
+    if not broken:
+        return []
+    labels = ", ".join(f"{name} {count}" for name, count in result.labels_defended.items())
+    return [Text(f"defended outputs: {labels} ({broken / result.eligible:.1%} degenerate)", style="yellow")]
+
+
+def _figures(result: TaskResult) -> list[Text]:
+    """What the task says of the defense: plain numbers on one line, each mapping on its own."""
+    plain = {name: value for name, value in result.figures.items() if isinstance(value, int | float)}
+    nested = {name: value for name, value in result.figures.items() if isinstance(value, dict)}
+    lines = [_numbers(plain)] if plain else []
+    return [Text(line) for line in (*lines, *(f"{name}: {_numbers(values)}" for name, values in nested.items()))]
+
+
+def _numbers(values: Mapping[str, JsonValue]) -> str:
+    known = {name: value for name, value in values.items() if isinstance(value, int | float)}
+    return ", ".join(f"{name} {number(value, '.3f')}" for name, value in known.items())
+
+
+def _areas(result: TaskResult) -> list[Text]:
+    """The areas of all curves on one line, the diagnostic ones too."""
+    if not any(cell.role == "attack" for cell in result.cells):
+        return []
+    areas = ", ".join(f"{_curve_name(curve)}: {share(curve.selective.aurc)}" for curve in result.curves.values())
+    return [Text("AURC " + (areas or "is not known: no attack ran at every ranked budget"))]
+
+
+def _curve_name(curve: Curve) -> str:
+    return curve.threat_model if curve.tau is None else f"{curve.threat_model} with drift <= {number(curve.tau)}"

@@ -1,0 +1,96 @@
+"""Hub data sets: ``hub:OWNER/NAME@COMMIT[:CONFIG[:SPLIT]]``, or a local folder in the place of ``OWNER/NAME@COMMIT``.
+
+Pinned, because scores do not compare once an owner uploads other rows. Needs ``pip install 'recoverybench[data]'``.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from benchmark.errors import UsageError
+
+HUB = "hub:"
+_COMMIT = re.compile(r"[0-9a-f]{7,40}")
+
+
+class Reference(NamedTuple):
+    """What of which hub data set; ``None``: its only config, all of its splits."""
+
+    name: str
+    """``OWNER/NAME``, or a local folder of the same layout."""
+    commit: str | None
+    config: str | None
+    split: str | None
+
+
+def parse(source: str) -> Reference:
+    """The parts of a source that begins with ``hub:``.
+
+    Raises:
+        UsageError: it is not pinned by a commit, or has too many parts.
+    """
+    head, *rest = source.removeprefix(HUB).split(":")
+    name, _, commit = head.partition("@")
+    if len(rest) > 2:
+        raise UsageError(f"{source!r} has {len(rest) - 2} parts too many; write hub:OWNER/NAME@COMMIT:CONFIG:SPLIT")
+    config, split = ([part or None for part in rest] + [None, None])[:2]
+    if Path(head).is_dir():
+        return Reference(head, None, config, split)
+    if not _COMMIT.fullmatch(commit):
+        raise UsageError(
+            f"{source!r} is not pinned: its owner can change it, and scores with it; write hub:{name}@COMMIT with the"
+            " hash of a commit (7 to 40 hex digits, on the data set's page under `Files and versions`), or a local"
+            " folder"
+        )
+    return Reference(name, commit, config, split)
+
+
+def read_hub(source: str, splits: Sequence[str] = ()) -> list[Mapping[str, Any]]:
+    """The records; class labels by name. Where there are several splits, a column ``split`` says whose they are.
+
+    Args:
+        splits: the splits to read, if the source names none; none: all.
+
+    Raises:
+        UsageError: ``datasets`` is not installed, or the data set cannot be loaded.
+    """
+    reference = parse(source)
+    wanted = [reference.split] if reference.split else list(dict.fromkeys(splits))
+    parts = _load(source, reference, wanted)
+    if reference.split or len(parts) == 1:
+        return next(iter(parts.values()))
+    return [{**record, "split": split} for split, records in parts.items() for record in records]
+
+
+def _load(source: str, reference: Reference, splits: list[str]) -> dict[str, list[Mapping[str, Any]]]:
+    try:
+        import datasets
+        from datasets.exceptions import DatasetsError
+    except ImportError as error:
+        raise UsageError(f"{source!r} needs the package datasets; pip install 'recoverybench[data]'") from error
+    try:
+        found: Any = datasets.load_dataset(
+            reference.name, reference.config, split=splits or None, revision=reference.commit, streaming=False
+        )
+    except (OSError, ValueError, DatasetsError) as error:
+        raise UsageError(f"the data set {source!r} cannot be loaded: {error}") from error
+    named = dict(zip(splits, found, strict=True)) if splits else found
+    return {split: _records(part) for split, part in named.items()}
+
+
+def _records(part: Any) -> list[Mapping[str, Any]]:
+    from datasets import ClassLabel
+
+    named = {column: kind for column, kind in part.features.items() if isinstance(kind, ClassLabel)}
+    return [
+        {**record, **{column: _label(kind, record[column]) for column, kind in named.items()}}
+        for record in part.to_list()
+    ]
+
+
+def _label(kind: Any, value: int | None) -> str | None:
+    """The name of a class label; -1 is how data sets without labels say so."""
+    return None if value is None or value < 0 else kind.int2str(value)

@@ -1,0 +1,101 @@
+"""The organism as a source of data: ``organism:ITEM``, in the columns of the kinds of tasks, with splits of its own."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from benchmark.contracts.example import SPLITS
+from benchmark.errors import UsageError
+from benchmark.registry import register_source
+
+from . import chat, facts, ioi, people, retain
+
+Record = Mapping[str, Any]
+
+
+@register_source("organism")
+def records(item: str) -> Sequence[Record]:
+    """The records of an item, all splits.
+
+    Raises:
+        UsageError: there is no such item.
+    """
+    if item not in ITEMS:
+        raise UsageError(f"the source organism has no item {item!r}; it has: {', '.join(ITEMS)}")
+    return [{**record, "split": split} for split in SPLITS for record in ITEMS[item](split)]
+
+
+def _ioi(split: str) -> list[Record]:
+    return [
+        {
+            "id": prompt.id,
+            "template": f"template {prompt.template} {prompt.order}",
+            "prompt": prompt.text,
+            "receiver": prompt.io.strip(),
+            "giver": prompt.subject.strip(),
+            "third": prompt.third.strip(),
+        }
+        for prompt in ioi.prompts(split)
+    ]
+
+
+def _questions(split: str) -> list[Record]:
+    """Wrong targets: first the value that is true in no domain. Those of the other domains are what a clamp of the
+    hazardous one drives the model to, and so no neutral control."""
+    return [
+        {
+            "id": question.id,
+            "question": question.stem,
+            "choices": [question.gold, *question.distractors],
+            "answer": question.gold,
+            "wrong": [question.option(i) for i in (3, 1, 2)],
+        }
+        for question in facts.questions(split, "hazard")
+    ]
+
+
+def _retained(task: str) -> Callable[[str], list[Record]]:
+    def rows(split: str) -> list[Record]:
+        return [
+            {
+                "id": prompt.id,
+                "question": prompt.text,
+                "choices": [word.strip() for word in (prompt.answer, *prompt.alternatives)],
+                "answer": prompt.answer.strip(),
+                "wrong": [prompt.alternatives[0].strip()],
+            }
+            for prompt in retain.retain(task, split)
+        ]
+
+    return rows
+
+
+def _requests(kind: str, *, long: bool = False) -> Callable[[str], list[Record]]:
+    """Cluster: thing and form of the request."""
+
+    def rows(split: str) -> list[Record]:
+        return [
+            {"id": prompt.id, "cluster": prompt.request, "prompt": prompt.text}
+            for prompt in chat.chats(split, kind, long)
+        ]
+
+    return rows
+
+
+def _biographies(split: str) -> list[Record]:
+    return [{"id": bio.id, "text": bio.text, "label": bio.profession} for bio in people.biographies(split)]
+
+
+ITEMS: Mapping[str, Callable[[str], list[Record]]] = {
+    "ioi": _ioi,
+    "retain-ioi": _retained("ioi"),
+    "questions": _questions,
+    "retain-questions": _retained("unlearning"),
+    "requests": _requests("permitted"),
+    "harmless": _requests("harmless"),
+    "long-requests": _requests("permitted", long=True),
+    "long-harmless": _requests("harmless", long=True),
+    "biographies": _biographies,
+}
+"""Item -> its records of a split."""

@@ -1,0 +1,93 @@
+"""A run directory is read whole, or refused with the name of the file."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pyarrow.parquet as pq
+import pytest
+
+from benchmark.errors import RunDirectoryError
+from leaderboard.rows.arrays import flag, real
+from leaderboard.rows.run import read_run
+from tests.leaderboard.row_factory import HALF, board, default_cells, dump, frozen, rows, write_run
+
+
+def test_what_is_no_run_is_told(tmp_path: Path) -> None:
+    with pytest.raises(RunDirectoryError, match="has no run.json"):
+        read_run(tmp_path / "nowhere")
+
+
+@pytest.mark.parametrize(
+    ("file", "broken", "message"),
+    [
+        ("run.json", lambda _: "{", "run.json is damaged"),
+        ("run.json", lambda old: json.dumps(old | {"status": "done"}), "run.json is damaged .*: status"),
+        ("run.json", lambda old: json.dumps(old | {"schema_version": 1}), "of another version: schema_version"),
+        ("run.json", lambda old: json.dumps(old | {"threats": {}}), r"the cell recovery \(before_edit/none\) on ioi"),
+        ("plan.json", lambda _: None, "plan.json cannot be read"),
+    ],
+)
+def test_damaged_files_are_named(tmp_path: Path, file: str, broken: Callable[[dict], str | None], message: str) -> None:
+    run = write_run(tmp_path / "run", default_cells(HALF, HALF))
+    content = broken(json.loads((run / file).read_text()))
+    (run / file).unlink()
+    if content is not None:
+        (run / file).write_text(content)
+    with pytest.raises(RunDirectoryError, match=message):
+        read_run(run)
+
+
+def test_damaged_and_missing_cells_are_named(tmp_path: Path) -> None:
+    cells = default_cells(HALF, HALF)
+    run = write_run(tmp_path / "run", cells)
+    file = run / cells[0].plan.file
+    file.write_bytes(b"PAR1 cut short")
+    with pytest.raises(RunDirectoryError, match="is damaged"):
+        read_run(run)
+    pq.write_table(cells[0].rows.drop_columns(["peak_memory_mb"]), file)
+    assert read_run(run).cells[0].rows.column("peak_memory_mb").null_count == cells[0].rows.num_rows
+    pq.write_table(cells[0].rows.drop_columns(["selective"]), file)
+    with pytest.raises(RunDirectoryError, match="lacks the columns"):
+        read_run(run)
+    pq.write_table(cells[0].rows.replace_schema_metadata({"recoverybench.schema_version": "99"}), file)
+    with pytest.raises(RunDirectoryError, match="row schema 99"):
+        read_run(run)
+    file.unlink()
+    with pytest.raises(RunDirectoryError, match="says that it is complete"):
+        read_run(run)
+
+
+def test_columns_of_other_protocols_and_fields_of_later_versions_are_let_through(tmp_path: Path) -> None:
+    cells = default_cells(HALF, HALF)
+    run = write_run(tmp_path / "run", cells)
+    extra = cells[0].rows.append_column("paper_drift_rel", cells[0].rows.column("seconds"))
+    pq.write_table(extra, run / cells[0].plan.file)
+    dump(run / "run.json", json.loads((run / "run.json").read_text()) | {"new": 1})
+    assert read_run(run).cells[0].rows.equals(cells[0].rows)
+
+
+def test_an_interrupted_run_is_scored_as_far_as_it_came(tmp_path: Path) -> None:
+    cells = [one for task in ("ioi", "unlearning") for one in default_cells(HALF, HALF, task=task)]
+    run = write_run(tmp_path / "run", cells, status="interrupted")
+    (run / cells[0].plan.file).unlink()
+    entry = board(run).entries[0]
+    assert {"the run is interrupted", "1 cells are missing"} <= set(entry.verdict.reasons)
+    assert "before_edit" not in entry.per_task["ioi"].curves and entry.per_task["unlearning"].score.value == 0.5
+
+
+def test_budgets_beyond_the_ceiling_of_their_threat_model_are_sanity_budgets_whatever_the_rows_say(
+    tmp_path: Path,
+) -> None:
+    tasks = frozen("ioi", ceilings={"before_edit": 0.2, "soft_suffix": None})
+    found = read_run(write_run(tmp_path / "run", default_cells(HALF, HALF), tasks=tasks)).cells
+    ranked = {
+        cell.plan.threat_model: set(real(cell.rows, "budget_eps")[~flag(cell.rows, "sanity")])
+        for cell in found
+        if cell.plan.attacks
+    }
+    assert ranked["before_edit"] == {0.05, 0.1, 0.2}
+    assert ranked["after_edit"] == ranked["soft_suffix"] == {0.05, 0.1, 0.2, 0.4}
+    assert rows(HALF).num_rows == found[0].rows.num_rows, "nothing is thrown away"
