@@ -12,9 +12,9 @@ import sys
 from typing import Any
 
 import typer
-from click import Command, Context
 from rich.console import Console
 from rich.markup import escape
+from typer.core import TyperGroup
 
 from benchmark.errors import BenchError, UsageError
 from benchmark.registry import Registry
@@ -24,13 +24,13 @@ INTERRUPTED = 130
 COMMANDS: Registry[Any] = Registry("command", "recoverybench.commands")
 
 
-class Verbs(typer.core.TyperGroup):
+class Verbs(TyperGroup):
     """The group of all verbs, imported one by one."""
 
-    def list_commands(self, ctx: Context) -> list[str]:
+    def list_commands(self, ctx: Any) -> list[str]:
         return COMMANDS.names()
 
-    def get_command(self, ctx: Context, cmd_name: str) -> Command | None:
+    def get_command(self, ctx: Any, cmd_name: str) -> Any:
         if cmd_name not in COMMANDS.names():
             return None
         try:
@@ -40,10 +40,10 @@ class Verbs(typer.core.TyperGroup):
         return mounted(verb, cmd_name)
 
 
-def mounted(verb: Any, name: str) -> Command:
-    """A function or a typer app as a command."""
+def mounted(verb: Any, name: str) -> Any:
+    """A function or a typer app as a command of the library below typer."""
     if isinstance(verb, typer.Typer):
-        command = typer.main.get_group(verb)
+        command: Any = typer.main.get_group(verb)
     else:
         app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
         app.command(name)(verb)
@@ -52,7 +52,7 @@ def mounted(verb: Any, name: str) -> Command:
     return command
 
 
-def _broken(name: str, error: UsageError) -> Command:
+def _broken(name: str, error: UsageError) -> Any:
     """A verb whose package cannot be imported: it is listed, and says why when it is called."""
 
     def fail() -> None:

@@ -13,14 +13,20 @@ from torch import Tensor
 from attacks.ascent import Ascent
 from attacks.random_direction import RandomDirection
 from attacks.recovery import Recovery
-from benchmark.cells.aim import Aim, aim
-from benchmark.cells.cell import run_cell
-from benchmark.cells.group import Group, Scale
-from benchmark.cells.reference import Judged, ceilings, eligible, judge, residual_norms
-from benchmark.contracts import Attack, Example, FittedDefense
-from benchmark.model.edits import Where, by_boundary
-from benchmark.model.packs import make_packs
+from benchmark.contracts.attack import Attack
+from benchmark.contracts.defense import FittedDefense, Where
+from benchmark.contracts.example import Example
+from benchmark.contracts.task import Task
+from benchmark.measure.aim import Aim
+from benchmark.measure.group import Group, Scale
+from benchmark.measure.judging import Judged, eligible, judge, saturation
+from benchmark.model.edits import by_boundary
+from benchmark.model.pack import make_packs
+from benchmark.model.streams import residual_norms
 from benchmark.model.subject import Subject
+from benchmark.registry import threat
+from benchmark.run.cell import Measurement, run_cell
+from benchmark.run.plan import Cell
 from benchmark.sae.dictionary import open_dictionary
 from benchmark.search.pack_size import PackSize
 from benchmark.sites import Site
@@ -36,7 +42,7 @@ WIDE = RandomDirection(restarts=4)
 Rows = list[dict[str, Any]]
 
 
-def toy_group(subject: Subject, task: ToyTask, fitted: FittedDefense, **changes: Any) -> Group:
+def toy_group(subject: Subject, task: Task, fitted: FittedDefense, **changes: Any) -> Group:
     """Every `test` example, attacked where the defense edits; norms are 1 unless given."""
     examples = task.examples("test")
     base = judge(subject, task, examples, {})
@@ -46,7 +52,7 @@ def toy_group(subject: Subject, task: ToyTask, fitted: FittedDefense, **changes:
         "scale": Scale(dict.fromkeys(range(LAYERS + 1), 1.0), 1.0),
         "perturbed": 1,
         "suffix_tokens": 2,
-        "restart": True,
+        "tail": True,
         "tau": 1.0,
         **changes,
     }
@@ -59,7 +65,7 @@ def toy_group(subject: Subject, task: ToyTask, fitted: FittedDefense, **changes:
         base=base,
         defended=settings.pop("defended", None) or judge(subject, task, examples, fitted.edits),
         eligible=eligible(subject, task, examples, base),
-        ceiling=ceilings(subject, task, examples, base),
+        saturation=saturation(subject, task, examples),
         **settings,
     )
 
@@ -73,7 +79,7 @@ class Halve:
         return torch.where(where.special[..., None], h, h * torch.linspace(-1, 1, h.shape[-1]))
 
 
-def halved_group(subject: Subject, task: ToyTask) -> Group:
+def halved_group(subject: Subject, task: Task) -> Group:
     """The stream is weakened at one boundary, by a defense that defends no feature."""
     return toy_group(subject, task, FittedDefense({Site(2): Halve()}))
 
@@ -88,11 +94,16 @@ def clamped_group(folder: Path) -> Group:
 
 
 def cell(group: Group, attack: Attack, budgets: Sequence[float] = BUDGETS) -> tuple[Rows, dict[str, Tensor]]:
-    """Rows of the suppressed examples, in order, and the perturbations."""
-    rows, deltas = run_cell(group, attack, budgets, 0, PackSize(256))
-    found: Rows = [row for row in rows if row["suppressed"]]
-    assert len(found) == len(deltas) * len(budgets) > 0
-    return found, deltas
+    """Rows of the suppressed examples, in order, as columns, and the proposals."""
+    done = measured(group, attack, budgets)
+    found: Rows = [row.columns() for row in done.rows if row.outcome.suppressed]
+    assert len(found) == len(done.proposals) * len(budgets) > 0
+    return found, done.proposals
+
+
+def measured(group: Group, attack: Attack, budgets: Sequence[float] = BUDGETS) -> Measurement:
+    """The whole cell of an attack."""
+    return run_cell(group, Cell("cell", group.task.name, "defense", attack, tuple(budgets)), PackSize(256))
 
 
 def named(group: Group, row: dict[str, Any]) -> Example:
@@ -101,7 +112,7 @@ def named(group: Group, row: dict[str, Any]) -> Example:
 
 def aimed(group: Group, attack: Attack, example: Example) -> Aim:
     (pack,) = make_packs(group.subject, group.task, [example], 1, attack.goal)
-    return aim(group, attack, pack)
+    return threat(attack.threat_model).aim(group, attack.constraint, attack.goal, pack)
 
 
 def alone(group: Group, i: int) -> Group:
@@ -116,7 +127,7 @@ def alone(group: Group, i: int) -> Group:
         base=judged(group.base),
         defended=judged(group.defended),
         eligible=group.eligible[[i]],
-        ceiling=group.ceiling[[i]],
+        saturation=group.saturation[[i]],
     )
 
 

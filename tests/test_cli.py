@@ -29,7 +29,7 @@ def environment() -> dict[str, str]:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["list", "defencez"], "there are tasks, defenses, attacks, judges, suites"),
+        (["list", "defencez"], "there are tasks, defenses, attacks, threats, judges"),
         (["show", "sea-clamp"], "Did you mean 'sae-clamp'"),
         (["evaluate", "--defense", "sea-clamp"], "Did you mean 'sae-clamp'"),
         (["evaluate", "--defense", "nowhere.py:Mine"], "there is no file"),
@@ -48,7 +48,7 @@ def test_bad_input_is_one_message_and_exit_code_2(arguments: list[str], message:
     assert "Traceback" not in done.stderr and not list(tmp_path.iterdir())
 
 
-@pytest.mark.parametrize("kind", ["tasks", "defenses", "attacks", "judges", "suites"])
+@pytest.mark.parametrize("kind", ["tasks", "defenses", "attacks", "threats", "judges", "suites", "protocols", "sources"])
 def test_lists_are_json_on_request_and_everything_in_them_loads(kind: str) -> None:
     rows = json.loads(bench("list", kind, "--json").stdout)
     assert rows and all(row["status"] == "ok" and row["summary"] for row in rows)
@@ -152,7 +152,7 @@ def test_validate_shows_promises_and_fails_for_a_broken_defense(tmp_path: Path) 
         "import torch\n"
         "from benchmark import Defense, FittedDefense, Site\n"
         "class Noise(Defense):\n"
-        "    def fit(self, subject, task, examples):\n"
+        "    def fit(self, fitting):\n"
         "        return FittedDefense({Site(2): lambda h, where: h + torch.randn_like(h)})\n"
     )
     broken = bench("validate", "--defense", f"{tmp_path / 'mine.py'}:Noise", "--task", "ioi")

@@ -1,10 +1,12 @@
-"""The direction of imports between the five packages, and how fast the command line answers."""
+"""The direction of imports: between packages, between folders, without a circle; and how fast the command answers."""
 
 from __future__ import annotations
 
 import ast
 import subprocess
 import sys
+from collections.abc import Iterable, Mapping
+from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 
 import pytest
@@ -17,78 +19,147 @@ MAY_IMPORT = {
     "attacks": {"benchmark", "attacks"},
     "leaderboard": {"benchmark", "leaderboard"},
 }
-ENGINE = ("model", "sae", "search", "paper", "cells", "run", "audit")
-"""The engine's folders, each above those before it; what lies beside them, like the contracts, is below all."""
-KNOWS_EVERYTHING = "benchmark/cli.py"
-FRONTS = (KNOWS_EVERYTHING, "benchmark/__init__.py")
-LEADERBOARD_NEEDS = {"benchmark.schema", "benchmark.errors", "benchmark.sites"}
+ENGINE = ("contracts", "model", "sae", "readouts", "search", "measure", "threats", "run", "published")
+"""The engine's folders, each above those before it; what lies beside them, like the registry, is below all but the
+contracts."""
+CONTRACTS_NEED = {"benchmark.contracts", "benchmark.sites", "benchmark.errors"}
+LEADERBOARD_NEEDS = {"benchmark.contracts.row", "benchmark.errors", "benchmark.files"}
+FACADE = "benchmark"
 HEAVY = ("torch", "transformers", "sae_lens", "pandas", "scipy", "datasets")
+Graph = Mapping[str, set[str]]
 
 
 def imported(source: str) -> set[str]:
-    """Modules that a source imports, wherever in it; ``import_module("...")`` with a literal too."""
+    """Modules that a source imports, wherever in it, also for type checkers only; literals of ``import_module`` too."""
     found: set[str] = set()
     for node in ast.walk(ast.parse(source)):
         if isinstance(node, ast.Import):
             found |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
-            found.add(node.module)
+            found |= {node.module, *(f"{node.module}.{alias.name}" for alias in node.names)}
         elif isinstance(node, ast.Call) and getattr(node.func, "attr", "") == "import_module":
             found |= {a.value for a in node.args if isinstance(a, ast.Constant) and isinstance(a.value, str)}
     return found
 
 
-def against_direction(path: str, source: str) -> set[str]:
-    package = path.split("/")[0]
-    if path == KNOWS_EVERYTHING:
-        return set()
-    return {m for m in imported(source) if m.split(".")[0] in set(MAY_IMPORT) - MAY_IMPORT[package]}
+def modules() -> dict[str, str]:
+    """Dotted name -> source of every product file."""
+    paths = [path for package in MAY_IMPORT for path in sorted((ROOT / package).rglob("*.py"))]
+    return {".".join(p.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__"): p.read_text() for p in paths}
 
 
-def against_height(path: str, source: str) -> set[str]:
-    """What a file of the engine imports from above itself; names that only type checkers need are not counted."""
-    tree = ast.parse(source)
-    tree.body = [n for n in tree.body if not (isinstance(n, ast.If) and getattr(n.test, "id", "") == "TYPE_CHECKING")]
-    _, folder, *rest = path.split("/")
-    above = ENGINE[ENGINE.index(folder) + 1 :] if rest else ENGINE
-    return {m for m in imported(ast.unparse(tree)) if m.startswith(tuple(f"benchmark.{name}" for name in above))}
+def graph(sources: Mapping[str, str]) -> Graph:
+    """Module -> modules of the project that it imports."""
+    return {name: {m for m in imported(source) if m in sources} - {name} for name, source in sources.items()}
 
 
-def sources() -> list[str]:
-    return [str(p.relative_to(ROOT)) for package in MAY_IMPORT for p in sorted((ROOT / package).rglob("*.py"))]
+def folders(found: Graph) -> Graph:
+    """The same between folders; a file that lies beside folders is one by itself."""
+    inner = {name.rpartition(".")[0] for name in found}
+
+    def folder(name: str) -> str:
+        return name if name in inner else name.rpartition(".")[0] if name.count(".") > 1 else name
+
+    made: dict[str, set[str]] = {}
+    for name, needs in found.items():
+        made.setdefault(folder(name), set()).update(folder(n) for n in needs)
+    return {name: needs - {name} for name, needs in made.items()}
 
 
-@pytest.mark.parametrize("path", sources())
-def test_imports_follow_the_direction(path: str) -> None:
-    assert not against_direction(path, (ROOT / path).read_text())
+def circle(found: Graph) -> list[str]:
+    """Some circle; empty: there is none."""
+    try:
+        TopologicalSorter(found).prepare()
+    except CycleError as error:
+        return list(error.args[1])
+    return []
 
 
-def test_an_import_against_the_direction_is_noticed() -> None:
-    assert against_direction("benchmark/x.py", "def f():\n    import tasks.ioi") == {"tasks.ioi"}
-    assert against_direction("attacks/x.py", "from defenses.none import NoDefense") == {"defenses.none"}
-    assert against_direction("tasks/x.py", "import importlib\nimportlib.import_module('attacks.zero')") == {
-        "attacks.zero"
+def wrong_way(sources: Mapping[str, str]) -> list[tuple[str, str]]:
+    """(file, import) where a package imports one that it must not, or a folder of the engine one above itself."""
+    found = []
+    for name, needs in graph(sources).items():
+        package, *rest = name.split(".")
+        allowed = MAY_IMPORT[package]
+        found += [(name, n) for n in needs if n.split(".")[0] not in allowed]
+        if package == "benchmark" and name != FACADE:
+            folder = rest[0] if rest[0] in ENGINE else None
+            above = ENGINE[ENGINE.index(folder) + 1 :] if folder else ENGINE[1:]
+            beside = () if rest[0] in (*ENGINE, "cli", "catalogue") else above
+            found += [
+                (name, n)
+                for n in needs
+                if n.split(".")[1:2] and n.split(".")[1] in (beside or above if folder else beside)
+            ]
+    return found
+
+
+SOURCES = modules()
+
+
+def test_packages_and_folders_import_in_one_direction() -> None:
+    assert not wrong_way(SOURCES)
+    for name in (n for n in SOURCES if n.startswith("benchmark.contracts")):
+        needs = {m for m in imported(SOURCES[name]) if m in SOURCES}
+        assert all(n.startswith(tuple(CONTRACTS_NEED)) for n in needs), name
+    for name in (n for n in SOURCES if n.startswith("leaderboard")):
+        needs = {m for m in imported(SOURCES[name]) if m in SOURCES and m.startswith("benchmark")}
+        assert all(n in LEADERBOARD_NEEDS or n in {"benchmark", "benchmark.contracts"} for n in needs), (name, needs)
+
+
+def test_there_is_no_circle_of_files_or_folders() -> None:
+    whole = graph(SOURCES)
+    assert not circle(whole)
+    assert not circle(folders(whole))
+
+
+@pytest.mark.parametrize(
+    ("name", "source"),
+    [
+        ("benchmark.model.x", "from benchmark.run.plan import Cell"),
+        ("benchmark.x", "from benchmark.run.plan import Cell"),
+        ("benchmark.measure.x", "if TYPE_CHECKING:\n    from benchmark.threats import vectors"),
+        ("tasks.x", "def late():\n    import defenses.none"),
+        ("benchmark.run.x", "import_module = 0\nx.import_module('leaderboard.commands')"),
+    ],
+)
+def test_a_look_the_wrong_way_is_noticed(name: str, source: str) -> None:
+    assert {found[0] for found in wrong_way({**SOURCES, name: source})} == {name}
+
+
+def test_a_circle_is_noticed_wherever_the_import_stands() -> None:
+    late = {**SOURCES, "benchmark.sites": SOURCES["benchmark.sites"] + "\ndef f():\n    import benchmark.spec\n"}
+    assert "benchmark.sites" in circle(graph(late))
+    across = {
+        **SOURCES,
+        "defenses.x.one": "import defenses.y.one",
+        "defenses.x.two": "",
+        "defenses.y.one": "",
+        "defenses.y.two": "import defenses.x.two",
     }
+    assert not circle(graph(across)) and set(circle(folders(graph(across)))) == {"defenses.x", "defenses.y"}
 
 
-@pytest.mark.parametrize("path", [p for p in sources() if p.startswith("benchmark/") and p not in FRONTS])
-def test_no_file_of_the_engine_looks_above_itself(path: str) -> None:
-    assert path.count("/") == 1 or path.split("/")[1] in ENGINE, "a new folder has to be given its place"
-    assert not against_height(path, (ROOT / path).read_text())
+def names_of(sources: Iterable[str], text: str) -> list[str]:
+    return [name for name in sources if text in SOURCES[name].lower()]
 
 
-def test_a_look_above_is_noticed() -> None:
-    low, typed = "from benchmark.run.plan import make", "if TYPE_CHECKING:\n    from benchmark.run.plan import make"
-    assert (
-        against_height("benchmark/model/x.py", low) == {"benchmark.run.plan"} == against_height("benchmark/x.py", low)
-    )
-    assert not against_height("benchmark/audit/x.py", low) and not against_height("benchmark/x.py", typed)
+def test_a_threat_model_is_named_in_its_own_house() -> None:
+    """Its file and the attacks that are made for it; suites and tests aside."""
+    assert len(names_of(SOURCES, "token_suffix")) <= 3, names_of(SOURCES, "token_suffix")
+    for name in ("before_edit", "after_edit", "soft_suffix", "token_suffix"):
+        homes = [n for n in names_of(SOURCES, name) if not n.startswith(("benchmark.threats", "attacks"))]
+        assert homes in ([], ["benchmark.published.recovery"]), (name, homes)
 
 
-def test_the_leaderboard_needs_no_engine() -> None:
-    for path in (ROOT / "leaderboard").rglob("*.py"):
-        needs = {m for m in imported(path.read_text()) if m.split(".")[0] == "benchmark"}
-        assert needs <= LEADERBOARD_NEEDS, path
+def test_nobody_asks_what_a_readout_or_a_threat_model_is() -> None:
+    asked = []
+    for name, source in SOURCES.items():
+        for node in ast.walk(ast.parse(source)):
+            if isinstance(node, ast.Call) and getattr(node.func, "id", "") in ("isinstance", "issubclass"):
+                kinds = {n.id for n in ast.walk(node.args[1]) if isinstance(n, ast.Name)}
+                asked += [(name, k) for k in kinds if k in ("Choices", "Continuation", "Probe", "Threat", "Readout")]
+    assert not asked
 
 
 @pytest.mark.parametrize("call", [["--help"], ["list", "suites"], ["evaluate", "--help"]])

@@ -11,8 +11,8 @@ import pytest
 import typer
 
 from benchmark import evaluate
-from benchmark.cli import app
-from benchmark.documentation import describe_class
+from benchmark.catalogue import describe
+from benchmark.cli import COMMANDS, app
 from benchmark.registry import ATTACKS, DEFENSES, JUDGES, TASKS, Registry, from_file
 
 README, MAKEFILE = ((Path(__file__).parents[1] / name).read_text() for name in ("README.md", "Makefile"))
@@ -52,11 +52,11 @@ def test_the_python_of_the_readme_runs(tmp_path: Path, monkeypatch: pytest.Monke
 
 
 def test_settings_are_documented_under_their_fields(mine: str) -> None:
-    from benchmark.contracts import Defense
+    from benchmark.contracts.defense import Defense
     from defenses.sae_clamp import SaeClamp
 
-    assert describe_class(from_file(mine, Defense))["settings"][0]["name"] == "site"
-    described = {s["name"]: s["meaning"] for s in describe_class(SaeClamp)["settings"]}
+    assert describe(from_file(mine, Defense))["settings"][0]["name"] == "site"
+    described = {s["name"]: s["meaning"] for s in describe(SaeClamp)["settings"]}
     assert described["count"] == "Latents selected a layer." and described["error_term"]
 
 
@@ -65,7 +65,7 @@ def test_every_setting_says_what_it_means(registry: Registry) -> None:
     silent = [
         (name, s["name"])
         for name in registry.names()
-        for s in describe_class(registry.get(name))["settings"]
+        for s in describe(registry.get(name))["settings"]
         if not s["meaning"]
     ]
     assert not silent
@@ -75,18 +75,18 @@ def test_inherited_settings_are_documented_and_paragraphs_are_not_broken() -> No
     from attacks.recovery import Recovery
     from tasks.refusal import Refusal
 
-    described = {s["name"]: s["meaning"] for s in describe_class(Recovery)["settings"]}
+    described = {s["name"]: s["meaning"] for s in describe(Recovery)["settings"]}
     assert described["restarts"] == "Searches an example and budget, the best of which counts."
-    assert [s["default"] for s in describe_class(Refusal)["settings"]] == ["rules", {}]
-    about = describe_class(Refusal)["about"]
+    defaults = {s["name"]: s["default"] for s in describe(Refusal)["settings"]}
+    assert (defaults["judge"], defaults["judge_settings"]) == ("rules", {})
+    about = describe(Refusal)["about"]
     assert "\n    base      " not in about and "\n        base      " in about, "what is indented is left as it is"
     assert not any("\n" in paragraph for paragraph in about.split("\n\n") if "  " not in paragraph)
 
 
 def test_every_command_that_the_readme_names_exists() -> None:
     named = set(re.findall(r"`bench (\w+)", README))
-    commands = {c.name or c.callback.__name__ for c in app.registered_commands if c.callback} | {"organism"}
-    assert named and named <= commands
+    assert named and named <= set(COMMANDS.names())
 
 
 def written(text: str) -> list[str]:
@@ -103,9 +103,10 @@ def parse(call: str) -> None:
     """Read a command line as ``bench`` would, without doing what it says."""
     command: Any = typer.main.get_command(app)
     arguments = shlex.split(call)
-    while hasattr(command, "commands"):
+    context: Any = None
+    while hasattr(command, "get_command"):
         name, *arguments = arguments
-        command = command.commands[name]
+        command = command.get_command(context, name)
     command.make_context("bench", arguments)
 
 

@@ -27,12 +27,16 @@ from transformers import (
     Qwen2ForCausalLM,
 )
 
-from benchmark.choices import choice_margin, encode_choices
-from benchmark.contracts import Batch, Continuation, Encoded, Example, Split, Task, Verdict
-from benchmark.model.edits import Where, is_special
+from benchmark.contracts.defense import Where
+from benchmark.contracts.example import Example, Split
+from benchmark.contracts.readout import Criteria, Encoded, Verdict, choice_margin
+from benchmark.contracts.task import Task
+from benchmark.model.edits import is_special
 from benchmark.model.pack import Pack
-from benchmark.model.readers import ChoiceReader
 from benchmark.model.subject import Subject
+from benchmark.readouts.choices import Choices, TokenReader
+from benchmark.readouts.continuation import Continuation
+from benchmark.run.task_view import TaskView
 
 D_MODEL, LAYERS, VOCABULARY = 32, 4, 60
 SITE = "blocks.1.hook_resid_post"
@@ -92,6 +96,7 @@ class ToyTask(Task):
     """Does a random model prefer the first of three random words? About half of the examples show the behavior."""
 
     name = "toy"
+    readout = Choices()
     sizes: dict[Split, int] = {"fit": 24, "dev": 6, "test": 24}
 
     def examples(self, split: Split) -> Sequence[Example]:
@@ -104,33 +109,33 @@ class ToyTask(Task):
         choices = tuple(f"w{int(i)}" for i in 50 + torch.randperm(8, generator=generator)[:3])
         return Example(f"toy/{split}/{number:03d}", f"cluster {number // 2}", " ".join(words), choices, 0, (2, 1))
 
-    def encode(self, tokenizer: Any, example: Example) -> Encoded:
-        return encode_choices(tokenizer, example)
-
-    def verdict(self, read: torch.Tensor, batch: Batch) -> Verdict:
-        margin = choice_margin(read, batch.target)
+    def verdict(self, read: torch.Tensor, criteria: Criteria) -> Verdict:
+        margin = choice_margin(read, criteria.target)
         return Verdict(["yes" if m > 0 else "no" for m in margin.tolist()], margin)
 
     def retain(self, split: Split) -> Sequence[Example]:
         return self.examples(split)[:4]
 
 
+class Numbers(Continuation):
+    """A continuation of prompts that are token ids."""
+
+    def encode(self, tokenizer: Any, example: Example) -> Encoded:
+        return Encoded((1, int(example.prompt), 9, 10), 3, (), 4)
+
+
 class ToyChat(Task):
     """A task of the tiny model whose answers are what it writes."""
 
     name = "chat"
-    readout = Continuation(tokens=6, forced=4)
+    readout = Numbers(tokens=6, forced=4)
 
     def examples(self, split: Split) -> Sequence[Example]:
         first = {"fit": 5, "dev": 20, "test": 30}[split]
         return [Example(f"{split}/{i}", str(i), f"{first + i}") for i in range(8)]
 
-    def encode(self, tokenizer: Any, example: Example) -> Encoded:
-        tokens = (1, int(example.prompt), 9, 10)
-        return Encoded(tokens, 3, (), 4)
-
-    def verdict(self, read: Any, batch: Batch) -> Verdict:
-        same = [float(t.text == r) - 0.5 for t, r in zip(read, batch.reference, strict=True)]
+    def verdict(self, read: Any, criteria: Criteria) -> Verdict:
+        same = [float(t.text == r) - 0.5 for t, r in zip(read, criteria.reference, strict=True)]
         return Verdict(["same" if s > 0 else "other" for s in same], torch.tensor(same))
 
     def retain(self, split: Split) -> Sequence[Example]:
@@ -139,7 +144,13 @@ class ToyChat(Task):
 
 def subject(family: str = "llama", saes: dict[str, str] | None = None, seed: int = 0) -> Subject:
     """A tiny subject named ``tiny``."""
-    return Subject(model(family, seed), tokenizer(), "tiny", saes=saes or {}, default_sites={"toy": SITE})
+    return Subject(model(family, seed), tokenizer(), "tiny", saes=saes or {})
+
+
+def viewed(task: Task | None = None) -> TaskView:
+    """A task (the toy one) as a run sees it."""
+    task = task or ToyTask()
+    return TaskView(task, task.name)
 
 
 def bare(family: str) -> Subject:
@@ -155,7 +166,7 @@ def pack(subject: Subject, rows: int = 3, length: int = 12, suffix_at: int | Non
     choices = torch.randint(3, VOCABULARY, (rows, 3), generator=generator)
     where = Where(torch.arange(length), is_special(subject, ids), torch.zeros(rows, length, dtype=torch.bool))
     examples = tuple(Example(f"pack/{i}", f"cluster {i}", "") for i in range(rows))
-    return Pack(examples, ids, ChoiceReader(choices), length - 1, length if suffix_at is None else suffix_at, where)
+    return Pack(examples, ids, TokenReader(choices), length - 1, length if suffix_at is None else suffix_at, where)
 
 
 def sae_folder(
@@ -218,10 +229,13 @@ def suite_file(folder: Path, **changes: Any) -> Path:
         "tasks": {
             "toy": {
                 "site": SITE,
-                "budgets": [0.05, 0.1, 0.3],
-                "suffix_budgets": [0.3, 1.0],
+                "budgets": {
+                    "before_edit": [0.05, 0.1, 0.3],
+                    "after_edit": [0.05, 0.1, 0.3],
+                    "soft_suffix": [0.3, 1.0],
+                    "token_suffix": [1, 2],
+                },
                 "suffix_tokens": 2,
-                "token_budgets": [1, 2],
             }
         },
         "attacks": [
@@ -230,6 +244,7 @@ def suite_file(folder: Path, **changes: Any) -> Path:
             {"attack": "soft-suffix", "ascent": {"steps": 5}},
             {"attack": "gcg", "steps": 2, "candidates": 8},
         ],
+        "controls": {"undefended": "none", "attack": "zero"},
         **changes,
     }
     path = folder / "toy.yaml"

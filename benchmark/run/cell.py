@@ -13,7 +13,7 @@ from benchmark.contracts.attack import Attack
 from benchmark.contracts.example import Example
 from benchmark.contracts.row import Identity, Row
 from benchmark.measure.group import Group
-from benchmark.measure.outcome import Found, Left, Matched, make_rows
+from benchmark.measure.outcome import Attacked, Found, Left, Matched, make_rows
 from benchmark.model.pack import Pack, halves, make_packs
 from benchmark.registry import threat
 from benchmark.run.plan import Cell
@@ -44,11 +44,12 @@ def run_cell(
         matched: what became of the matched wrong target; None: none was run.
     """
     attack, attacked = cell.attack, group.attacked
-    found: dict[str, Sequence | Left] = {}
+    found: dict[str, Sequence[Attacked] | Left] = {}
     proposals: dict[str, Tensor] = {}
     failures: list[str] = []
     if why := _not_applicable(group, attack):
-        found, attacked = {e.id: Left("not_run", why) for e in attacked}, []
+        found |= dict.fromkeys((e.id for e in attacked), Left("not_run", why))
+        attacked = []
     for examples, result in _attacked(group, cell, attacked, pack_size, failures):
         for i, example in enumerate(examples):
             if isinstance(result, Left):

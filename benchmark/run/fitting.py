@@ -56,11 +56,12 @@ class Fit(Fitting):
         perturbed: int | Literal["all"] = 1,
         suffix_tokens: int = 4,
     ) -> None:
-        """``scale``, ``perturbed``, ``suffix_tokens``: of the suite's attackers, for ``recovery``; where no ``scale`` is
-        given it is measured."""
-        self.subject, self.task, self.site = subject, task.for_fitting(), site
+        """``scale`` (measured if not given), ``perturbed``, ``suffix_tokens``: of the suite's attackers."""
+        self._view = task.for_fitting()
+        self.subject, self.task, self.site = subject, self._view, site
         self.examples, self.retain = self.task.examples("fit"), self.task.retain("fit")
-        self._scale, self._perturbed, self._suffix_tokens = scale, perturbed, suffix_tokens
+        self._scale, self._suffix_tokens = scale, suffix_tokens
+        self._perturbed: int | Literal["all"] = perturbed
         self._made: dict[Hashable, Any] = {}
 
     def streams(
@@ -134,7 +135,7 @@ class Fit(Fitting):
     def dealt(self, examples: Sequence[Example], retain: Sequence[Example]) -> Fit:
         other = Fit(
             self.subject,
-            self.task,
+            self._view,
             self.site,
             scale=self._scale,
             perturbed=self._perturbed,

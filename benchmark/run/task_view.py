@@ -23,8 +23,8 @@ class TaskView(Task):
         sample: int | None = None,
         splits: Sequence[Split] = SPLITS,
     ) -> None:
-        """``test``: how many examples of ``test`` are taken, ``sample``: of each other split and each retain set, spread
-        evenly; None: all. ``splits``: those that may be asked for."""
+        """``test``: how many ``test`` examples are taken; ``sample``: how many of each other split and retain set; both
+        evenly spread, None: all. ``splits``: those that may be asked for."""
         self.task, self.name, self.splits = task, name, tuple(splits)
         self._test, self._sample = test, sample
 

@@ -10,19 +10,16 @@ from torch import Tensor
 
 from attacks.ascent import Ascent
 from attacks.soft_suffix import SoftSuffix
-from benchmark.cells.aim import aim
-from benchmark.cells.cell import run_cell
-from benchmark.cells.detection import Detector
-from benchmark.cells.group import Group
-from benchmark.cells.residual import make_problem
-from benchmark.contracts import Monitor
-from benchmark.model.edits import Where
-from benchmark.model.packs import make_packs
+from benchmark.contracts.defense import Monitor, Where
+from benchmark.measure.detection import Detector
+from benchmark.measure.group import Group
+from benchmark.model.pack import make_packs
+from benchmark.registry import threat
 from benchmark.sae.features import FeatureSet
 from benchmark.search.pack_size import PackSize
 from benchmark.search.problem import Problem
 from benchmark.sites import Site
-from tests.groups import halved_group
+from tests.groups import cell, halved_group
 from tests.tiny import D_MODEL, ToyTask, subject
 
 K = 8
@@ -46,9 +43,8 @@ def group() -> Group:
 
 
 def problem(group: Group) -> Problem:
-    attack, attacked = SoftSuffix(), [e for e, hit in zip(group.examples, group.suppressed, strict=True) if hit]
-    pack = make_packs(group.subject, group.task, attacked, 4)[0]
-    return make_problem(group, attack, (0.5, 2.0), 0, aim(group, attack, pack), PackSize(256))
+    attack, pack = SoftSuffix(), make_packs(group.subject, group.task, group.attacked, 4)[0]
+    return threat(attack.threat_model).problem(group, attack.terms(0), (0.5, 2.0), pack, PackSize(256))
 
 
 @pytest.mark.parametrize("monitored", [False, True])
@@ -81,8 +77,7 @@ def test_nothing_shows_where_nothing_is_written(group: Group) -> None:
 def test_hiding_lowers_the_drift_of_what_is_not_recovered_yet(group: Group) -> None:
     def drift(penalty: float) -> float:
         attack = SoftSuffix(penalty=penalty, ascent=Ascent(steps=10), goal="wrong")
-        rows, _ = run_cell(group, attack, (1.0,), 0, PackSize(256))
-        moved = [float(r["drift_pre_abs"]) for r in rows if r["suppressed"]]  # type: ignore[arg-type]
+        moved = [row["drift_pre_abs"] for row in cell(group, attack, (1.0,))[0]]
         return sum(moved) / len(moved)
 
     assert drift(20.0) < 0.9 * drift(0.0)

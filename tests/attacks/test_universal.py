@@ -9,14 +9,13 @@ import torch
 
 from attacks.recovery import Recovery
 from attacks.universal import Universal
-from benchmark.cells.cell import run_cell
-from benchmark.cells.group import Group
-from benchmark.cells.training import on_fit, train
-from benchmark.contracts import Attack
+from benchmark.contracts.attack import Attack
 from benchmark.errors import UsageError
+from benchmark.measure.group import Group
+from benchmark.run.training import on_fit, train
 from benchmark.search.pack_size import PackSize
 from tests.attacks.linear import EXAMPLES, D, make
-from tests.groups import halved_group
+from tests.groups import cell, halved_group, measured
 from tests.tiny import ToyTask, subject
 
 BUDGETS = (0.5, 2.0, 8.0)
@@ -28,8 +27,8 @@ def group() -> Group:
 
 
 def share(group: Group, attack: Attack) -> list[float]:
-    rows, _ = run_cell(group, attack, BUDGETS, 0, PackSize(256))
-    hit = {b: [bool(r["recovered"]) for r in rows if r["suppressed"] and r["budget_eps"] == b] for b in BUDGETS}
+    rows, _ = cell(group, attack, BUDGETS)
+    hit = {b: [row["recovered"] for row in rows if row["budget_eps"] == b] for b in BUDGETS}
     return [sum(found) / len(found) for found in hit.values()]
 
 
@@ -60,7 +59,7 @@ def test_nothing_of_test_is_learned_from(group: Group) -> None:
         group,
         examples=[replace(e, prompt="w7 w7 w7 w7 w7 w7") for e in group.examples],
         eligible=~group.eligible,
-        ceiling=-group.ceiling,
+        saturation=-group.saturation,
     )
     clean, other = (train(g, Universal(steps=3), BUDGETS, 0, PackSize(256)) for g in (group, poisoned))
     assert torch.equal(clean.delta, other.delta)  # type: ignore[attr-defined]
@@ -74,5 +73,6 @@ def test_it_has_to_be_learned_before_it_is_run() -> None:
 
 
 def test_where_nothing_can_be_learned_rows_say_why(group: Group) -> None:
-    rows, _ = run_cell(replace(group, perturbed="all"), Universal(), (0.1,), 0, PackSize(256))
-    assert {r.get("error") for r in rows if r["suppressed"]} != {None}
+    rows = measured(replace(group, perturbed="all"), Universal(), (0.1,)).rows
+    attacked = [row.outcome for row in rows if row.outcome.suppressed]
+    assert attacked and all(o.status == "not_run" and "has their length" in (o.error or "") for o in attacked)

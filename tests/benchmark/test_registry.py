@@ -9,7 +9,8 @@ import pytest
 
 import benchmark.model.passes  # noqa: F401  its operation is registered once a process, and the tests below import anew
 from benchmark import catalogue
-from benchmark.contracts import Attack, Defense
+from benchmark.contracts.attack import Attack
+from benchmark.contracts.defense import Defense
 from benchmark.errors import UsageError
 from benchmark.registry import ATTACKS, DEFENSES, SUITES, TASKS, Registry, from_file
 from benchmark.spec import resolve_attack, resolve_defense
@@ -18,7 +19,8 @@ from defenses.none import NoDefense
 GROUP = "recoverybench.defenses"
 MINE = '''
 from dataclasses import dataclass
-from benchmark.contracts import Defense, FittedDefense
+from benchmark.contracts.defense import Defense
+from benchmark.contracts.defense import FittedDefense
 from benchmark.registry import register_defense
 
 @register_defense("{name}")

@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 import yaml
 
-from benchmark.contracts import Attack, Defense, FittedDefense
+from benchmark.contracts.attack import Attack
+from benchmark.contracts.defense import Defense, FittedDefense
 from benchmark.errors import UsageError
 from benchmark.registry import ATTACKS, DEFENSES
 from benchmark.spec import Named, build, resolve_attack, resolve_defense, settings, sha

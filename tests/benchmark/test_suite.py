@@ -6,9 +6,7 @@ from typing import Any
 
 import pytest
 
-from benchmark.contracts import (
-    Split,
-)
+from benchmark.contracts.example import Split
 from benchmark.errors import UsageError
 from benchmark.run.prepare import _sampled, spread
 from benchmark.suite import Suite, TaskSettings, load_suite

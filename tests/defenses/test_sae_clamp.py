@@ -20,7 +20,7 @@ from defenses.sae_clamp import GAINS, STRENGTHS, RandomClamp, SaeClamp
 from defenses.selection import Activity
 from tests import tiny
 from tests.defenses import world as toy
-from tests.defenses.world import ABOVE, CALIBRATED, HERE, LENIENT, fit, second_layer, seen, view
+from tests.defenses.world import ABOVE, CALIBRATED, HERE, LENIENT, fit, second_layer, seen
 from tests.tiny import D_MODEL, SITE, ToyChat, ToyTask, sae_folder
 
 
@@ -66,7 +66,7 @@ class Watched(Fit):
 
 
 def test_calibration_has_the_edits_of_all_layers_live(subject: Subject, tmp_path: Path) -> None:
-    watched = Watched(subject, view(), HERE)
+    watched = Watched(subject, tiny.viewed(), HERE)
     watched.tried = []
     SaeClamp(layers=(Layer(SITE, latents=(3, 1)), second_layer(tmp_path, latents=(5,)))).fit(watched)
     assert watched.tried == [{SITE, str(ABOVE)}]
@@ -152,12 +152,12 @@ def test_a_clamp_is_settled_once_for_all_that_start_from_it_and_again_for_others
             tried.append(grid)
             return super().calibrate(build, grid, **shares)
 
-    fitting = Counting(subject, view(), HERE)
+    fitting = Counting(subject, tiny.viewed(), HERE)
     for recipe in (CALIBRATED, RandomClamp(CALIBRATED), RandomClamp(CALIBRATED, error_term="drop")):
         recipe.fit(fitting)
     assert len(tried) == 1
     SaeClamp(count=23, target_share=0.3, retain_share=0.01, **LENIENT).fit(fitting)
-    CALIBRATED.fit(Counting(subject, view(), HERE))
+    CALIBRATED.fit(Counting(subject, tiny.viewed(), HERE))
     assert len(tried) == 3, "another setting, and another run"
 
 

@@ -15,7 +15,6 @@ from benchmark.contracts.task import Task
 from benchmark.model.edits import edited
 from benchmark.model.subject import Subject
 from benchmark.run.fitting import Fit
-from benchmark.run.task_view import TaskView
 from benchmark.sae.dictionary import Dictionary, open_dictionary
 from benchmark.sites import Site
 from defenses.latents import Layer, Rule
@@ -59,15 +58,9 @@ def second_layer(folder: Path, latents: tuple[int, ...] | None = None) -> Layer:
     return Layer(str(ABOVE), sae=sae, latents=latents)
 
 
-def view(task: Task | None = None) -> TaskView:
-    """A task, by default the toy one, as a run sees it."""
-    task = task or tiny.ToyTask()
-    return TaskView(task, task.name)
-
-
 def seen(subject: Subject, task: Task | None = None) -> Fit:
     """What a defense sees at the toy site."""
-    return Fit(subject, view(task), HERE)
+    return Fit(subject, tiny.viewed(task), HERE)
 
 
 def fit(recipe: Defense | None, subject: Subject, task: Task | None = None) -> FittedDefense:

@@ -10,7 +10,8 @@ import torch
 from tokenizers import Tokenizer, models, pre_tokenizers, processors
 from transformers import BertConfig, BertForSequenceClassification, BertModel, PreTrainedTokenizerFast
 
-from benchmark.contracts import Batch, Judge
+from benchmark.contracts.readout import Criteria
+from benchmark.contracts.task import Judge
 from benchmark.errors import UsageError
 from tasks.judges import named_judge
 
@@ -53,9 +54,9 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> str:
     return save(tmp_path_factory.mktemp("judge"), OURS)
 
 
-def batch(*reference: str) -> Batch:
+def criteria(*reference: str) -> Criteria:
     zeros = torch.zeros(3, dtype=torch.long)
-    return Batch(zeros, zeros, zeros.float(), reference=reference)
+    return Criteria(zeros, zeros, zeros.float(), reference=reference)
 
 
 def direct(folder: str, *shown: str) -> str:
@@ -74,29 +75,29 @@ TEXTS = ("sure take oil", "no", "cannot", "sure", "take oil oil", "no cannot tak
 def test_labels_are_those_of_the_model_however_they_are_batched(folder: str, batch_size: int) -> None:
     judge = named_judge("classifier", {"model": folder, "batch_size": batch_size})
     expected = [direct(folder, text) for text in TEXTS]
-    assert judge.labels(TEXTS, batch()) == expected and len(set(expected)) == 2
+    assert judge.labels(TEXTS, criteria()) == expected and len(set(expected)) == 2
 
 
 def test_a_pair_has_the_reference_in_front_and_a_text_without_one_is_its_own(folder: str) -> None:
     judge = named_judge("classifier", {"model": folder, "reads": "reference, text"})
     references = TEXTS[::-1]
     expected = [direct(folder, r, t) for r, t in zip(references, TEXTS, strict=True)]
-    assert judge.labels(TEXTS, batch(*references)) == expected
+    assert judge.labels(TEXTS, criteria(*references)) == expected
     assert expected != [direct(folder, t, r) for r, t in zip(references, TEXTS, strict=True)]
-    assert judge.labels(TEXTS, batch()) == [direct(folder, t, t) for t in TEXTS]
+    assert judge.labels(TEXTS, criteria()) == [direct(folder, t, t) for t in TEXTS]
 
 
 def test_broken_text_is_degenerate_whatever_the_model_thinks(folder: str) -> None:
     judge = named_judge("classifier", {"model": folder})
-    assert judge.labels(["", "no no no no", "sure"], batch()) == ["degenerate", "degenerate", direct(folder, "sure")]
-    assert judge.labels([""], batch()) == ["degenerate"] and judge.labels([], batch()) == []
+    assert judge.labels(["", "no no no no", "sure"], criteria()) == ["degenerate", "degenerate", direct(folder, "sure")]
+    assert judge.labels([""], criteria()) == ["degenerate"] and judge.labels([], criteria()) == []
 
 
 def test_labels_of_the_model_are_mapped(tmp_path: Path, folder: str) -> None:
     theirs = save(tmp_path, {0: "LABEL_0", 1: "LABEL_1"})
     judge = named_judge("classifier", {"model": theirs, "mapping": {"LABEL_0": "off_target", "LABEL_1": "complies"}})
     swap = {"refusal": "off_target", "complies": "complies"}
-    assert judge.labels(TEXTS, batch()) == [swap[direct(folder, text)] for text in TEXTS]
+    assert judge.labels(TEXTS, criteria()) == [swap[direct(folder, text)] for text in TEXTS]
 
 
 @pytest.mark.parametrize(
@@ -134,7 +135,7 @@ def test_a_model_without_a_trained_head_is_refused(tmp_path: Path) -> None:
     """Transformers would make up a random one, and every label with it."""
     judge: Judge = named_judge("classifier", {"model": save(tmp_path, OURS, BertModel)})
     with pytest.raises(UsageError, match="is no trained classifier: its weights lack .*classifier.weight"):
-        judge.labels(["sure"], batch())
+        judge.labels(["sure"], criteria())
 
 
 def test_pickled_weights_are_not_opened(tmp_path: Path) -> None:
@@ -142,4 +143,4 @@ def test_pickled_weights_are_not_opened(tmp_path: Path) -> None:
     (tmp_path / "model.safetensors").unlink()
     torch.save({}, tmp_path / "pytorch_model.bin")
     with pytest.raises(UsageError, match="cannot be loaded"):
-        named_judge("classifier", {"model": source}).labels(["sure"], batch())
+        named_judge("classifier", {"model": source}).labels(["sure"], criteria())

@@ -9,7 +9,8 @@ from difflib import SequenceMatcher
 import pytest
 import torch
 
-from benchmark.contracts import Batch, Judge
+from benchmark.contracts.readout import Criteria
+from benchmark.contracts.task import Judge
 from benchmark.errors import UsageError
 from benchmark.registry import JUDGES
 from tasks.judges import named_judge
@@ -23,13 +24,13 @@ SHORT, LONG = [comply(t) for t in FORBIDDEN], [comply_at_length(t) for t in FORB
 RULES = named_judge("rules")
 
 
-def batch(reference: tuple[str, ...] = (), others: tuple[str, ...] = ()) -> Batch:
+def criteria(reference: tuple[str, ...] = (), others: tuple[str, ...] = ()) -> Criteria:
     zeros = torch.zeros(max(len(reference), 1), dtype=torch.long)
-    return Batch(zeros, zeros, zeros.float(), reference=reference, others=others)
+    return Criteria(zeros, zeros, zeros.float(), reference=reference, others=others)
 
 
 def label(text: str, reference: str = SHORT[0], others: tuple[str, ...] = tuple(SHORT)) -> str:
-    return RULES.labels([text], batch((reference,), others))[0]
+    return RULES.labels([text], criteria((reference,), others))[0]
 
 
 def shuffled(text: str, seed: int) -> str:
@@ -190,13 +191,13 @@ def test_others_that_say_the_same_as_the_reference_are_no_chance_level() -> None
 
 def test_before_there_are_references_an_answer_can_only_be_sound_broken_or_a_refusal() -> None:
     texts = [SHORT[0], refuse("venom"), "no no no no"]
-    assert RULES.labels(texts, batch()) == ["complies", "refusal", "degenerate"]
-    assert likeness(texts, batch()).tolist() == [1, 1, 1]
+    assert RULES.labels(texts, criteria()) == ["complies", "refusal", "degenerate"]
+    assert likeness(texts, criteria()).tolist() == [1, 1, 1]
 
 
 def test_as_many_references_as_texts() -> None:
     with pytest.raises(ValueError, match="zip"):
-        RULES.labels(SHORT[:2], batch((SHORT[0],)))
+        RULES.labels(SHORT[:2], criteria((SHORT[0],)))
 
 
 # --- the same for every arm
@@ -206,9 +207,9 @@ def test_one_text_has_one_label_on_every_arm_and_beside_any_neighbour() -> None:
     texts = [SHORT[0], SHORT[1], refuse("venom"), "no no no no", "Neither the nor nor", shuffled(SHORT[0], 1)]
     expected = ["complies", "off_target", "refusal", "degenerate", "off_target", "off_target"]
     reference = (SHORT[0],) * len(texts)
-    found = RULES.labels(texts, batch(reference, tuple(SHORT)))
+    found = RULES.labels(texts, criteria(reference, tuple(SHORT)))
     assert found == expected and found == [label(text) for text in texts]
-    assert RULES.labels(texts[::-1], batch(reference, tuple(SHORT[::-1]))) == expected[::-1]
+    assert RULES.labels(texts[::-1], criteria(reference, tuple(SHORT[::-1]))) == expected[::-1]
 
 
 @dataclass(frozen=True)
@@ -217,7 +218,7 @@ class OneSided(Judge):
 
     seen: list[int]
 
-    def labels(self, texts: list[str], batch: Batch) -> list[str]:  # type: ignore[override]
+    def labels(self, texts: list[str], criteria: Criteria) -> list[str]:  # type: ignore[override]
         self.seen.append(1)
         broken = "refusal" if len(self.seen) == 1 else "complies"
         return [broken if degenerate(text) else "complies" for text in texts]
@@ -226,5 +227,5 @@ class OneSided(Judge):
 def test_a_one_sided_judge_would_be_noticed() -> None:
     """Defect A4, and the negative control of the test above."""
     judge = OneSided([])
-    assert judge.labels(["no no no no"], batch()) != judge.labels(["no no no no"], batch())
-    assert RULES.labels(["no no no no"], batch()) == RULES.labels(["no no no no"], batch())
+    assert judge.labels(["no no no no"], criteria()) != judge.labels(["no no no no"], criteria())
+    assert RULES.labels(["no no no no"], criteria()) == RULES.labels(["no no no no"], criteria())

@@ -267,5 +267,7 @@ def test_a_third_name_is_one_that_the_prompt_does_not_mention(tmp_path: Any) -> 
 def test_the_names_of_a_prompt_are_different_people(tmp_path: Any) -> None:
     path = tmp_path / "ioi.json"
     path.write_text(json.dumps([{"prompt": "p", "receiver": "Ann", "giver": "Tom", "third": " Ann"}]))
-    with pytest.raises(UsageError, match="row 1: receiver, giver and third are Ann, Tom, Ann; they are different people"):
+    with pytest.raises(
+        UsageError, match="row 1: receiver, giver and third are Ann, Tom, Ann; they are different people"
+    ):
         resolve_task("ioi", {"data": {"source": str(path)}}).examples("fit")

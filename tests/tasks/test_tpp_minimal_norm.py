@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from statistics import median
 from typing import Any, NamedTuple
@@ -18,22 +19,25 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor
 
-from benchmark.audit.workbench import attacked
-from benchmark.cells.cell import run_cell
-from benchmark.cells.group import Group
-from benchmark.contracts import SLACK, Probe
-from benchmark.model.probe import probe_weights
-from benchmark.run.fitting import TaskReference, make_group
-from benchmark.run.prepare import load_subject, spread
+from benchmark.contracts.readout import SLACK
+from benchmark.measure.group import Group
+from benchmark.readouts.probe import Probe, probe_weights
+from benchmark.run.cell import run_cell
+from benchmark.run.groups import Undefended, make_group
+from benchmark.run.plan import Cell
+from benchmark.run.prepare import load_subject
+from benchmark.run.task_view import TaskView, evenly
 from benchmark.search.pack_size import PackSize
 from benchmark.spec import resolve_attack, resolve_defense
 from benchmark.suite import load_suite
-from tasks.tpp import Tpp
+from tests.tasks.suite_tasks import suite_task
 
 SUITE = load_suite("embedded")
 SETTINGS = SUITE.tasks["tpp"]
-TASK = Tpp()
-BUDGETS = (*SETTINGS.budgets, 0.2)
+TASK = TaskView(suite_task("tpp"), "tpp")
+assert isinstance(TASK.readout, Probe)
+READOUT = TASK.readout
+BUDGETS = (*SETTINGS.budgets["after_edit"], 0.2)
 """The suite's, and one within which every example can be recovered."""
 CALIBRATED = {"strength": 1.0, "rate_ratio": 1.25}
 """What the default clamp's calibration settles on for this task, so that it need not be asked again."""
@@ -63,10 +67,11 @@ class Seen(NamedTuple):
 @pytest.fixture(scope="module")
 def group() -> Group:
     subject = load_subject(SUITE, "cpu", "float32")
-    reference = TaskReference(subject, TASK, spread(TASK.examples("test"), 72))
     assert SETTINGS.frozen is not None
-    made = make_group(subject, TASK, resolve_defense("sae-clamp", CALIBRATED), SETTINGS, SETTINGS.frozen, reference)
-    return attacked(made, MOST)
+    examples = evenly(TASK.examples("test"), 72)
+    undefended = Undefended(subject, TASK, SETTINGS, SETTINGS.frozen, examples=examples)
+    made = make_group(undefended, resolve_defense("sae-clamp", CALIBRATED))
+    return replace(made, eligible=made.suppressed & (made.suppressed.cumsum(0) <= MOST))
 
 
 @pytest.fixture(scope="module")
@@ -89,7 +94,7 @@ def constrained(group: Group) -> Seen:
 
 @pytest.fixture(scope="module")
 def shortest(group: Group, free: Seen, encoder: Tensor) -> dict[str, Shortest]:
-    weights, examples = probe_weights(group.subject, TASK, TASK.readout).weight.double(), group.place
+    weights, examples = probe_weights(group.subject, TASK, READOUT).weight.double(), group.place
     q, _ = torch.linalg.qr(encoder)
     found = {}
     for row in free.rows[:: len(BUDGETS)]:
@@ -104,8 +109,8 @@ def shortest(group: Group, free: Seen, encoder: Tensor) -> dict[str, Shortest]:
 
 def cell(group: Group, name: str, constraint: str, **options: Any) -> Seen:
     attack = resolve_attack(name, {"threat_model": "after_edit", "constraint": constraint, **options})
-    rows, deltas = run_cell(group, attack, BUDGETS, 0, PackSize(256))
-    return Seen([r for r in rows if r["suppressed"]], deltas)
+    found = run_cell(group, Cell("", "tpp", "sae-clamp", attack, BUDGETS), PackSize(256))
+    return Seen([row.columns() for row in found.rows if row.outcome.suppressed], found.proposals)
 
 
 def unit(tokens: int) -> float:
@@ -131,7 +136,7 @@ def at(seen: Seen, eps: float) -> Seen:
 
 
 def test_the_suite_attacks_this_task_where_the_probe_reads_it(group: Group, shortest: dict[str, Shortest]) -> None:
-    assert isinstance(TASK.readout, Probe) and TASK.readout.site == SETTINGS.site == SITE
+    assert READOUT.site == SETTINGS.site == SITE
     assert group.sites == (4,) and group.perturbed == "all"
     assert len(shortest) == MOST
     assert all(s.encoder <= BUDGETS[-1] * unit(s.tokens) for s in shortest.values()), "every example counts"

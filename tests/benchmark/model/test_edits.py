@@ -9,8 +9,9 @@ import pytest
 import torch
 from torch import Tensor
 
+from benchmark.contracts.defense import Edit, Where
 from benchmark.errors import UsageError
-from benchmark.model.edits import Edit, Passage, Where, by_boundary, edited, passing
+from benchmark.model.edits import Passage, by_boundary, edited, passing
 from benchmark.model.subject import Subject
 from benchmark.sites import Site
 from tests import tiny

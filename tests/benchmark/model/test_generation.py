@@ -9,13 +9,15 @@ import pytest
 import torch
 from torch import Tensor
 
-from benchmark.contracts import Continuation, Encoded, Example, Forced
-from benchmark.model.edits import Passage, Where, passing
+from benchmark.contracts.defense import Where
+from benchmark.contracts.example import Example
+from benchmark.contracts.readout import Encoded, Member
+from benchmark.model.edits import Passage, passing
 from benchmark.model.generation import generate
-from benchmark.model.pack import Member, build
+from benchmark.model.pack import build
 from benchmark.model.passes import FullPass, TailPass, Writes
-from benchmark.model.readers import ForcedReader, flat
 from benchmark.model.subject import Subject
+from benchmark.readouts.continuation import Continuation, Forced, ForcedReader
 from tests.tiny import ToyChat, subject
 
 FAMILIES = ("gpt2", "llama", "gemma2")

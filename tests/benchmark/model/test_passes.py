@@ -11,11 +11,12 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from benchmark.model.edits import Edit, Where, is_special
+from benchmark.contracts.defense import Edit, Where
+from benchmark.model.edits import is_special
 from benchmark.model.pack import Pack
 from benchmark.model.passes import FullPass, Seen, TailPass, Writes, final_norm
-from benchmark.model.readers import ChoiceReader
 from benchmark.model.subject import Subject
+from benchmark.readouts.choices import TokenReader
 from tests import tiny
 
 PLACES = [(0,), (2,), (tiny.LAYERS,), (1, 3)]
@@ -46,7 +47,7 @@ class Mix(Bend):
 
 
 def choices(pack: Pack) -> Tensor:
-    assert isinstance(pack.reader, ChoiceReader)
+    assert isinstance(pack.reader, TokenReader)
     return pack.reader.tokens
 
 

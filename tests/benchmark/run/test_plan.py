@@ -8,8 +8,9 @@ from typing import Any
 
 import pytest
 import yaml
+from defenses.random_clamp import RandomClamp
 
-from benchmark.contracts import Example
+from benchmark.contracts.example import Example
 from benchmark.errors import UsageError
 from benchmark.registry import ATTACKS, SUITES
 from benchmark.run.plan import Plan, make_plan, suite_attacks
@@ -18,7 +19,6 @@ from benchmark.spec import Named
 from benchmark.suite import Suite, load_suite
 from defenses.leace import Leace
 from defenses.none import NoDefense
-from defenses.random_clamp import RandomClamp
 from defenses.sae_bottleneck import SaeBottleneck
 from defenses.sae_clamp import Layer, SaeClamp
 from defenses.stand_ins import StandIns

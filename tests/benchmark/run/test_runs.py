@@ -16,10 +16,10 @@ import pytest
 import torch
 
 from benchmark import Defense, FittedDefense, RunDirectoryError, Site, UsageError, evaluate
+from benchmark.contracts.row import SCHEMA, SCHEMA_VERSION
 from benchmark.model.passes import TailPass
 from benchmark.registry import TASKS
 from benchmark.run.store import Store
-from benchmark.schema import SCHEMA, SCHEMA_VERSION
 from tests.tiny import SITE, ToyTask, suite_file
 from tests.toy_run import DEFENSE
 
@@ -139,7 +139,7 @@ def test_rows_survive_running_out_of_memory(
 def test_the_full_pass_gives_the_same_rows(
     whole: Any, suite: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("benchmark.run.fitting.restart_is_exact", lambda *_: False)
+    monkeypatch.setattr("benchmark.run.fitting.tail_is_exact", lambda *_: False)
     same_results(whole, evaluate(DEFENSE, suite=suite, output_dir=tmp_path / "run"))
 
 

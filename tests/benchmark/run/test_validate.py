@@ -9,12 +9,11 @@ from typing import Any
 
 import pytest
 import torch
+from benchmark.protocol import STRICT
 from torch import Tensor
 
-from benchmark.cells.reference import eligible, judge
-from benchmark.contracts import Defense, FittedDefense
-from benchmark.model.edits import Where
-from benchmark.protocol import STRICT
+from benchmark.contracts.defense import Defense, FittedDefense, Where
+from benchmark.measure.judging import eligible, judge
 from benchmark.registry import DEFENSES
 from benchmark.run.validate import check_promises
 from benchmark.sites import Site

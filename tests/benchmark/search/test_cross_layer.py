@@ -10,10 +10,11 @@ import torch
 from torch import Tensor
 
 from attacks.ascent import Ascent
+from benchmark.contracts.defense import Codes
 from benchmark.errors import UsageError
 from benchmark.model.passes import FullPass, TailPass, Writes
 from benchmark.sae.dictionary import open_dictionary
-from benchmark.sae.features import Codes, FeatureSet
+from benchmark.sae.features import FeatureSet
 from benchmark.search.constraint import EncoderNullSpace, Free, within
 from benchmark.search.cross_layer import LEAK, CrossLayer, Look, watch
 from benchmark.search.jacobian import weighted_rows

@@ -10,23 +10,39 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pytest
-from row_factory import BUDGETS, NEVER, cell, default_cells, examples, rows, write_run
 
-import leaderboard.flags
-from benchmark.schema import table
-from leaderboard.aggregate import leaderboard as leaderboard_of
-from leaderboard.aggregate import read_run
-from leaderboard.comparisons import comparison_findings
-from leaderboard.fit_flags import fit_findings
-from leaderboard.flags import CODES, Finding, cell_findings, few_clusters, located, net_gain, zero_budget
-from leaderboard.outcomes import outcomes
-from leaderboard.runs import Fit, MeasuredCell
+import leaderboard.doubt
+from leaderboard.doubt.cell_flags import cell_findings
+from leaderboard.doubt.fit_flags import fit_findings
+from leaderboard.doubt.flags import CODES, Finding, located
+from leaderboard.doubt.gains import net_gain
+from leaderboard.doubt.task_flags import few_clusters
+from leaderboard.doubt.weaker_attacks import comparison_findings
+from leaderboard.rows.fits import Fit
+from leaderboard.rows.run import MeasuredCell
+from leaderboard.scores.outcomes import outcomes
+from tests.leaderboard.row_factory import (
+    BUDGETS,
+    NEVER,
+    SANITY,
+    THREATS,
+    cell,
+    control,
+    default_cells,
+    examples,
+    failed,
+    only,
+    rows,
+    table,
+    write_run,
+    wrong,
+)
 
 SOUND = [0.05] * 30 + [0.2] * 30 + [NEVER] * 40
 
 
-def raised(made: pa.Table, threat_model: str = "before_edit", constraint: str = "none") -> dict[str, float]:
-    return {found.code: found.evidence for found in cell_findings(made, threat_model, constraint)}
+def raised(made: pa.Table, **plan: Any) -> dict[str, float]:
+    return {found.code: found.evidence for found in cell_findings(cell(made, **plan))}
 
 
 def marked(share: float, **changes: object) -> pa.Table:
@@ -67,8 +83,19 @@ def test_marks_that_do_not_fit_the_row_do_not_count() -> None:
     assert set(raised(rows([0.05] * 40, flags=["overshoot"]))) == {"overshoot"}
 
 
-def test_failed_rows_are_counted() -> None:
-    assert raised(marked(0.01, status="error")) == {"failed-rows": len(BUDGETS)}
+def test_a_control_is_not_doubted_for_what_an_attack_is() -> None:
+    made = marked(1, flags=["zero-gradient"])
+    assert raised(made, role="control") == {} != raised(made)
+
+
+def test_failed_rows_are_counted_and_a_failed_sanity_budget_is_a_failure_of_the_attack() -> None:
+    beyond = [one for one in examples([0.05] * 10) if one["sanity"]]
+    ranked = [failed(f"e{index:03d}", eps) for index in range(10) for eps in BUDGETS]
+    assert raised(table(ranked + beyond)) == {"failed-rows": 10 * len(BUDGETS)}
+    worked = [one for one in examples([0.05] * 10) if not one["sanity"]]
+    assert raised(table(worked + [failed(f"e{index:03d}", SANITY, sanity=True) for index in range(10)])) == {
+        "unbounded-below-95": 0.0
+    }
 
 
 def test_a_fall_with_budget_is_raised_when_it_is_significant() -> None:
@@ -81,7 +108,7 @@ def test_a_fall_with_budget_is_raised_when_it_is_significant() -> None:
     assert raised(fallen(20)) == {"not-monotone": pytest.approx(1 / 3)}
 
 
-def test_an_unbounded_attack_must_succeed_where_it_writes_the_stream_freely() -> None:
+def test_an_attack_must_succeed_at_its_sanity_budget_where_the_plan_gives_it_one() -> None:
     def beyond(share: float) -> pa.Table:
         made = examples([NEVER] * 100)
         kept = {f"e{index:03d}" for index in range(round(100 * share))}
@@ -89,8 +116,7 @@ def test_an_unbounded_attack_must_succeed_where_it_writes_the_stream_freely() ->
 
     assert raised(beyond(0.95)) == {}
     assert raised(beyond(0.94)) == {"unbounded-below-95": pytest.approx(0.94)}
-    assert raised(beyond(0.5), constraint="encoder") == {}
-    assert raised(beyond(0.5), threat_model="soft_suffix") == {}
+    assert raised(beyond(0.5), sanity_budgets=[]) == {}, "rows beyond the ceiling are no sanity budget"
 
 
 def test_degenerate_output_is_raised_above_a_fifth_of_what_came_back() -> None:
@@ -104,47 +130,63 @@ def test_degenerate_output_is_raised_above_a_fifth_of_what_came_back() -> None:
 
 
 def test_clusters_are_counted_and_not_rows() -> None:
-    assert list(few_clusters(outcomes(rows([NEVER] * 30)))) == []
-    assert [one.evidence for one in few_clusters(outcomes(rows([NEVER] * 90, cluster=lambda index: index % 29)))] == [
-        29
-    ]
+    def fewest(made: pa.Table) -> list[float]:
+        return [one.evidence for one in few_clusters(outcomes(made))]
+
+    assert fewest(rows([NEVER] * 30)) == []
+    assert fewest(rows([NEVER] * 90, cluster=lambda index: index % 29)) == [29]
     few = table([one | {"suppressed": str(one["example_id"]) < "e010"} for one in examples([NEVER] * 60)])
-    assert [one.evidence for one in few_clusters(outcomes(few))] == [10]
+    assert fewest(few) == [10]
 
 
-def test_a_zero_budget_must_recover_nothing() -> None:
-    assert list(zero_budget(rows([NEVER] * 9, (0.0,)))) == []
-    assert [one.evidence for one in zero_budget(rows([0.0] * 2 + [NEVER] * 7, (0.0,)))] == [2]
+def test_a_zero_budget_must_recover_nothing_whatever_writes_it() -> None:
+    def idle(first: list[float], budgets: tuple[float, ...] = (0.0,)) -> list[tuple[str, float]]:
+        made = control(rows(first, budgets, attack="anything"))
+        return [(one.code, one.evidence) for one in cell_findings(made)]
+
+    assert idle([NEVER] * 9) == []
+    assert idle([0.0] * 2 + [NEVER] * 7) == [("zero-budget-recovers", 2)]
+    assert idle([0.0] * 2 + [NEVER] * 7, (0.0, 0.1)) == [], "it is more than nothing that was written"
 
 
 def compared(cells: Sequence[MeasuredCell]) -> list[tuple[str, str]]:
     return [(plan.key, finding.code) for plan, finding in comparison_findings(cells)]
 
 
+LUCKY = [0.1] * 10 + [NEVER] * 90
+NOTHING = [NEVER] * 100
+
+
 def test_the_default_plan_of_a_sound_attack_raises_no_comparison() -> None:
     assert compared(default_cells(SOUND, SOUND)) == []
 
 
-def test_random_directions_must_not_win() -> None:
-    gradient = cell(rows([NEVER] * 100))
-    lucky = cell(rows([0.1] * 10 + [NEVER] * 90, attack="random-direction"), role="control")
-    elsewhere = cell(rows([0.1] * 10 + [NEVER] * 90, attack="random-direction", constraint="encoder"), role="control")
+@pytest.mark.parametrize("threat_model", ["before_edit", "token_suffix"])
+def test_draws_at_random_must_not_win(threat_model: str) -> None:
+    way: dict[str, Any] = {"threat_model": threat_model}
+    gradient = cell(rows(NOTHING, **way))
+    lucky = control(rows(LUCKY, attack="by-chance", **way))
+    elsewhere = control(rows(LUCKY, attack="by-chance", constraint="encoder", **way))
     assert compared([gradient, lucky]) == [(gradient.plan.key, "random-beats-gradient")]
     assert compared([gradient, elsewhere]) == []
+    assert compared([gradient, control(rows(LUCKY, attack="by-chance", **way), searches=True)]) == []
+    assert compared([gradient, wrong(rows(LUCKY, attack="wrong-target", goal="wrong", **way))]) == []
+    assert compared([gradient, control(rows([0.0] * 100, (0.0,), attack="nothing", **way))]) == []
 
 
 def test_two_lucky_draws_of_a_hundred_are_no_win() -> None:
-    lucky = cell(rows([0.1] * 2 + [NEVER] * 98, attack="random-direction"), role="control")
-    assert compared([cell(rows([NEVER] * 100)), lucky]) == []
+    lucky = control(rows([0.1] * 2 + [NEVER] * 98, attack="by-chance"))
+    assert compared([cell(rows(NOTHING)), lucky]) == []
 
 
-def test_less_freedom_must_not_win() -> None:
-    weak, strong = rows([NEVER] * 100), [0.1] * 10 + [NEVER] * 90
-    free, bound = cell(weak), cell(rows(strong, constraint="encoder"))
-    after, before = cell(rows([NEVER] * 100, threat_model="after_edit")), cell(rows(strong))
-    assert compared([free, bound]) == [(free.plan.key, "weaker-beats-stronger")]
+def test_a_threat_model_that_reaches_less_must_not_win() -> None:
+    after, before = cell(rows(NOTHING, threat_model="after_edit")), cell(rows(LUCKY))
     assert compared([after, before]) == [(after.plan.key, "weaker-beats-stronger")]
-    assert compared([cell(rows(strong)), cell(rows([NEVER] * 100, constraint="encoder"))]) == []
+    equal = THREATS["before_edit"] | {"reaches_less_than": None}
+    assert compared([after, cell(rows(LUCKY), equal)]) == [], "it does not say so of itself"
+    bound = cell(rows(NOTHING, threat_model="after_edit", constraint="encoder"))
+    assert compared([bound, before]) == [], "the constraints differ"
+    assert compared([cell(rows(LUCKY, threat_model="after_edit")), cell(rows(NOTHING))]) == []
 
 
 @pytest.mark.parametrize(("less", "more"), [("jacobian", "encoder"), ("jacobian", "none"), ("encoder", "none")])
@@ -152,41 +194,27 @@ def test_constraints_are_ordered_by_what_they_leave_free(less: str, more: str) -
     def pair(tight: list[float], free: list[float]) -> list[MeasuredCell]:
         return [cell(rows(tight, constraint=less)), cell(rows(free, constraint=more))]
 
-    found, nothing = [0.1] * 10 + [NEVER] * 90, [NEVER] * 100
-    wrong_way = pair(found, nothing)
+    wrong_way = pair(LUCKY, NOTHING)
     assert compared(wrong_way) == [(wrong_way[1].plan.key, "weaker-beats-stronger")]
-    assert compared(pair(nothing, found)) == []
-
-
-def test_a_constrained_attack_need_not_succeed_without_bounds() -> None:
-    made = table([one | {"recovered": False} for one in examples([NEVER] * 100)])
-    assert raised(made, constraint="jacobian") == {}
-    assert set(raised(made)) == {"unbounded-below-95"}
-
-
-def test_random_suffixes_must_not_win_either() -> None:
-    way: dict[str, Any] = {"threat_model": "token_suffix"}
-    gradient = cell(rows([NEVER] * 100, attack="gcg", **way))
-    lucky = cell(rows([0.1] * 10 + [NEVER] * 90, attack="random-suffix", **way), role="control")
-    assert compared([gradient, lucky]) == [(gradient.plan.key, "random-beats-gradient")]
+    assert compared(pair(NOTHING, LUCKY)) == []
 
 
 def test_budgets_of_different_units_are_not_compared() -> None:
     """A soft suffix at eps 2 and a typed one of 2 tokens have nothing in common."""
-    soft = cell(rows([NEVER] * 100, (2.0,), attack="soft-suffix", threat_model="soft_suffix"))
+    soft = cell(rows(NOTHING, (2.0,), attack="soft-suffix", threat_model="soft_suffix"))
     typed = cell(rows([2.0] * 100, (2.0,), attack="gcg", threat_model="token_suffix"))
     assert compared([soft, typed]) == []
 
 
-HONEST: dict[str, Any] = {"spread": 0.0, "edit_moved": 0.2, "monitor_false_positives": 0.03}
+HONEST: dict[str, Any] = {"nondeterminism": 0.0, "edit_moved": 0.2, "monitor_false_positives": 0.03}
 
 
 @pytest.mark.parametrize(
     ("changes", "expected"),
     [
         ({}, {}),
-        ({"spread": None, "edit_moved": None, "monitor_false_positives": None}, {}),
-        ({"spread": 0.01}, {"stochastic": 0.01}),
+        (dict.fromkeys(HONEST), {}),
+        ({"nondeterminism": 0.01}, {"stochastic": 0.01}),
         ({"edit_moved": 0.0}, {"edit-not-executed": 0.0}),
         ({"monitor_false_positives": 0.031}, {"detects-benign": 0.031}),
     ],
@@ -197,11 +225,11 @@ def test_a_fitted_defense_is_doubted_for_itself(changes: dict[str, Any], expecte
 
 
 @pytest.mark.parametrize(
-    ("fits", "status"), [({"spread": 0.1}, "unranked"), ({"edit_moved": 0}, "unranked"), (HONEST, "ranked")]
+    ("fits", "status"), [({"nondeterminism": 0.1}, "unranked"), ({"edit_moved": 0}, "unranked"), (HONEST, "ranked")]
 )
 def test_what_a_fit_is_doubted_for_bars_the_ranking(tmp_path: Path, fits: dict[str, Any], status: str) -> None:
     cells = default_cells([NEVER] * 20 + [0.05] * 20, [NEVER] * 40)
-    entry = leaderboard_of([read_run(write_run(tmp_path / "run", cells, fits=fits))], resamples=50).entries[0]
+    entry = only(write_run(tmp_path / "run", cells, fits=fits))
     assert entry.verdict.status == status
     assert {flag.where for flag in entry.flags} <= {"ioi"}
 
@@ -221,7 +249,7 @@ def test_the_standard_error_of_a_gain_knows_clusters() -> None:
 
 
 def test_page_and_code_list_the_same_codes_and_effects() -> None:
-    page = (Path(leaderboard.flags.__file__).with_name("FLAGS.md")).read_text(encoding="utf-8")
+    page = Path(leaderboard.doubt.__file__).with_name("FLAGS.md").read_text(encoding="utf-8")
     sections = re.findall(r"^## ([a-z0-9-]+)\nEffect: ([a-z-]+)\.\nRaised if: ", page, flags=re.MULTILINE)
     assert dict(sections) == CODES
     assert page.count("\nWhat it means: ") == page.count("\nWhat to do: ") == len(CODES)

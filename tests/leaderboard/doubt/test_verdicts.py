@@ -1,108 +1,94 @@
-"""The gate: everything that a score rests on has run, and what the defense costs is known and small."""
+"""The gate: an entry is ranked only if its run is whole, its utility known and high, and nothing flatters it."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
-from row_factory import ATTACKS, NEVER, cell, default_cells, rows, suite, write_run
 
-from leaderboard.aggregate import leaderboard, read_run
-from leaderboard.runs import PlannedCell
-from leaderboard.schema import Entry
+from leaderboard.rows.run import MeasuredCell
+from tests.leaderboard.row_factory import (
+    HALF,
+    NEVER,
+    QUARTER,
+    board,
+    cell,
+    control,
+    default_cells,
+    frozen,
+    only,
+    rows,
+    suite,
+    write_run,
+)
 
-HALF = [0.01] * 16 + [NEVER] * 16
 NOTHING = [NEVER] * 32
-
-
-def entries(directory: Path) -> dict[str, Entry]:
-    return {one.defense.name: one for one in leaderboard([read_run(directory)], resamples=100).entries}
-
-
-def clamp(directory: Path) -> Entry:
-    return entries(directory)["clamp"]
-
-
-def test_the_default_plan_is_complete(tmp_path: Path) -> None:
-    assert clamp(write_run(tmp_path / "run", default_cells(HALF, HALF))).verdict.reasons == []
-
-
-def test_an_attack_of_the_suite_that_was_left_out_is_named(tmp_path: Path) -> None:
-    """The curve of before_edit is there all the same: another attack has written one."""
-    listed = [*ATTACKS, {"attack": "stronger", "threat_model": "before_edit", "constraint": "none"}]
-    entry = clamp(write_run(tmp_path / "run", default_cells(HALF, HALF), suite=suite(["ioi"], attacks=listed)))
-    assert entry.verdict.reasons == ["attack stronger (before_edit/none) of the suite was not run on ioi"]
-    assert entry.headline.wrs_selective.value == 0.5
-
-
-def test_an_attack_that_does_not_apply_to_the_defense_has_run(tmp_path: Path) -> None:
-    idle = rows([NEVER] * 32, status="not_run", error="no features", threat_model="before_edit", constraint="jacobian")
-    listed = [*ATTACKS, {"attack": "recovery", "threat_model": "before_edit", "constraint": "jacobian"}]
-    beside = [
-        cell(rows([NEVER] * 32, attack=name, goal=goal, constraint="jacobian"), role="control")
-        for name, goal in (("random-direction", "behavior"), ("wrong-target", "wrong"))
-    ]
-    cells = [*default_cells(HALF, HALF), cell(idle), *beside]
-    assert clamp(write_run(tmp_path / "run", cells, suite=suite(["ioi"], attacks=listed))).verdict.reasons == []
-
-
-def test_a_run_that_does_not_say_what_its_suite_has_is_not_ranked(tmp_path: Path) -> None:
-    entry = clamp(write_run(tmp_path / "run", default_cells(HALF, HALF), suite=suite(["ioi"], attacks=None)))
-    assert entry.verdict.reasons == ["the run does not say which attacks its suite has"]
+DEFAULT = default_cells(HALF, QUARTER)
 
 
 @pytest.mark.parametrize(
-    ("left_out", "reason"),
+    ("changes", "reason"),
     [
-        (
-            lambda one: one.goal == "wrong" and one.threat_model == "soft_suffix",
-            "control wrong-target was not run beside the attacks on ioi (soft_suffix)",
-        ),
-        (
-            lambda one: one.attack == "random-direction" and one.constraint == "encoder",
-            "control random was not run beside the attacks on ioi (after_edit/encoder)",
-        ),
-        (
-            lambda one: one.attack == "zero" and one.threat_model == "before_edit",
-            "control zero was not run beside the attacks on ioi (before_edit)",
-        ),
+        ({"retained": 0.989}, "utility retained is 0.989, below 0.99 (near miss)"),
+        ({"retained": 0.5}, "utility retained is 0.500, below 0.99"),
+        ({"retained": {"clamp": None}}, "utility was not measured on every task"),
+        ({"limit": 10}, "the run was limited to 10 examples"),
+        ({"status": "interrupted"}, "the run is interrupted"),
+        ({"protocol": "loose", "ranked": False}, "the protocol is loose, whose scores do not compare"),
+        ({"suite": suite(["ioi", "tpp"])}, "task tpp was not run"),
     ],
 )
-def test_a_control_that_did_not_run_is_named(
-    tmp_path: Path, left_out: Callable[[PlannedCell], bool], reason: str
-) -> None:
-    cells = [one for one in default_cells(HALF, HALF) if not left_out(one.plan)]
-    assert clamp(write_run(tmp_path / "run", cells)).verdict.reasons == [reason]
+def test_every_gate_closes_and_says_why(tmp_path: Path, changes: dict[str, Any], reason: str) -> None:
+    entry = only(write_run(tmp_path / "run", DEFAULT, **changes))
+    assert entry.verdict.status == "unranked" and entry.rank is None
+    assert len(entry.verdict.reasons) == 1 and entry.verdict.reasons[0].startswith(reason)
 
 
-def test_the_undefended_model_has_to_run_and_to_show_the_behavior(tmp_path: Path) -> None:
-    cells = default_cells(HALF, HALF)
-    without = clamp(write_run(tmp_path / "without", cells, control=False))
-    assert without.verdict.reasons == ["control defense none was not run on ioi"]
-    forgetful = cell(rows([NEVER] * 32, (0.0,), attack="zero", defense="none"), role="control")
-    reasons = clamp(write_run(tmp_path / "forgetful", [*cells, forgetful])).verdict.reasons
-    assert reasons == ["control defense none suppresses examples of ioi: the base model does not repeat itself"]
+@pytest.mark.parametrize("changes", [{"retained": 0.99}, {"protocol": "other", "ranked": True}])
+def test_what_is_good_enough_passes(tmp_path: Path, changes: dict[str, Any]) -> None:
+    entry = only(write_run(tmp_path / "run", DEFAULT, **changes))
+    assert entry.verdict.status == "ranked" and entry.verdict.reasons == []
+
+
+def test_a_missing_curve_leaves_no_score(tmp_path: Path) -> None:
+    cells = [one for one in DEFAULT if one.plan.threat_model != "soft_suffix"]
+    entry = only(write_run(tmp_path / "run", cells))
+    assert entry.headline.wrs_selective.value is None
+    assert [reason for reason in entry.verdict.reasons if "no soft_suffix curve" in reason]
+
+
+def test_without_a_budget_below_the_ceiling_there_is_no_score(tmp_path: Path) -> None:
+    entry = only(write_run(tmp_path / "run", DEFAULT, tasks=frozen("ioi", ceilings={"before_edit": 0.01})))
+    assert entry.headline.wrs_selective.value is None and entry.verdict.status == "unranked"
+    assert all(one.eligible == 32 for one in entry.per_task["ioi"].cells)
+
+
+def test_a_lower_bound_bars_only_where_it_bounds_the_score(tmp_path: Path) -> None:
+    def with_flag(threat_model: str) -> list[MeasuredCell]:
+        weak = cell(rows(HALF, threat_model=threat_model, flags=["zero-gradient"]))
+        return [one for one in DEFAULT if one.plan.key != weak.plan.key] + [weak]
+
+    scored = only(write_run(tmp_path / "scored", with_flag("before_edit")))
+    diagnostic = only(write_run(tmp_path / "diagnostic", with_flag("after_edit")))
+    assert scored.verdict.reasons == ["flag zero-gradient (lower-bound-only) on 1 cells"]
+    assert diagnostic.verdict.status == "ranked"
+    assert [(flag.code, flag.scored) for flag in diagnostic.flags] == [("zero-gradient", False)]
+
+
+def test_an_invalid_flag_bars_everywhere(tmp_path: Path) -> None:
+    broken = control(rows([0.0] * 32, (0.0,), attack="zero", threat_model="after_edit"))
+    cells = [one for one in DEFAULT if one.plan.key != broken.plan.key]
+    entry = only(write_run(tmp_path / "run", [*cells, broken]))
+    assert entry.verdict.reasons == ["flag zero-budget-recovers (invalid) on 1 cells"]
 
 
 def test_breaking_the_model_is_no_defense(tmp_path: Path) -> None:
-    """Nothing ever comes back from a model that always refuses, or whose prompts are destroyed."""
-    names = ("always-refuse", "prompt-destroyer")
-    cells = [
-        *default_cells(HALF, HALF),
-        *(one for name in names for one in default_cells(NOTHING, NOTHING, defense=name)),
-    ]
-    retained = {"always-refuse": 0.0, "prompt-destroyer": 0.4}
-    found = entries(write_run(tmp_path / "run", cells, retained=retained))
-    assert list(found)[0] == "clamp", "unranked entries come after all ranked ones, whatever their score"
-    assert found["clamp"].rank is not None and found["clamp"].rank.rank == 1
-    for name in names:
-        entry = found[name]
-        assert entry.headline.rs0.value == 1 and entry.headline.wrs_selective.value == 1
-        assert entry.verdict.status == "unranked" and entry.rank is None
-        assert entry.verdict.reasons == [f"utility retained is {retained[name]:.3f}, below 0.99"]
-
-
-def test_utility_that_was_not_measured_is_no_utility(tmp_path: Path) -> None:
-    entry = clamp(write_run(tmp_path / "run", default_cells(HALF, HALF), retained={"clamp": None}))
-    assert entry.utility is None and entry.verdict.reasons == ["utility was not measured on every task"]
+    """Nothing ever comes back from a model that always refuses."""
+    cells = [*DEFAULT, *default_cells(NOTHING, NOTHING, defense="always-refuse")]
+    found = board(write_run(tmp_path / "run", cells, retained={"always-refuse": 0.0})).entries
+    assert [one.defense.name for one in found][:2] == ["clamp", "always-refuse"], "whatever its score"
+    assert found[0].rank is not None and found[0].rank.rank == 1
+    broken = found[1]
+    assert broken.headline.rs0.value == 1 and broken.headline.wrs_selective.value == 1 and broken.rank is None
+    assert broken.verdict.reasons == ["utility retained is 0.000, below 0.99"]

@@ -3,53 +3,95 @@
 from __future__ import annotations
 
 import io
-from pathlib import Path
 from typing import Any
 
 import pytest
 from rich.console import Console
-from row_factory import (
+
+from leaderboard.board.schema import Entry, Leaderboard
+from leaderboard.scores.half_points import Eps50
+from leaderboard.scores.values import Estimate, Interval
+from leaderboard.tables.board import render
+from leaderboard.tables.wording import half_point, interval, number, share
+from tests.leaderboard.row_factory import (
     ATTACKS,
     NEVER,
     TOKEN_ATTACK,
     TOKENS,
+    board,
     cell,
     default_cells,
     examples,
     frozen,
     rows,
     suite,
+    table,
     token_cells,
     write_run,
 )
 
-from benchmark.schema import table
-from leaderboard.aggregate import leaderboard, read_run
-from leaderboard.schema import Leaderboard
-from leaderboard.tables import render
-from leaderboard.values import Eps50, Estimate, Interval
-from leaderboard.wording import half_point, interval, number, share
-
 FIRST = [0.05] * 20 + [0.2] * 20 + [NEVER] * 20
+Folders = pytest.TempPathFactory
 
 
-def board(directory: Path) -> Leaderboard:
+@pytest.fixture(scope="module")
+def plain(tmp_path_factory: Folders) -> Leaderboard:
+    """A run of two defenses, one of which does nothing."""
     cells = default_cells(FIRST, FIRST, first_success_eps=0.04, first_success_drift=0.3, flags=["zero-gradient"])
     cells += default_cells([NEVER] * 60, [NEVER] * 60, defense="none", suppressed=False)
-    return leaderboard([read_run(write_run(directory, cells))], resamples=100)
+    return board(write_run(tmp_path_factory.mktemp("plain") / "run", cells))
 
 
-def text(made: Leaderboard, width: int) -> str:
+@pytest.fixture(scope="module")
+def rich(tmp_path_factory: Folders) -> Leaderboard:
+    """A run with everything that only some have: a monitor, parts, tokens, degenerate output."""
+    parts = {
+        f"attr_{part}_{name}": value
+        for part in ("clamped", "other", "residual")
+        for name, value in (("share", 0.6), ("recovered", True), ("equal_recovered", True))
+    }
+    facts: dict[str, Any] = parts | {
+        "task": "refusal",
+        "attr_random_recovered": 0.125,
+        "attr_cos_clamped_other": -0.21,
+        "detected": True,
+        "label_defended": "degenerate",
+        "first_success_eps": 0.04,
+        "min_eps": 0.017,
+    }
+    broken = [one | {"outcome": "degenerate"} for one in examples(FIRST, constraint="jacobian", **facts)]
+    jacobian = [one | {"outcome": "recovered"} if one["recovered"] else one for one in broken]
+    few = [
+        one | ({"attr_clamped_recovered": None} if str(one["example_id"]) < "e030" else {})
+        for one in examples(FIRST, **facts)
+    ]
+    cells = [one for one in default_cells(FIRST, FIRST, **facts) if one.plan.threat_model != "before_edit"]
+    run = write_run(
+        tmp_path_factory.mktemp("rich") / "run",
+        [cell(table(few)), *cells, *token_cells([4.0] * 20 + [NEVER] * 40, **facts), cell(table(jacobian))],
+        fits={
+            "task_figures": {"tpp_score": 0.3003, "accuracy_drop": {"nurse": 0.5, "chef": 0.25}},
+            "monitor_false_positives": 0.01,
+        },
+        suite=suite(["refusal"], attacks=[*ATTACKS, TOKEN_ATTACK]),
+        tasks=frozen("refusal", budgets={"token_suffix": TOKENS}),
+        protocol="loose",
+        ranked=False,
+    )
+    return board(run)
+
+
+def text(made: Leaderboard | Entry, width: int = 120) -> str:
     out = io.StringIO()
     render(made, Console(file=out, width=width))
     return out.getvalue()
 
 
-@pytest.mark.parametrize("width", [80, 100, 120, 140])
-def test_plain_text_says_it_all_within_the_width(tmp_path: Path, width: int) -> None:
-    shown = text(board(tmp_path / "run"), width)
-    assert max(map(len, shown.splitlines())) <= width
-    assert "\x1b" not in shown and "\u2026" not in shown
+@pytest.mark.parametrize("width", [80, 100, 140])
+def test_plain_text_says_it_all_within_the_width(plain: Leaderboard, width: int) -> None:
+    printed = text(plain, width)
+    assert max(map(len, printed.splitlines())) <= width
+    assert "\x1b" not in printed and "\u2026" not in printed
     for word in (
         "ioi: 60 of 60 eligible examples suppressed",
         "(after_edit/encoder)",
@@ -61,101 +103,81 @@ def test_plain_text_says_it_all_within_the_width(tmp_path: Path, width: int) -> 
         "(must be 0)",
         "[1] zero-gradient (lower-bound-only)",
         "clamp is not ranked: flag zero-gradient",
+        "Paired differences",
         "smallest AURC",
     ):
-        assert word in shown, word
+        assert word in printed, word
 
 
-def test_many_budgets_are_thinned_and_keep_their_ends(tmp_path: Path) -> None:
+def test_the_legend_names_the_threat_models_of_the_run(plain: Leaderboard) -> None:
+    legend = " ".join(text(plain, 200).split("norm of the perturbation", 1)[1].split())
+    for words in (
+        "the primary threat models (before_edit)",
+        "the baselines (soft_suffix, token_suffix)",
+        "the diagnostic ones (after_edit)",
+        "token_suffix: number of tokens",
+    ):
+        assert words in legend
+
+
+def test_many_budgets_are_thinned_and_keep_their_ends(tmp_path_factory: Folders) -> None:
     budgets = tuple(round(0.01 * step, 2) for step in range(1, 21))
-    run = write_run(tmp_path / "run", [cell(rows([NEVER] * 40, budgets))])
-    shown = text(leaderboard([read_run(run)], resamples=50), 100)
-    head = next(line for line in shown.splitlines() if line.startswith("threat model"))
+    run = write_run(tmp_path_factory.mktemp("many") / "run", [cell(rows([NEVER] * 40, budgets))])
+    printed = text(board(run), 100)
+    head = next(line for line in printed.splitlines() if line.startswith("threat model"))
     assert " 0.01 " in head and " 0.2 " in head
-    assert max(map(len, shown.splitlines())) <= 100
+    assert max(map(len, printed.splitlines())) <= 100
 
 
-def test_one_entry_can_be_shown_alone(tmp_path: Path) -> None:
-    out = io.StringIO()
-    render(board(tmp_path / "run").entries[0], Console(file=out, width=120))
-    assert "AURC before_edit: " in out.getvalue()
-
-
-def refusing(directory: Path, **common: Any) -> Leaderboard:
-    """A run with everything that only some have: a monitor, attribution, tokens, degenerate output."""
-    parts = {
-        f"attr_{part}_{name}": value
-        for part in ("clamped", "other", "residual")
-        for name, value in (("share", 0.6), ("recovered", True), ("equal_recovered", True))
-    }
-    facts: dict[str, Any] = parts | {
-        "task": "refusal",
-        "attr_random_recovered": 0.125,
-        "attr_cos_clamped_other": -0.21,
-        "attr_cos_other_residual": 0.4,
-        "detected": True,
-        "label_defended": "degenerate",
-        "first_success_eps": 0.04,
-        "min_eps": 0.017,
-    }
-    cells = [*default_cells(FIRST, FIRST, **(facts | common)), *token_cells([4.0] * 20 + [NEVER] * 40, **facts)]
-    broken = [one | {"outcome": "degenerate"} for one in examples(FIRST, constraint="jacobian", **facts)]
-    jacobian = [one | {"outcome": "recovered"} if one["recovered"] else one for one in broken]
-    figures = {"tpp_score": 0.3003, "accuracy_drop": {"nurse": 0.5, "chef": 0.25}}
-    run = write_run(
-        directory,
-        [*cells, cell(table(jacobian))],
-        fits={"task_figures": figures, "monitor_false_positives": 0.01},
-        suite=suite(["refusal"], attacks=[*ATTACKS, TOKEN_ATTACK]),
-        tasks=frozen("refusal", token_budgets=list(TOKENS)),
-    )
-    return leaderboard([read_run(run)], resamples=50)
+def test_one_entry_can_be_printed_alone(plain: Leaderboard) -> None:
+    assert "AURC before_edit: " in text(plain.entries[0])
 
 
 @pytest.mark.parametrize("width", [80, 120])
-def test_what_only_some_defenses_have_is_shown_for_them(tmp_path: Path, width: int) -> None:
-    shown = text(refusing(tmp_path / "run"), width)
-    assert max(map(len, shown.splitlines())) <= width and "\u2026" not in shown
+def test_what_only_some_defenses_have_is_printed_for_them(rich: Leaderboard, width: int) -> None:
+    printed = text(rich, width)
+    assert max(map(len, printed.splitlines())) <= width and "\u2026" not in printed
     for word in (
+        "protocol loose",
         "tpp_score .300",
         "accuracy_drop: nurse .500, chef .250",
         "token_suffix: ",
-        "drift <= .03",
+        "after_edit with drift <= .03",
         "monitor: 1.00",
         "und .00",
         "det 1.00",
         "carried by",
+        "clamped (n = 10)",
         "cosines, recovery before_edit: clamped_other -.21",
         ".12 (",
         "(100.0% degenerate)",
         "jacobian",
         ".017",
     ):
-        assert word in " ".join(shown.split()), word
-    assert next(line for line in shown.splitlines() if line.split()[:3] == ["attack", "supp.", "tokens"])
-    first = next(line for line in shown.splitlines() if "degen." in line)
+        assert word in " ".join(printed.split()), word
+    assert next(line for line in printed.splitlines() if line.split()[:3] == ["attack", "supp.", "tokens"])
+    first = next(line for line in printed.splitlines() if "degen." in line)
     assert first.split().index("degen.") > first.split().index("eps")
 
 
-def test_what_a_defense_does_not_have_is_not_shown(tmp_path: Path) -> None:
-    made = text(board(tmp_path / "run"), 120)
+def test_what_a_defense_does_not_have_is_not_printed(plain: Leaderboard) -> None:
+    made = text(plain)
     tables = made[: made.index("norm of the perturbation")]
-    for word in ("monitor", "carried by", "degen.", "tokens", "defended outputs", "cosines"):
+    for word in ("monitor", "carried by", "degen.", "tokens", "defended outputs", "cosines", "protocol"):
         assert word not in tables, word
 
 
-def test_degenerate_outputs_are_counted_and_shared_out(tmp_path: Path) -> None:
-    lines = text(refusing(tmp_path / "run"), 120).splitlines()
+def test_degenerate_outputs_are_counted_and_shared_out(rich: Leaderboard) -> None:
+    lines = text(rich).splitlines()
     start = next(place for place, line in enumerate(lines) if "degen." in line)
-    name = next(place for place in range(start, len(lines)) if lines[place].split()[:2] == ["before_edit", "60"])
     rows_of_jacobian = next(place for place in range(start, len(lines)) if lines[place].startswith("jacobian"))
-    assert name < rows_of_jacobian
     assert " 20 " in lines[rows_of_jacobian - 2] and " .33 " in lines[rows_of_jacobian - 1]
 
 
-def test_delta_is_that_of_the_first_success_where_the_smallest_is_unknown(tmp_path: Path) -> None:
-    assert ".040" not in text(refusing(tmp_path / "known"), 120)
-    assert ".040" in text(refusing(tmp_path / "unknown", min_eps=None), 120)
+def test_delta_is_that_of_the_first_success_where_the_smallest_is_unknown(
+    plain: Leaderboard, rich: Leaderboard
+) -> None:
+    assert ".040" in text(plain) and ".040" not in text(rich)
 
 
 def test_numbers_as_words() -> None:

@@ -9,11 +9,12 @@ import pytest
 import torch
 from torch import Tensor
 
-from benchmark.cells.reference import Retention
-from benchmark.contracts import Continuation
-from benchmark.model.answers import own_answers
-from benchmark.model.edits import Edit, Where, edited
+from benchmark.contracts.defense import Edit, Where
+from benchmark.measure.judging import Retention
+from benchmark.model.edits import edited
 from benchmark.model.subject import Subject
+from benchmark.readouts.answers import own_answers
+from benchmark.readouts.continuation import Continuation
 from benchmark.sites import Site
 from tests import tiny
 from tests.tiny import ToyChat, ToyTask

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from benchmark.sae.drift import Held, drift
+from benchmark.measure.drift import Held, drift
 from benchmark.sae.features import FeatureSet
 from benchmark.sites import Site
 

@@ -11,15 +11,12 @@ import torch
 from torch import Tensor
 
 from attacks.zero import Zero
-from benchmark.cells.detection import FALSE_POSITIVES, make_detector
-from benchmark.cells.group import Group
-from benchmark.contracts import (
-    Example,
-    Monitor,
-    Split,
-)
-from benchmark.model.edits import Edit, Passage, Where, passing
-from benchmark.model.packs import make_packs
+from benchmark.contracts.defense import Edit, Monitor, Where
+from benchmark.contracts.example import Example, Split
+from benchmark.measure.detection import FALSE_POSITIVES, make_detector
+from benchmark.measure.group import Group
+from benchmark.model.edits import Passage, passing
+from benchmark.model.pack import make_packs
 from benchmark.model.passes import FullPass, Writes
 from tests.groups import AT, HERE, WIDE, Rows, cell, far, named
 from tests.tiny import ToyTask

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from torch import Tensor
 
-from benchmark.cells.group import Group
+from benchmark.measure.group import Group
 from tests.groups import SEARCH, Rows, cell, clamped_group
 
 

@@ -12,19 +12,14 @@ from torch import Tensor
 from attacks.ascent import Ascent
 from attacks.recovery import Recovery
 from attacks.zero import Zero
-from benchmark.cells.group import Group
-from benchmark.cells.reference import readout_stream
-from benchmark.cells.remeasure import VIOLATION, _within_tolerance, behavior, remeasure
-from benchmark.contracts import (
-    Attack,
-    Attempt,
-    Example,
-    ThreatModel,
-)
+from benchmark.contracts.attack import Attack, Attempt
+from benchmark.contracts.example import Example
+from benchmark.measure.group import Group
+from benchmark.measure.remeasure import VIOLATION, remeasure
 from benchmark.model.passes import FullPass
-from benchmark.sae.attribution import Parts
-from benchmark.sae.attribution import split as split_perturbation
 from benchmark.sae.dictionary import open_dictionary
+from benchmark.sae.parts import Parts
+from benchmark.sae.parts import split as split_perturbation
 from benchmark.search.constraint import Free
 from benchmark.search.cross_layer import CrossLayer
 from benchmark.search.oracle import select
@@ -117,7 +112,7 @@ def test_a_row_is_billed_for_its_own_search(group: Group, searched: tuple[Rows, 
     early = [row for row in searched[0] if row["recovered"]]
     assert min(row["steps"] for row in early) < 10, "what has reached the goal stops"
     assert all(row["steps"] == row["backwards"] == 0 < row["forwards"] for row in cell(group, Zero())[0])
-    bound = Recovery(constraint="jacobian", threat_model=ThreatModel.AFTER_EDIT, restarts=1, ascent=Ascent(steps=3))
+    bound = Recovery(constraint="jacobian", threat_model="after_edit", restarts=1, ascent=Ascent(steps=3))
     for row in cell(replace(group, attribution=False), bound)[0]:
         assert row["steps"] <= 3 and row["backwards"] > row["steps"], "the constraint's passes are on the bill, too"
 
@@ -180,7 +175,7 @@ def verdicts(group: Group, attack: Attack, example: Example, delta: Tensor) -> t
     return bool(group.task.reached(read, batch)), bool(group.task.verdict(read, batch).margin > 0)
 
 
-@pytest.mark.parametrize("model", [ThreatModel.AFTER_EDIT, ThreatModel.BEFORE_EDIT])
+@pytest.mark.parametrize("model", ["after_edit", "before_edit"])
 def test_the_smallest_rescaling_recovers_and_less_does_not(group: Group, model: ThreatModel) -> None:
     attack = replace(SEARCH, threat_model=model)
     rows, deltas = cell(replace(group, attribution=False), attack)
@@ -218,7 +213,7 @@ def test_the_smallest_rescaling_has_to_be_feasible(
 
 
 def test_under_jacobian_the_smallest_rescaling_keeps_the_constraint(group: Group) -> None:
-    bound = Recovery(constraint="jacobian", threat_model=ThreatModel.AFTER_EDIT, restarts=1, ascent=Ascent(steps=10))
+    bound = Recovery(constraint="jacobian", threat_model="after_edit", restarts=1, ascent=Ascent(steps=10))
     rows, deltas = cell(replace(group, attribution=False), bound, (1.0, 3.0))
     recovered = [row for row in rows if row["recovered"]]
     assert recovered

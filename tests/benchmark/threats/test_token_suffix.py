@@ -12,20 +12,20 @@ import torch
 from attacks.gcg import Gcg
 from attacks.random_suffix import RandomSuffix
 from attacks.zero import Zero
-from benchmark.cells.cell import run_cell
-from benchmark.cells.group import Group
-from benchmark.cells.reference import judge, read_pack
-from benchmark.contracts import Attack, ThreatModel, TokenAttempt
+from benchmark.contracts.attack import Attack, Attempt
+from benchmark.measure.group import Group
+from benchmark.measure.judging import judge, read_pack
 from benchmark.model.edits import is_special
 from benchmark.model.lexicon import Lexicon
 from benchmark.model.passes import FullPass, Writes
+from benchmark.run.cell import run_cell
 from benchmark.search.pack_size import PackSize
 from benchmark.search.token_problem import TokenProblem
 from tests.attacks.typed import Letters, merging_subject
 from tests.groups import Halve, halved_group
 from tests.tiny import FAMILIES, ToyTask, bare, pack, subject
 
-TOKENS = ThreatModel.TOKEN_SUFFIX
+TOKENS = "token_suffix"
 
 
 @pytest.fixture(scope="module")
@@ -49,9 +49,9 @@ class Typed(Attack):
     threat_model: ThreatModel = TOKENS
     tokens: tuple[int, ...] = ()
 
-    def run(self, problem: TokenProblem) -> TokenAttempt:
+    def run(self, problem: TokenProblem) -> Attempt:
         tokens = torch.tensor(self.tokens[: problem.length]).expand(problem.rows, -1)
-        return TokenAttempt(tokens, torch.ones(problem.rows, dtype=torch.bool))
+        return Attempt(tokens, torch.ones(problem.rows, dtype=torch.bool))
 
 
 def cell(group: Group, attack: Attack, budgets: Sequence[float], rows: int = 256) -> tuple[list[dict[str, Any]], Any]:

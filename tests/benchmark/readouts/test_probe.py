@@ -8,26 +8,20 @@ from typing import Any
 
 import pytest
 import torch
+from benchmark.cells import residual
 from torch import Tensor
 
 from attacks.ascent import Ascent
 from attacks.soft_suffix import SoftSuffix
-from benchmark.cells import residual
-from benchmark.cells.aim import cannot
-from benchmark.cells.group import Group, Scale
-from benchmark.cells.self_check import restart_is_exact
-from benchmark.contracts import (
-    Batch,
-    Example,
-    Probe,
-    Split,
-    Verdict,
-)
-from benchmark.model.edits import Edit, Where, is_special
-from benchmark.model.packs import make_packs
+from benchmark.contracts.defense import Edit, Where
+from benchmark.contracts.example import Example, Split
+from benchmark.contracts.readout import Criteria, Verdict
+from benchmark.measure.group import Group, Scale
+from benchmark.measure.self_check import tail_is_exact
+from benchmark.model.edits import is_special
+from benchmark.model.pack import make_packs
 from benchmark.model.passes import FullPass, TailPass, Writes
-from benchmark.model.probe import _pooled
-from benchmark.model.readers import ProbeReader
+from benchmark.readouts.probe import Probe, ProbeReader, _pooled
 from tests import tiny
 from tests.groups import AT, SEARCH, cell, clamped_group, far
 from tests.tiny import D_MODEL, ToyTask
@@ -49,7 +43,7 @@ class Probed(ToyTask):
         made = super()._example(split, number, generator)
         return replace(made, answer=int(torch.randint(2, (1,), generator=generator)), wrong=(0,))
 
-    def verdict(self, read: Tensor, batch: Batch) -> Verdict:
+    def verdict(self, read: Tensor, criteria: Criteria) -> Verdict:
         margin = read.gather(1, batch.target[:, None])[:, 0]
         return Verdict(["yes" if m > 0 else "no" for m in margin.tolist()], margin)
 
@@ -59,7 +53,7 @@ def test_what_cannot_reach_a_probe_is_not_run_and_says_why(group: Group) -> None
     assert cannot(probed, SEARCH) is None and cannot(group, SoftSuffix()) is None
     assert "a suffix has no place" in (cannot(probed, SoftSuffix()) or "")
     assert cannot(replace(probed, sites=(AT + 1,)), SEARCH) is None, "what is written where it reads is read"
-    assert restart_is_exact(replace(probed, sites=(AT + 2,))), "where nothing is written nothing can be wrong"
+    assert tail_is_exact(replace(probed, sites=(AT + 2,))), "where nothing is written nothing can be wrong"
     assert "below every defended site" in (cannot(replace(probed, sites=(AT + 2,)), SEARCH) or "")
 
 

@@ -6,10 +6,10 @@ from dataclasses import replace
 
 import pytest
 import torch
+from benchmark.cells import self_check
 from torch import Tensor
 
-from benchmark.cells import self_check
-from benchmark.cells.self_check import restart_is_exact
+from benchmark.measure.self_check import tail_is_exact
 from benchmark.model.passes import Seen, TailPass
 from tests import tiny
 from tests.groups import halved_group
@@ -41,9 +41,9 @@ class NotFinite(TailPass):
 @pytest.mark.parametrize("broken", [WrongValues, WrongGradient, NotReplayable, NotFinite])
 def test_the_self_check_refuses_a_broken_restart(broken: type[TailPass], monkeypatch: pytest.MonkeyPatch) -> None:
     group = halved_group(tiny.subject("llama"), tiny.ToyTask())
-    assert restart_is_exact(group)
+    assert tail_is_exact(group)
     monkeypatch.setattr(self_check, "TailPass", broken)
-    assert not restart_is_exact(group)
+    assert not tail_is_exact(group)
 
 
 class WrongOnlyOf(TailPass):
@@ -60,7 +60,7 @@ class WrongOnlyOf(TailPass):
 @pytest.mark.parametrize("at", [(0, False), (2, False), (2, True)], ids=["suffix", "before the edit", "after it"])
 def test_every_access_is_tried(at: tuple[int, bool], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(self_check, "TailPass", type("Wrong", (WrongOnlyOf,), {"at": at}))
-    assert not restart_is_exact(halved_group(tiny.subject(), tiny.ToyTask()))
+    assert not tail_is_exact(halved_group(tiny.subject(), tiny.ToyTask()))
 
 
 class WrongWhenWide(TailPass):
@@ -77,7 +77,7 @@ def test_as_many_positions_are_tried_as_are_attacked(
 ) -> None:
     group = replace(halved_group(tiny.subject(), tiny.ToyTask()), perturbed=perturbed)
     monkeypatch.setattr(self_check, "TailPass", WrongWhenWide)
-    assert restart_is_exact(group) is exact
+    assert tail_is_exact(group) is exact
 
 
 class WrongWhenLong(TailPass):
@@ -92,4 +92,4 @@ def test_the_longest_prompts_are_tried(monkeypatch: pytest.MonkeyPatch) -> None:
     group = halved_group(tiny.subject(), tiny.ToyTask())
     short = replace(group, examples=[e for e in group.examples if len(e.prompt.split()) == 6])
     monkeypatch.setattr(self_check, "TailPass", WrongWhenLong)
-    assert restart_is_exact(replace(short, suffix_tokens=1)) and not restart_is_exact(replace(group, suffix_tokens=1))
+    assert tail_is_exact(replace(short, suffix_tokens=1)) and not tail_is_exact(replace(group, suffix_tokens=1))

@@ -8,9 +8,10 @@ import pytest
 import torch
 from torch import Tensor
 
-from benchmark.sae.attribution import PAIRS, Parts, attribute, split, split_sites
+from benchmark.contracts.row import table
+from benchmark.measure.attribution import PAIRS, attribute
 from benchmark.sae.dictionary import Dictionary, open_dictionary
-from benchmark.schema import table
+from benchmark.sae.parts import Parts, split, split_sites
 from benchmark.search.constraint import EncoderNullSpace
 from benchmark.sites import Site
 from tests import tiny
