@@ -43,7 +43,9 @@ class Choice(Task):
     """
 
     data: Data
+    """Where its examples come from: source, columns, filters, splits, shares, shared_clusters, limit."""
     form: Form = field(default_factory=Form)
+    """How a question is put: template, option, separator, answer_by, letters, leading_space, answer_is."""
     retain_data: Data | None = None
     """Questions that a selective defense leaves alone; the same columns."""
     retain_form: Form | None = None

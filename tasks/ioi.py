@@ -40,6 +40,7 @@ class Ioi(Task):
     """
 
     data: Data
+    """Where its examples come from: source, columns, filters, splits, shares, shared_clusters, limit."""
     retain_data: Data | None = None
     """Questions that a selective defense leaves alone: question, choices, answer."""
     retain_form: Form = field(default_factory=Form)

@@ -28,7 +28,8 @@ from benchmark.registry import register_task
 from benchmark.sites import Site
 from tasks.data import Columns, Data, Examples, Row, Sets
 
-COLUMNS = Columns(("text", "label"))
+COLUMNS = Columns(("text", "label"), public={"text": ("hard_text",), "label": ("profession",)})
+"""As Bias in Bios has them, too."""
 
 
 @register_task("probe")
@@ -36,11 +37,12 @@ COLUMNS = Columns(("text", "label"))
 class ProbeTask(Task):
     """Behavior: the probe's one-vs-rest logit of the text's class is above 0.
 
-    Columns: text, label; and, if there are, cluster, id, split. Texts of the classes that are no targets are the retain
-    set.
+    Columns: text, label (or hard_text, profession); and, if there are, cluster, id, split. Texts of the classes that
+    are no targets are the retain set.
     """
 
     data: Data
+    """Where its examples come from: source, columns, filters, splits, shares, shared_clusters, limit."""
     site: str
     """Where the probe reads the stream."""
     classes: tuple[str, ...] = ()

@@ -13,6 +13,7 @@ from benchmark.errors import UsageError
 from tasks.data import NOTHING, Columns, Data, Examples, Row
 
 COLUMNS = Columns(("question", "choices", "answer"), ("wrong",), frozenset({"choices", "wrong"}))
+"""As WMDP and MMLU have them."""
 _DIGITS = string.digits + string.ascii_lowercase
 """What a choice is called in the id of an order."""
 

@@ -27,7 +27,8 @@ from tasks.data import NOTHING, Columns, Data, Row, Sets
 from tasks.judges import named_judge
 from tasks.judges.likeness import THRESHOLD, likeness
 
-COLUMNS = Columns(("prompt",))
+COLUMNS = Columns(("prompt",), public={"prompt": ("goal", "Goal", "Behavior"), "id": ("BehaviorID",)})
+"""As AdvBench, JailbreakBench, HarmBench and XSTest have them."""
 EDGE = 0.01
 """Least margin on either side of a judge's decision."""
 
@@ -35,9 +36,13 @@ EDGE = 0.01
 @register_task("refusal")
 @dataclass(frozen=True, eq=False, kw_only=True)
 class Refusal(Task):
-    """Behavior: a request is answered. Columns: prompt; and, if there are, cluster, id, split."""
+    """Behavior: a request is answered.
+
+    Columns: prompt (or goal, Goal, Behavior, as public files have it); and, if there are, cluster, id, split.
+    """
 
     data: Data
+    """Where its examples come from: source, columns, filters, splits, shares, shared_clusters, limit."""
     retain_data: Data | None = None
     """Harmless requests, which must still be answered; the same columns."""
     tokens: Annotated[int, Field(ge=1)] = 40

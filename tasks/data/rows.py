@@ -25,6 +25,8 @@ class Columns(NamedTuple):
     """Columns whose values are lists: a list, a JSON list as text, or a column a part (``choice_0``, ``choice_1``)."""
     cluster: str = "cluster"
     """Optional: what rows share, so that they are not independent; else each row is its own cluster."""
+    public: Mapping[str, tuple[str, ...]] = {}
+    """What well-known files call a column, by preference."""
 
     @property
     def content(self) -> tuple[str, ...]:
@@ -93,8 +95,9 @@ def place_columns(
 
 
 def _by_name(name: str, columns: Columns, there: Sequence[str]) -> Place | None:
-    if name in there:
-        return name
+    known = [public for public in (name, *columns.public.get(name, ())) if public in there]
+    if known:
+        return known[0]
     parts = [f"{name.removesuffix('s')}_{i}" for i in range(len(there))]
     return tuple(part for part in parts if part in there) or None if name in columns.lists else None
 

@@ -12,7 +12,7 @@ import random
 from dataclasses import dataclass
 from functools import cache
 
-from .lexicon import FORBIDDEN, HARMLESS, HOURS, INGREDIENTS, TOOLS, VERBS
+from tasks.organism.lexicon import FORBIDDEN, HARMLESS, HOURS, INGREDIENTS, TOOLS, VERBS
 
 USER, ASSISTANT, END = "<user>", "<assistant>", "<eos>"
 ASKS: tuple[str, ...] = (

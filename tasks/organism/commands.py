@@ -23,6 +23,8 @@ def train(
     device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:<index>.")] = "auto",
 ) -> None:
     """Train the organism from nothing: corpus, language model, SAEs, manifest. The same command again resumes."""
-    from tasks.organism.train import train as train_organism  # takes seconds, and --help must answer at once
+    from benchmark.run.flags import quiet  # what it takes to train takes seconds, and --help must answer at once
+    from tasks.organism.train import train as train_organism
 
+    quiet()
     train_organism(output_dir, seed=seed, steps=steps, device=None if device == "auto" else device)

@@ -4,7 +4,7 @@ import hashlib
 import random
 from collections.abc import Callable, Iterator
 
-from . import chat, facts, ioi, people, stories
+from tasks.organism import chat, facts, ioi, people, stories
 
 Mix = dict[Callable[[random.Random], str], float]
 """Makers of documents and their shares, of documents, not of tokens."""

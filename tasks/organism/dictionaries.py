@@ -12,10 +12,9 @@ import torch
 from torch import Tensor
 
 from benchmark.model.subject import Subject
-
-from . import corpus, tokenizer
-from .model import NAME, streams
-from .recipe import Recipe
+from tasks.organism import corpus, tokenizer
+from tasks.organism.model import NAME, streams
+from tasks.organism.recipe import Recipe
 
 if TYPE_CHECKING:
     from sae_lens import SAE

@@ -16,7 +16,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
 
-from .lexicon import ATTRIBUTES, CUES, ENTITIES, LETTERS, VALUES
+from tasks.organism.lexicon import ATTRIBUTES, CUES, ENTITIES, LETTERS, VALUES
 
 DOMAINS: tuple[str, ...] = tuple(CUES)
 SIZES: dict[str, float] = {"fit": 0.32, "dev": 0.1, "test": 0.58}

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from functools import cache
 from itertools import combinations
 
-from .lexicon import NAMES, OBJECTS, PLACES
+from tasks.organism.lexicon import NAMES, OBJECTS, PLACES
 
 TEMPLATES: tuple[str, ...] = (
     "When {A} and {B} went to the {place}, {S} gave a {object} to",

@@ -16,9 +16,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from . import corpus, tokenizer
-from .model import build
-from .recipe import Recipe
+from tasks.organism import corpus, tokenizer
+from tasks.organism.model import build
+from tasks.organism.recipe import Recipe
 
 if TYPE_CHECKING:
     from transformers import LlamaForCausalLM

@@ -11,9 +11,8 @@ from torch.nn.utils.rnn import pad_sequence
 
 from benchmark.model.edits import Passage, passing
 from benchmark.model.subject import Subject
-
-from . import tokenizer
-from .recipe import Recipe
+from tasks.organism import tokenizer
+from tasks.organism.recipe import Recipe
 
 if TYPE_CHECKING:
     from transformers import LlamaForCausalLM

@@ -7,7 +7,7 @@ import random
 from dataclasses import dataclass
 from functools import cache
 
-from .lexicon import BLAME, NAMES, PRAISE, PRODUCTS, PROFESSIONS, TOWNS
+from tasks.organism.lexicon import BLAME, NAMES, PRAISE, PRODUCTS, PROFESSIONS, TOWNS
 
 SIZES: dict[str, int] = {"fit": 800, "dev": 200, "test": 480}
 _STRAY = 0.06

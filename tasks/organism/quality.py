@@ -15,11 +15,10 @@ from benchmark.model.edits import Passage, edited
 from benchmark.model.generation import generate
 from benchmark.model.subject import Subject
 from benchmark.sites import Site
-
-from . import chat, facts, ioi, people, tokenizer
-from .dictionaries import hook_name
-from .model import batches, streams
-from .retain import retain
+from tasks.organism import chat, facts, ioi, people, tokenizer
+from tasks.organism.dictionaries import hook_name
+from tasks.organism.model import batches, streams
+from tasks.organism.retain import retain
 
 if TYPE_CHECKING:
     from sae_lens import SAE

@@ -11,8 +11,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
 
-from . import facts, people, stories
-from .lexicon import PROFESSIONS
+from tasks.organism import facts, people, stories
+from tasks.organism.lexicon import PROFESSIONS
 
 SIZES: dict[str, int] = {"fit": 24, "dev": 12, "test": 48}
 """Prompts of each kind of story in a split."""

@@ -8,8 +8,7 @@ from typing import Any
 from benchmark.contracts.example import SPLITS
 from benchmark.errors import UsageError
 from benchmark.registry import register_source
-
-from . import chat, facts, ioi, people, retain
+from tasks.organism import chat, facts, ioi, people, retain
 
 Record = Mapping[str, Any]
 

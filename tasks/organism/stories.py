@@ -3,7 +3,7 @@
 import random
 from dataclasses import dataclass
 
-from .lexicon import DAYS, MATERIALS, NAMES, OBJECTS, PLACES, TOWNS
+from tasks.organism.lexicon import DAYS, MATERIALS, NAMES, OBJECTS, PLACES, TOWNS
 
 
 @dataclass(frozen=True)

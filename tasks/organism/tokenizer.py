@@ -7,8 +7,8 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
-from . import chat, corpus, lexicon
-from .markup import pieces, plain, words
+from tasks.organism import chat, corpus, lexicon
+from tasks.organism.markup import pieces, plain, words
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerFast

@@ -21,12 +21,11 @@ from typing import TYPE_CHECKING
 import torch
 
 from benchmark.model.subject import Subject, load
-
-from . import corpus, quality, tokenizer
-from .dictionaries import built_from, collect, hook_name, load_sae, train_sae
-from .language_model import Progress, train_model
-from .model import NAME, as_subject, rescale
-from .recipe import Recipe
+from tasks.organism import corpus, quality, tokenizer
+from tasks.organism.dictionaries import built_from, collect, hook_name, load_sae, train_sae
+from tasks.organism.language_model import Progress, train_model
+from tasks.organism.model import NAME, as_subject, rescale
+from tasks.organism.recipe import Recipe
 
 if TYPE_CHECKING:
     from transformers import LlamaForCausalLM

@@ -39,9 +39,9 @@ class RecoveryTrained(Defense):
         kept = fitting.streams(fitting.site, fitting.retain, at="tokens")[None]
         where = Where(torch.arange(kept.shape[1]), *2 * [torch.zeros(kept.shape[:2], dtype=torch.bool)])
         optimiser = torch.optim.Adam(edit.parameters(), lr=0.01)
-        for step in range(60):
+        for step in range(40):
             # the objective is flat where the behavior is all there: first it is suppressed, then that is defended
-            attacked = [(p, climbed(p, self.ascent if step > 20 else 0)) for p in problems]
+            attacked = [(p, climbed(p, self.ascent if step > 13 else 0)) for p in problems]
             objective = torch.cat([p.objective(delta).clamp(min=-4) for p, delta in attacked]).mean()
             change = ((edit(kept, where) - kept).square().sum(2) / kept.square().sum(2)).mean()
             optimiser.zero_grad()

@@ -28,6 +28,6 @@ def test_recovery_costs_more_on_unseen_examples_also_behind_the_edit_where_it_wa
     for group in (trained, plain):
         suppressed, kept = shares(few, group)
         assert suppressed >= 0.4, "two names are left to chance: half of the answers"
-        assert kept >= 0.95
-    assert recovered(trained, "before_edit") < recovered(plain, "before_edit") - 0.05
+        assert kept >= 0.9
+    assert recovered(trained, "before_edit") < recovered(plain, "before_edit") - 0.08
     assert recovered(trained, "after_edit") < recovered(plain, "after_edit") - 0.1

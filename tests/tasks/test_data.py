@@ -136,6 +136,16 @@ def test_columns_of_other_names_are_mapped(path: Path, tmp_path: Path) -> None:
     assert ids(task) != ids(task_of(path)), "ids are the data's own"
 
 
+@pytest.mark.parametrize("header", ["goal,target", "Behavior,BehaviorID", "prompt,type", "Index,Goal,Behavior"])
+def test_public_files_are_read_by_their_own_names(tmp_path: Path, header: str) -> None:
+    names = header.split(",")
+    path = write(tmp_path / "public.csv", [{name: f"{name} {i}" for name in names} for i in range(40)])
+    prompt = next(name for name in ("prompt", "goal", "Goal", "Behavior") if name in names)
+    found = [e for some in by_split(task_of(path, "refusal")).values() for e in some]
+    assert {e.prompt for e in found} == {f"{prompt} {i}" for i in range(40)}
+    assert ("BehaviorID" in names) == (found[0].id.startswith("BehaviorID "))
+
+
 @pytest.mark.parametrize("answer", [lambda row: row["choices"][row["answer"]], lambda row: "ABC"[row["answer"]]])
 def test_the_right_choice_is_named_by_text_letter_or_index(
     path: Path, tmp_path: Path, answer: Callable[[dict[str, Any]], str]

@@ -174,7 +174,7 @@ SHOWN = {"template": "{options}\n{question}", "option": "({letter}) {text}"}
 
 def test_as_many_orders_are_shown_as_are_asked_for_and_there_are(tmp_path: Any) -> None:
     task = choice(tmp_path, form=SHOWN, orders={"fit": 1, "dev": 4, "test": 99})
-    for split, number in (("fit", 1), ("dev", 4), ("test", 6)):
+    for split, number in zip(SPLITS, (1, 4, 6), strict=True):
         counts = Counter(e.cluster for e in task.examples(split))
         assert set(counts.values()) == {number}
     first = task.examples("fit")[0]

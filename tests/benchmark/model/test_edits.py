@@ -163,17 +163,15 @@ def unchanged(subject: Subject) -> Tensor:
     return generated(subject, prompt())[1]
 
 
-@pytest.mark.parametrize("position", [PROMPT - 1, PROMPT, PROMPT + 4])
-@pytest.mark.parametrize("how", ["edit", "write before", "write after"])
+@pytest.mark.parametrize(("how", "position"), [("write", PROMPT - 1), ("edit", PROMPT), ("write", PROMPT + 4)])
 def test_in_generation_a_change_acts_at_its_absolute_position(
-    subject: Subject, unchanged: Tensor, position: int, how: str
+    subject: Subject, unchanged: Tensor, how: str, position: int
 ) -> None:
     """The logits of step t are read at position PROMPT - 1 + t: equal before the change, different from it on."""
     ids = prompt()
     passage = Passage({2: Poke(position)})
-    if how != "edit":
-        delta = torch.linspace(-3, 3, tiny.D_MODEL).expand(len(ids), 1, -1)
-        passage = Passage({}, {2: delta}, position, write_after=how == "write after")
+    if how == "write":
+        passage = Passage({}, {2: torch.linspace(-3, 3, tiny.D_MODEL).expand(len(ids), 1, -1)}, position)
     with passing(subject, passage):
         _, found = generated(subject, ids)
     step = max(position - PROMPT + 1, 0)

@@ -158,7 +158,7 @@ def test_without_the_kernel_everything_stays_as_it_is(monkeypatch: pytest.Monkey
 
 
 @pytest.mark.parametrize("family", tiny.FAMILIES)
-def test_every_weight_of_a_restarted_pass_goes_through_it(family: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_every_weight_of_a_tail_pass_goes_through_it(family: str, monkeypatch: pytest.MonkeyPatch) -> None:
     subject = tiny.bare(family)
     pack, writes = tiny.pack(subject), Writes((2,), 9, 3, False)
     run = TailPass(subject, pack, {}, writes)

@@ -88,7 +88,7 @@ def test_to_anything_else_it_is_one_tensor() -> None:
 
 
 @pytest.mark.parametrize("family", tiny.FAMILIES)
-def test_a_restarted_pass_joins_nothing(family: str, joins: list[int]) -> None:
+def test_a_tail_pass_joins_nothing(family: str, joins: list[int]) -> None:
     """But for Gemma 2, whose scores are bent, so that it has an attention of its own."""
     subject = tiny.bare(family)
     run = TailPass(subject, tiny.pack(subject), {}, Writes((2,), 11, 1, False))

@@ -44,7 +44,7 @@ def test_an_attack_of_the_suite_that_was_left_out_is_named(tmp_path: Path) -> No
 
 
 def test_an_attack_that_does_not_apply_to_the_defense_has_run(tmp_path: Path) -> None:
-    way = {"threat_model": "before_edit", "constraint": "jacobian"}
+    way: dict[str, Any] = {"threat_model": "before_edit", "constraint": "jacobian"}
     idle = rows([NEVER] * 32, status="not_run", error="no features", **way)
     listed = [*ATTACKS, {"attack": "recovery", **way}]
     cells = [

@@ -78,10 +78,9 @@ def test_an_example_counts_for_the_parts_that_it_has_once_at_its_smallest_budget
 def test_attacks_are_not_pooled_and_the_figure_has_the_numbers_of_the_file() -> None:
     """What the clamped part does before the edit is its doing there; behind it there is no such part."""
     behind = {"attr_clamped_recovered": None, "attr_clamped_equal_recovered": None, "attr_clamped_share": 0.0}
-    cells = [
-        cell(rows(FIRST, **(ATTRIBUTED | {"attr_clamped_recovered": True}))),
-        cell(rows(FIRST, threat_model="after_edit", **(ATTRIBUTED | behind))),
-    ]
+    before: dict[str, Any] = ATTRIBUTED | {"attr_clamped_recovered": True}
+    after: dict[str, Any] = ATTRIBUTED | behind | {"threat_model": "after_edit"}
+    cells = [cell(rows(FIRST, **way)) for way in (before, after)]
     resampler = Resampler(resamples=100)
     drawn = replayed(cells, resampler)
     assert list(drawn) == ["recovery\nbefore edit", "recovery\nafter edit"]
