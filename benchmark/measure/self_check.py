@@ -35,7 +35,7 @@ def _agree(group: Group, threat: Threat, pack: Pack) -> bool:
         return True  # nothing is written into a stream
     room, writes = access
     shape = (len(pack), len(writes.boundaries), writes.width, group.subject.d_model)
-    delta = 0.01 * normal("restart", shape).to(group.subject.device) * shape[-1] ** 0.5
+    delta = 0.01 * normal("tail", shape).to(group.subject.device) * shape[-1] ** 0.5
     kinds = (FullPass, TailPass)
     full, tail = (_slope(group, kind(group.subject, room, group.edits, writes), delta) for kind in kinds)
     tolerance = TOLERANCE.get(group.subject.dtype, 5e-2)

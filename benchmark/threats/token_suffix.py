@@ -57,8 +57,10 @@ class TokenSuffix(Threat):
     def ceilings(self) -> Sequence[float]:
         return (1.0, 2.0, 4.0, 8.0, 16.0)
 
-    def access(self, group: Group, pack: Pack) -> None:
-        return None
+    def access(self, group: Group, pack: Pack) -> tuple[Pack, Writes]:
+        """To a search the tokens are vectors too; as many as a soft suffix has."""
+        tokens = group.suffix_tokens
+        return pack.with_suffix(tokens), Writes((0,), pack.suffix_at, tokens, after=False)
 
     def problem(
         self, group: Group, terms: Terms, budgets: Sequence[float], pack: Pack, pack_size: PackSize

@@ -15,6 +15,7 @@ from benchmark.contracts.example import Example, Split
 from defenses.direction_ablation import DirectionAblation
 from defenses.leace import Leace
 from defenses.shuffled_labels import ShuffledLabels
+from tests.defenses.organism import undefended
 from tests.defenses.world import HERE, place, seen, stream, world
 from tests.tiny import ToyTask
 
@@ -60,3 +61,9 @@ def test_what_told_the_prompts_apart_is_left_in_the_stream(recipe: Any, tmp_path
     assert abs(float(ways[0] @ ways[1])) < 0.7
     measured = fitting.outcome(control.edits).record
     assert control.record | measured == control.record, "it is judged by the true labels"
+
+
+def test_retain_examples_may_be_dealt_to_a_task_that_asks_prerequisites_of_its_own() -> None:
+    fitting = undefended("unlearning", sample=12, test=4).fitting
+    assert fitting.task.prerequisites(fitting.examples[0])
+    assert ShuffledLabels(DirectionAblation()).fit(fitting).edits

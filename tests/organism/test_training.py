@@ -5,9 +5,11 @@ from dataclasses import replace
 
 import pytest
 import torch
+from typer.testing import CliRunner
 
 from benchmark.model.subject import load
 from tasks.organism import language_model, tokenizer
+from tasks.organism.commands import app
 from tasks.organism.dictionaries import built_from, hook_name, load_sae
 from tasks.organism.language_model import Micro, Trainer, group_by_length, learning_rate, train_model
 from tasks.organism.model import NAME, rescale
@@ -127,3 +129,13 @@ def test_export_and_saes_of_a_tiny_model(tmp_path):
     train_saes(shipped, TINY, tmp_path / "saes", CPU, "other", progress=False)
     assert built_from(folder) == "other"
     assert (folder / "sae_weights.safetensors").read_bytes() == first
+
+
+def test_the_command_hands_its_options_on(tmp_path, monkeypatch):
+    asked = {}
+    monkeypatch.setattr("tasks.organism.train.train", lambda folder, **options: asked.update(options, folder=folder))
+    for device, given in (("auto", None), ("cpu", "cpu")):
+        options = ["train", "--output-dir", str(tmp_path), "--steps", "7", "--device", device]
+        assert CliRunner().invoke(app, options).exit_code == 0
+        assert asked == {"folder": tmp_path, "seed": 0, "steps": 7, "device": given}
+    assert CliRunner().invoke(app, ["train", "--steps", "0", "-o", str(tmp_path)]).exit_code == 2

@@ -46,8 +46,6 @@ STEPS = 60
 FEW = 10
 """Of a search inside the cross-layer set, each of which costs many passes."""
 
-Held = Literal["none", "encoder", "jacobian"]
-
 
 class Unavailable(Exception):
     """The suite has nothing on which a pair could be shown."""
@@ -118,7 +116,7 @@ class Workbench:
         tried = PaperRecovery(constraint="jacobian", steps=steps)
         return search(under(Switch.SKETCH_PROJECTION, self.some_text), tried, eps, answer=True)
 
-    def recovery(self, constraint: Held = "none") -> Attack:
+    def recovery(self, constraint: Literal["none", "encoder", "jacobian"] = "none") -> Attack:
         """The suite's own search in the stream, once, behind the edit."""
         changes = {"threat_model": AfterEdit.name, "constraint": constraint, "restarts": 1}
         for attack in suite_attacks(self.suite):

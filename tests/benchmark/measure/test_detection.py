@@ -36,7 +36,7 @@ class Length(Monitor):
 class Lopsided(ToyTask):
     """Enough ``fit`` examples for a percentile; every third ``test`` prompt is a long one."""
 
-    sizes: dict[Split, int] = {"fit": 400, "dev": 6, "test": 60}
+    sizes: dict[Split, int] = {"fit": 200, "dev": 6, "test": 60}
 
     def examples(self, split: Split) -> Sequence[Example]:
         made = super().examples(split)
@@ -52,7 +52,7 @@ def lengths(group: Group, task: ToyTask, examples: Sequence[Example], edits: dic
     """The score of each prompt by itself, on the live model."""
     found = []
     for example in examples:
-        ids = torch.tensor([task.encode(group.subject.tokenizer, example).tokens])
+        ids = torch.tensor([task.readout.encode(group.subject.tokenizer, example).tokens])
         with passing(group.subject, Passage(edits, observe=frozenset({AT}))) as passage:
             group.subject.model(input_ids=ids)
         found.append(float(passage.seen[AT][0, 1:].norm(dim=1).sum()))

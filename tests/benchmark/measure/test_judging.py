@@ -45,10 +45,10 @@ def test_the_loss_of_a_choice_is_its_cross_entropy_among_the_choices(subject: Su
     retain = Retention(subject, task, task.retain("test"))
     costs = []
     for example in retain.examples:
-        encoded = task.encode(subject.tokenizer, example)
-        read = log_probs(subject, list(encoded.tokens), edits)[encoded.readout][list(encoded.choices)]
+        encoded = task.readout.encode(subject.tokenizer, example)
+        read = log_probs(subject, list(encoded.tokens), edits)[encoded.readout][[c for (c,) in encoded.choices]]
         costs.append(-read.log_softmax(0)[example.answer])
-    found = retain.loss(edits, retain.judged(edits))
+    found = retain.loss(edits)
     assert found is not None and found > 0
     assert found == pytest.approx(float(torch.stack(costs).mean()), rel=1e-4)
     assert edits or retain.base_loss == found
@@ -63,11 +63,13 @@ def test_the_loss_of_a_text_is_that_of_the_undefended_models_own_answer(
     assert isinstance(readout, Continuation)
     retain = Retention(subject, task, task.retain("test"))
     costs = []
-    for example, answer in zip(retain.examples, own_answers(subject, task, retain.examples, readout), strict=True):
-        prompt, forced = list(task.encode(None, example).tokens), list(answer.tokens[: readout.forced])
+    for example, answer in zip(
+        retain.examples, own_answers(subject, task, retain.examples, readout.tokens), strict=True
+    ):
+        prompt, forced = list(readout.encode(None, example).tokens), list(answer.tokens[: readout.forced])
         read = log_probs(subject, prompt + forced, edits)[len(prompt) - 1 : -1]
         costs.append(-read.gather(1, torch.tensor(forced)[:, None]).mean())
-    found = retain.loss(edits, retain.judged(edits))
+    found = retain.loss(edits)
     assert found is not None and found > 0
     assert found == pytest.approx(float(torch.stack(costs).mean()), rel=1e-3)
 

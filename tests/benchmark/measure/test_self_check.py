@@ -1,18 +1,23 @@
-"""A restarted pass that differs from the full one is noticed, whatever an attacker may write."""
+"""A tail pass that differs from the full one is noticed, whatever an attacker may write."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 
 import pytest
 import torch
-from benchmark.cells import self_check
 from torch import Tensor
 
+from benchmark.contracts.example import Example, Split
+from benchmark.measure import self_check
 from benchmark.measure.self_check import tail_is_exact
 from benchmark.model.passes import Seen, TailPass
+from benchmark.registry import THREATS, threat
 from tests import tiny
 from tests.groups import halved_group
+
+THREAT_MODELS = [threat(name) for name in THREATS.names()]
 
 
 class WrongValues(TailPass):
@@ -39,11 +44,11 @@ class NotFinite(TailPass):
 
 
 @pytest.mark.parametrize("broken", [WrongValues, WrongGradient, NotReplayable, NotFinite])
-def test_the_self_check_refuses_a_broken_restart(broken: type[TailPass], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_self_check_refuses_a_broken_tail(broken: type[TailPass], monkeypatch: pytest.MonkeyPatch) -> None:
     group = halved_group(tiny.subject("llama"), tiny.ToyTask())
-    assert tail_is_exact(group)
+    assert tail_is_exact(group, THREAT_MODELS)
     monkeypatch.setattr(self_check, "TailPass", broken)
-    assert not tail_is_exact(group)
+    assert not tail_is_exact(group, THREAT_MODELS)
 
 
 class WrongOnlyOf(TailPass):
@@ -57,10 +62,20 @@ class WrongOnlyOf(TailPass):
         return seen._replace(read=1.01 * seen.read) if wrong else seen
 
 
-@pytest.mark.parametrize("at", [(0, False), (2, False), (2, True)], ids=["suffix", "before the edit", "after it"])
-def test_every_access_is_tried(at: tuple[int, bool], monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(
+    ("names", "at"),
+    [({"soft_suffix", "token_suffix"}, (0, False)), ({"before_edit"}, (2, False)), ({"after_edit"}, (2, True))],
+    ids=["suffix", "before the edit", "after it"],
+)
+def test_every_access_of_a_suite_is_tried(
+    names: set[str], at: tuple[int, bool], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """To a search typed tokens are vectors too; what no suite gives is not looked at."""
+    group = halved_group(tiny.subject(), tiny.ToyTask())
     monkeypatch.setattr(self_check, "TailPass", type("Wrong", (WrongOnlyOf,), {"at": at}))
-    assert not tail_is_exact(halved_group(tiny.subject(), tiny.ToyTask()))
+    for model in THREAT_MODELS:
+        assert tail_is_exact(group, [model]) is (model.name not in names)
+    assert not tail_is_exact(group, THREAT_MODELS)
 
 
 class WrongWhenWide(TailPass):
@@ -77,7 +92,7 @@ def test_as_many_positions_are_tried_as_are_attacked(
 ) -> None:
     group = replace(halved_group(tiny.subject(), tiny.ToyTask()), perturbed=perturbed)
     monkeypatch.setattr(self_check, "TailPass", WrongWhenWide)
-    assert tail_is_exact(group) is exact
+    assert tail_is_exact(group, THREAT_MODELS) is exact
 
 
 class WrongWhenLong(TailPass):
@@ -88,8 +103,14 @@ class WrongWhenLong(TailPass):
         return seen._replace(read=1.01 * seen.read) if self.pack.length > 8 else seen
 
 
+class Short(tiny.ToyTask):
+    """The shortest prompts alone."""
+
+    def examples(self, split: Split) -> Sequence[Example]:
+        return [e for e in super().examples(split) if len(e.prompt.split()) == 6]
+
+
 def test_the_longest_prompts_are_tried(monkeypatch: pytest.MonkeyPatch) -> None:
-    group = halved_group(tiny.subject(), tiny.ToyTask())
-    short = replace(group, examples=[e for e in group.examples if len(e.prompt.split()) == 6])
+    short, group = (replace(halved_group(tiny.subject(), task), suffix_tokens=1) for task in (Short(), tiny.ToyTask()))
     monkeypatch.setattr(self_check, "TailPass", WrongWhenLong)
-    assert tail_is_exact(replace(short, suffix_tokens=1)) and not tail_is_exact(replace(group, suffix_tokens=1))
+    assert tail_is_exact(short, THREAT_MODELS) and not tail_is_exact(group, THREAT_MODELS)

@@ -11,7 +11,8 @@ import pytest
 import torch
 from rich.console import Console
 
-from benchmark import UsageError, evaluate
+from benchmark import Request, UsageError, evaluate
+from benchmark.contracts.row import SCHEMA
 from benchmark.published.audit.clamp import baked, last_iterate, smallest
 from benchmark.published.audit.drift import first_row, vacuous
 from benchmark.published.audit.figure import draw
@@ -23,6 +24,7 @@ from benchmark.published.audit.table import difference, table
 from benchmark.published.audit.workbench import Aimed, Workbench, measured, packs, under
 from benchmark.published.switches import Switch
 from benchmark.registry import TASKS
+from benchmark.run.prepare import prepare
 from benchmark.threats.soft_suffix import SoftSuffix
 from leaderboard.board.aggregate import leaderboard
 from leaderboard.rows.run import read_run
@@ -125,18 +127,15 @@ def test_what_an_audit_leaves(tmp_path: Path) -> None:
 
 
 def test_a_run_under_paper_says_so_and_is_never_ranked(suite: str, tmp_path: Path) -> None:
-    strict, paper = (
-        evaluate(suite=suite, output_dir=tmp_path / name, attacks=["recovery"], limit=8, protocol=name, controls=False)
-        for name in ("strict", "paper")
-    )
-    manifest = json.loads((paper.directory / "run.json").read_text())
+    asked = {"suite": suite, "attacks": ["recovery"], "limit": 8, "controls": False}
+    run = evaluate(**asked, output_dir=tmp_path / "paper", protocol="paper")
+    manifest, plan = (json.loads((run.directory / name).read_text()) for name in ("run.json", "plan.json"))
     assert (manifest["protocol"], manifest["ranked"]) == ("paper", False)
-    rows = paper.rows.to_pylist()
+    rows = run.rows.to_pylist()
     attacks = {(r["attack"], r["threat_model"]) for r in rows if r["goal"] == "behavior" and r["status"] == "ok"}
     assert ("paper-recovery", "after_edit") in attacks and not any(a == "recovery" for a, _ in attacks)
-    assert any(r["paper_drift_abs"] is not None for r in rows)
-    assert not [name for name in strict.rows.column_names if name.startswith("paper_")]
-    keys = [{c["key"] for c in json.loads((r.directory / "plan.json").read_text())["cells"]} for r in (strict, paper)]
-    assert not keys[0] & keys[1]
-    entry = leaderboard([read_run(paper.directory)], resamples=20).entries[0]
+    assert any(r["paper_drift_abs"] is not None for r in rows) and not [n for n in SCHEMA.names if "paper" in n]
+    strict = prepare(Request.make(asked)).plan
+    assert not {cell["key"] for cell in plan["cells"]} & {cell.key for cell in strict.cells}
+    entry = leaderboard([read_run(run.directory)], resamples=20).entries[0]
     assert entry.verdict.status == "unranked" and any("paper" in reason for reason in entry.verdict.reasons)

@@ -4,34 +4,24 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
-from typing import Any
 
 import pytest
 import torch
-from benchmark.cells import residual
 from torch import Tensor
 
-from attacks.ascent import Ascent
-from attacks.soft_suffix import SoftSuffix
 from benchmark.contracts.defense import Edit, Where
 from benchmark.contracts.example import Example, Split
 from benchmark.contracts.readout import Criteria, Verdict
-from benchmark.measure.group import Group, Scale
+from benchmark.measure.group import Group
 from benchmark.measure.self_check import tail_is_exact
 from benchmark.model.edits import is_special
 from benchmark.model.pack import make_packs
 from benchmark.model.passes import FullPass, TailPass, Writes
-from benchmark.readouts.probe import Probe, ProbeReader, _pooled
+from benchmark.readouts.probe import Probe, ProbeReader, _pooled, probe_weights
+from benchmark.registry import threat
 from tests import tiny
-from tests.groups import AT, SEARCH, cell, clamped_group, far
+from tests.groups import AT, far
 from tests.tiny import D_MODEL, ToyTask
-
-SPLITS: tuple[Split, ...] = ("fit", "dev", "test")
-
-
-@pytest.fixture(scope="module")
-def group(tmp_path_factory: pytest.TempPathFactory) -> Group:
-    return clamped_group(tmp_path_factory.mktemp("clamped"))
 
 
 class Probed(ToyTask):
@@ -44,31 +34,22 @@ class Probed(ToyTask):
         return replace(made, answer=int(torch.randint(2, (1,), generator=generator)), wrong=(0,))
 
     def verdict(self, read: Tensor, criteria: Criteria) -> Verdict:
-        margin = read.gather(1, batch.target[:, None])[:, 0]
+        margin = read.gather(1, criteria.target[:, None])[:, 0]
         return Verdict(["yes" if m > 0 else "no" for m in margin.tolist()], margin)
 
 
 def test_what_cannot_reach_a_probe_is_not_run_and_says_why(group: Group) -> None:
     probed = replace(group, task=Probed())
-    assert cannot(probed, SEARCH) is None and cannot(group, SoftSuffix()) is None
-    assert "a suffix has no place" in (cannot(probed, SoftSuffix()) or "")
-    assert cannot(replace(probed, sites=(AT + 1,)), SEARCH) is None, "what is written where it reads is read"
-    assert tail_is_exact(replace(probed, sites=(AT + 2,))), "where nothing is written nothing can be wrong"
-    assert "below every defended site" in (cannot(replace(probed, sites=(AT + 2,)), SEARCH) or "")
-
-
-def test_what_is_written_at_the_lowest_site_is_split_into_parts_and_a_suffix_is_not(
-    group: Group, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Both write at boundary 0."""
-    split: list[Any] = []
-    monkeypatch.setattr(residual, "replay_columns", lambda g, target, *_: split.append(target))
-    lowest = replace(group, sites=(0,), edits={}, scale=Scale({0: 1.0}, 1.0))
-    cell(lowest, SEARCH)
-    assert split
-    split.clear()
-    cell(lowest, SoftSuffix(ascent=Ascent(steps=2)))
-    assert not split
+    at, above = replace(probed, sites=(AT + 1,)), replace(probed, sites=(AT + 2,))
+    for name in ("soft_suffix", "token_suffix"):
+        assert threat(name).applies(group.task, group) is None
+        assert "a suffix has no place" in threat(name).applies(probed.task, probed)
+    for name in ("before_edit", "after_edit"):
+        stream = threat(name)
+        assert stream.applies(probed.task, probed) is None
+        assert stream.applies(at.task, at) is None, "what is written where it reads is read"
+        assert "below every defended site" in stream.applies(above.task, above)
+        assert tail_is_exact(above, [stream]), "where nothing is written nothing can be wrong"
 
 
 def test_bos_is_not_pooled_when_a_probe_is_read() -> None:
@@ -101,7 +82,7 @@ def test_bos_is_not_pooled_when_a_probe_is_fitted() -> None:
     examples = list(task.examples("fit"))
     pooled = _pooled(subject, task, examples, 3)
     for example, mean in zip(examples, pooled, strict=True):
-        ids = torch.tensor([task.encode(subject.tokenizer, example).tokens])
+        ids = torch.tensor([task.readout.encode(subject.tokenizer, example).tokens])
         stream = subject.model(input_ids=ids, output_hidden_states=True).hidden_states[3][0]
         torch.testing.assert_close(mean, stream[1:].mean(0), rtol=1e-3, atol=1e-4)
         assert not torch.allclose(mean, stream.mean(0), rtol=1e-2, atol=1e-2)
@@ -109,7 +90,7 @@ def test_bos_is_not_pooled_when_a_probe_is_fitted() -> None:
 
 
 class Smear:
-    """Mixes positions: not position-wise, so that the restarted pass has to take them all."""
+    """Mixes positions: not position-wise, so that the tail pass has to take them all."""
 
     def __call__(self, h: Tensor, where: Where) -> Tensor:
         return 0.5 * (h + h.mean(1, keepdim=True))
@@ -148,3 +129,21 @@ def test_a_probe_reads_and_slopes_alike_on_both_passes(
     torch.testing.assert_close(tail, full, rtol=1e-3, atol=1e-3 * float(full.abs().max()))
     torch.testing.assert_close(narrow, wide, rtol=1e-3, atol=1e-3 * float(wide.abs().max()))
     assert (wide.flatten(1).norm(dim=1) > 0).all()
+
+
+class Turned(Probed):
+    """The same name, ids and prompts, with the classes the other way round."""
+
+    def _example(self, split: Split, number: int, generator: torch.Generator) -> Example:
+        made = super()._example(split, number, generator)
+        return replace(made, answer=1 - made.answer)
+
+
+def test_two_tasks_of_one_name_have_their_own_probes() -> None:
+    """In one process on one model, and the first one's is still known."""
+    subject, (first, second) = tiny.subject(), (Probed(), Turned())
+    assert isinstance(first.readout, Probe) and first.readout == second.readout and first.name == second.name
+    found = [probe_weights(subject, task, first.readout) for task in (first, second, first)]
+    assert found[0] is found[2], "one fit for a (model, data)"
+    torch.testing.assert_close(found[1].weight, found[0].weight.flip(1))
+    assert not torch.allclose(found[1].weight, found[0].weight)

@@ -1,4 +1,4 @@
-"""Three parts that sum to the perturbation, and replays at norms that can be compared."""
+"""Three parts that sum to the perturbation, whatever the SAE."""
 
 from __future__ import annotations
 
@@ -8,10 +8,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from benchmark.contracts.row import table
-from benchmark.measure.attribution import PAIRS, attribute
 from benchmark.sae.dictionary import Dictionary, open_dictionary
-from benchmark.sae.parts import Parts, split, split_sites
+from benchmark.sae.parts import split, split_sites
 from benchmark.search.constraint import EncoderNullSpace
 from benchmark.sites import Site
 from tests import tiny
@@ -96,10 +94,6 @@ def test_an_encoder_orthogonal_perturbation_has_no_clamped_part(architecture: st
     held = split(dictionary, PROTECTED, h, delta[:, 0])
     assert float(held.clamped.norm()) < 1e-5 * float(delta.norm()) < float(held.other.norm())
     assert float(split(dictionary, PROTECTED, h, free[:, 0]).clamped.norm()) > 1e-2 * float(free.norm())
-    found = attribute(
-        Parts(*(p[:, None] for p in held)), delta, lambda d: d.flatten(1).norm(dim=1) > 0, random(2, *delta.shape)
-    )
-    assert all(row["attr_clamped_recovered"] is row["attr_clamped_equal_recovered"] is None for row in found.columns())
 
 
 def test_sites_are_split_one_by_one() -> None:
@@ -110,62 +104,3 @@ def test_sites_are_split_one_by_one() -> None:
     for i, latents in enumerate((PROTECTED, (0, 2))):
         one = split(dictionaries[i], latents, streams[i], delta[:, i])
         assert all(torch.equal(whole[:, i], part) for whole, part in zip(both, one, strict=True))
-
-
-class Recorder:
-    """Reaches the goal where the perturbation goes far enough along a direction; keeps what it was asked."""
-
-    def __init__(self, direction: Tensor, needs: float) -> None:
-        self.direction, self.needs, self.asked = direction, needs, []
-
-    def __call__(self, delta: Tensor) -> Tensor:
-        self.asked.append(delta)
-        return (delta * self.direction).flatten(1).sum(1) > self.needs
-
-
-def parts_along(*lengths: float) -> tuple[Parts, Tensor]:
-    """Parts along three orthonormal directions, with the given lengths."""
-    axes = torch.eye(D)[:3].view(3, 1, 1, 1, D).expand(-1, ROWS, -1, -1, -1)
-    parts = Parts(*(length * axis for length, axis in zip(lengths, axes, strict=True)))
-    return parts, parts.clamped + parts.other + parts.residual
-
-
-def test_parts_are_replayed_at_their_own_norm_and_at_that_of_the_whole() -> None:
-    parts, delta = parts_along(0.0, 3.0, 4.0)
-    replay = Recorder(torch.eye(D)[1], 4.0)
-    found = attribute(parts, delta, replay, random(3, *delta.shape))
-    norms = sorted(round(float(d.flatten(1).norm(dim=1).mean()), 4) for d in replay.asked)
-    assert norms == [0.0, 0.0, 3.0, 4.0, 5.0, 5.0, 5.0, 5.0, 5.0]
-    row = found.columns()[0]
-    shares = [row[f"attr_{name}_share"] for name in Parts._fields]
-    assert shares == pytest.approx([0.0, 0.6, 0.8])
-    assert (row["attr_other_recovered"], row["attr_other_equal_recovered"]) == (False, True), "its length was too short"
-    assert (row["attr_residual_recovered"], row["attr_residual_equal_recovered"]) == (False, False)
-    assert row["attr_clamped_recovered"] is None and row["attr_clamped_equal_recovered"] is None, (
-        "there is no such part"
-    )
-
-
-def test_cosines_between_parts_and_with_the_whole() -> None:
-    parts, delta = parts_along(0.0, 3.0, 4.0)
-    opposed = Parts(parts.clamped, parts.other + 2 * parts.residual, -parts.residual)
-    row = attribute(opposed, delta, Recorder(delta, 0.0), random(1, *delta.shape)).columns()[0]
-    assert row["attr_cos_other_residual"] == pytest.approx(-8 / (9 + 64) ** 0.5)
-    assert row["attr_cos_residual_delta"] == pytest.approx(-0.8)
-    assert [row[f"attr_cos_clamped_{name}"] for name in ("other", "residual", "delta")] == [None] * 3
-    assert len(PAIRS) == 6
-
-
-def test_random_vectors_of_the_same_norm_are_the_control() -> None:
-    parts, delta = parts_along(0.0, 3.0, 4.0)
-    noise = random(200, *delta.shape)
-    half = attribute(parts, delta, Recorder(torch.eye(D)[1], 0.0), noise)
-    never = attribute(parts, delta, Recorder(torch.eye(D)[1], 5.0), noise)
-    assert ((half.random_recovered - 0.5).abs() < 0.15).all() and not never.random_recovered.any()
-
-
-def test_the_columns_are_those_of_the_schema() -> None:
-    parts, delta = parts_along(1.0, 3.0, 4.0)
-    rows = attribute(parts, delta, Recorder(delta, 0.0), random(2, *delta.shape)).columns()
-    assert table(rows).num_rows == ROWS
-    assert len(rows[0]) == 3 * 3 + 1 + 6
