@@ -53,7 +53,7 @@ class Choice(Task):
     score: Literal["sum", "mean"] = "sum"
     """Of choices of several tokens: their log-probability, or that over the number of tokens."""
     orders: Mapping[Split, Annotated[int, Field(ge=1)]] = field(default_factory=lambda: {"fit": 2, "dev": 4, "test": 3})
-    """Orders of a question's options that are examples, spread over all and turned from question to question."""
+    """Orders of a question's options that are examples, taken evenly from all, others from question to question."""
     all_orders: bool = True
     """A question counts only if the undefended model is right on all orders of its options."""
 
@@ -98,15 +98,15 @@ class Choice(Task):
 
     @cached_property
     def _sets(self) -> Sets:
-        examples: Examples = {split: [e for _, e in self._spread(split)] for split in self._questions}
+        examples: Examples = {split: [e for _, e in self._in_orders(split)] for split in self._questions}
         return Sets(examples, retained(self.retain_data, self.retain_form or self.form))
 
     @cached_property
     def _asked(self) -> Mapping[str, Question]:
         """Id of an example -> its question."""
-        return {example.id: question for split in self._questions for question, example in self._spread(split)}
+        return {example.id: question for split in self._questions for question, example in self._in_orders(split)}
 
-    def _spread(self, split: Split) -> Iterator[tuple[Question, Example]]:
+    def _in_orders(self, split: Split) -> Iterator[tuple[Question, Example]]:
         for number, question in enumerate(self._questions[split]):
             count = self.form.orders(question)
             shown = min(self.orders[split], count)

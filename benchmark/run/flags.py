@@ -50,7 +50,7 @@ def _parameter(name: str) -> inspect.Parameter:
     field, names = Request.model_fields[name], flag_of(name).names
     help = f"{field.description}"
     if not isinstance(field.default, bool) and field.default not in (None, {}):
-        help += f" [default: {field.default}]"
+        help += f" Default: {field.default}."
     option = typer.Option(*names, help=help, show_default=False)
     return inspect.Parameter(
         name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=Annotated[_given(field.annotation, name), option]

@@ -10,7 +10,7 @@ Goal = Literal["behavior", "wrong"]
 
 
 def access(threat_model: str, constraint: str) -> str:
-    """``before_edit/encoder``; the constraint is left out where there is none."""
+    """``THREAT/CONSTRAINT``; the constraint is left out where there is none."""
     return threat_model if constraint == "none" else f"{threat_model}/{constraint}"
 
 

@@ -16,7 +16,7 @@ HUB = "hub:"
 _COMMIT = re.compile(r"[0-9a-f]{7,40}")
 
 
-class Reference(NamedTuple):
+class Address(NamedTuple):
     """What of which hub data set; ``None``: its only config, all of its splits."""
 
     name: str
@@ -26,7 +26,7 @@ class Reference(NamedTuple):
     split: str | None
 
 
-def parse(source: str) -> Reference:
+def parse(source: str) -> Address:
     """The parts of a source that begins with ``hub:``.
 
     Raises:
@@ -38,14 +38,14 @@ def parse(source: str) -> Reference:
         raise UsageError(f"{source!r} has {len(rest) - 2} parts too many; write hub:OWNER/NAME@COMMIT:CONFIG:SPLIT")
     config, split = ([part or None for part in rest] + [None, None])[:2]
     if Path(head).is_dir():
-        return Reference(head, None, config, split)
+        return Address(head, None, config, split)
     if not _COMMIT.fullmatch(commit):
         raise UsageError(
             f"{source!r} is not pinned: its owner can change it, and scores with it; write hub:{name}@COMMIT with the"
             " hash of a commit (7 to 40 hex digits, on the data set's page under `Files and versions`), or a local"
             " folder"
         )
-    return Reference(name, commit, config, split)
+    return Address(name, commit, config, split)
 
 
 def read_hub(source: str, splits: Sequence[str] = ()) -> list[Mapping[str, Any]]:
@@ -57,15 +57,15 @@ def read_hub(source: str, splits: Sequence[str] = ()) -> list[Mapping[str, Any]]
     Raises:
         UsageError: ``datasets`` is not installed, or the data set cannot be loaded.
     """
-    reference = parse(source)
-    wanted = [reference.split] if reference.split else list(dict.fromkeys(splits))
-    parts = _load(source, reference, wanted)
-    if reference.split or len(parts) == 1:
+    address = parse(source)
+    wanted = [address.split] if address.split else list(dict.fromkeys(splits))
+    parts = _load(source, address, wanted)
+    if address.split or len(parts) == 1:
         return next(iter(parts.values()))
     return [{**record, "split": split} for split, records in parts.items() for record in records]
 
 
-def _load(source: str, reference: Reference, splits: list[str]) -> dict[str, list[Mapping[str, Any]]]:
+def _load(source: str, address: Address, splits: list[str]) -> dict[str, list[Mapping[str, Any]]]:
     try:
         import datasets
         from datasets.exceptions import DatasetsError
@@ -73,7 +73,7 @@ def _load(source: str, reference: Reference, splits: list[str]) -> dict[str, lis
         raise UsageError(f"{source!r} needs the package datasets; pip install 'recoverybench[data]'") from error
     try:
         found: Any = datasets.load_dataset(
-            reference.name, reference.config, split=splits or None, revision=reference.commit, streaming=False
+            address.name, address.config, split=splits or None, revision=address.commit, streaming=False
         )
     except (OSError, ValueError, DatasetsError) as error:
         raise UsageError(f"the data set {source!r} cannot be loaded: {error}") from error

@@ -12,7 +12,7 @@ from benchmark import catalogue
 from benchmark.contracts.attack import Attack
 from benchmark.contracts.defense import Defense
 from benchmark.errors import UsageError
-from benchmark.registry import ATTACKS, DEFENSES, SUITES, TASKS, Registry, from_file
+from benchmark.registry import ATTACKS, DEFENSES, PROTOCOLS, SOURCES, SUITES, TASKS, THREATS, Registry, from_file
 from benchmark.spec import resolve_attack, resolve_defense
 from defenses.none import NoDefense
 
@@ -28,7 +28,7 @@ from benchmark.registry import register_defense
 class Mine(Defense):
     """A third party's."""
     strength: float = 1.0
-    def fit(self, subject, task, examples):
+    def fit(self, fitting):
         return FittedDefense({{}})
 '''
 
@@ -61,9 +61,12 @@ def fresh() -> Registry:
 @pytest.mark.parametrize(
     ("registry", "names"),
     [
-        (TASKS, {"ioi", "unlearning"}),
+        (TASKS, {"ioi", "choice", "refusal", "probe"}),
         (DEFENSES, {"none", "sae-clamp", "random-clamp"}),
         (ATTACKS, {"recovery", "soft-suffix", "zero"}),
+        (THREATS, {"before_edit", "after_edit", "soft_suffix", "token_suffix"}),
+        (PROTOCOLS, {"strict", "paper"}),
+        (SOURCES, {"organism"}),
         (SUITES, {"cross-layer", "embedded", "smoke", "variants"}),
     ],
 )
@@ -128,7 +131,7 @@ def test_what_is_broken_is_told_beside_what_is_not(tmp_path: Path, monkeypatch: 
     assert found["mine"]["status"] == "broken" and "no licence" in found["mine"]["summary"]
     assert found["none"] == {"name": "none", "status": "ok", "summary": "The undefended model."}
     with pytest.raises(UsageError, match="nothing is named 'nune'. Did you mean 'none'"):
-        catalogue.shown("nune")
+        catalogue.described("nune")
 
 
 def test_a_built_in_wins_against_an_entry_point_of_its_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

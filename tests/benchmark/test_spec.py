@@ -10,7 +10,7 @@ import pytest
 import yaml
 
 from benchmark.contracts.attack import Attack
-from benchmark.contracts.defense import Defense, FittedDefense
+from benchmark.contracts.defense import Defense, FittedDefense, Fitting
 from benchmark.errors import UsageError
 from benchmark.registry import ATTACKS, DEFENSES
 from benchmark.spec import Named, build, resolve_attack, resolve_defense, settings, sha
@@ -142,7 +142,7 @@ class Plain(Defense):
 
     name = "plain"
 
-    def fit(self, subject: Any, task: Any, examples: Any) -> FittedDefense:
+    def fit(self, fitting: Fitting) -> FittedDefense:
         return FittedDefense({})
 
 

@@ -1,8 +1,8 @@
-"""What is kept of a retain set, and what its answers cost in nats."""
+"""Which examples count, what is kept of a retain set, and what its answers cost in nats."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import pytest
@@ -10,7 +10,8 @@ import torch
 from torch import Tensor
 
 from benchmark.contracts.defense import Edit, Where
-from benchmark.measure.judging import Retention
+from benchmark.contracts.example import Example
+from benchmark.measure.judging import Retention, eligible, judge
 from benchmark.model.edits import edited
 from benchmark.model.subject import Subject
 from benchmark.readouts.answers import own_answers
@@ -91,3 +92,19 @@ def test_only_what_the_undefended_model_gets_right_can_be_lost(subject: Subject)
 def test_nothing_to_keep_is_no_share_and_no_loss(subject: Subject) -> None:
     nothing = Retention(subject, ToyTask(), [])
     assert nothing.kept({}) is None and nothing.base_loss is None
+
+
+class Demanding(ToyTask):
+    """An example counts only if the model shows its neighbour, too."""
+
+    def prerequisites(self, example: Example) -> Sequence[Example]:
+        every = self.examples("test")
+        return [every[(every.index(example) + 1) % len(every)]]
+
+
+def test_an_example_counts_only_with_its_prerequisites(subject: Subject) -> None:
+    examples = ToyTask().examples("test")
+    base = judge(subject, ToyTask(), examples, {})
+    assert torch.equal(eligible(subject, ToyTask(), examples, base), base.shown)
+    strict = eligible(subject, Demanding(), examples, base)
+    assert torch.equal(strict, base.shown & base.shown.roll(-1)) and 0 < strict.sum() < base.shown.sum()

@@ -61,13 +61,19 @@ def gap(found: Tensor, expected: Tensor) -> float:
     return float((found - expected).detach().abs().max() / expected.detach().abs().max().clamp(min=1e-6))
 
 
-SETTINGS = list(product(ARCHITECTURES, (True, False), SCALINGS, (False, True)))
+SWITCHES = ((True, False), (False, True), (True, True), (False, False))
+"""Shifted by b_dec, trained on centred weights."""
+SETTINGS = [
+    (architecture, scaling, *SWITCHES[(a + s) % 4])
+    for (a, architecture), (s, scaling) in product(enumerate(ARCHITECTURES), enumerate(SCALINGS))
+]
+"""Every pair of two settings; all four together are steps of a pipeline that do not know of each other."""
 
 
-@pytest.fixture(params=SETTINGS, ids=lambda s: f"{s[0]}-{'b_dec' if s[1] else 'plain'}-{s[2]}-{'centred' * s[3]}")
+@pytest.fixture(params=SETTINGS, ids=lambda s: f"{s[0]}-{s[1]}-{'b_dec' if s[2] else 'plain'}-{'centred' * s[3]}")
 def pair(request: Any, sae_class: Any, subject: Subject, tmp_path: Path) -> tuple[Dictionary, Any, Any]:
     """Our dictionary, the sae_lens SAE of the same folder, and what that SAE is to be given for a stream."""
-    architecture, shifted, normalize, on_centred = request.param
+    architecture, normalize, shifted, on_centred = request.param
     folder = tiny.sae_folder(
         tmp_path, architecture, apply_b_dec_to_input=shifted, normalize_activations=normalize, **centred(on_centred)
     )

@@ -24,7 +24,7 @@ def smallest_norms(problem: Problem, delta: Tensor) -> tuple[Tensor, Tensor]:
 def test_a_linear_goal_is_found_at_its_closed_form_norm(constraint: EncoderNullSpace | None, budget: float) -> None:
     made = make([budget], constraint=constraint)
     # in a null space a momentum step is along the projected gradient: nothing else of it is left
-    norm, reached = smallest_norms(made.problem, Ascent().run(made.problem).delta)
+    norm, reached = smallest_norms(made.problem, Ascent().run(made.problem).proposal)
     optimum = made.needs + made.slack
     assert reached.all()
     assert (norm >= optimum * (1 - 1e-5)).all() and (norm <= 1.001 * optimum).all()
@@ -33,13 +33,13 @@ def test_a_linear_goal_is_found_at_its_closed_form_norm(constraint: EncoderNullS
 def test_what_comes_back_was_verified_and_is_a_rescaling() -> None:
     made = make([0.3, 3.0], restarts=2)
     attempt = Ascent().run(made.problem)
-    before = made.problem.evaluate(attempt.delta).reached
-    found = minimal_norm(attempt.delta, lambda d, rows: made.problem.evaluate(d, rows).reached)
+    before = made.problem.evaluate(attempt.proposal).reached
+    found = minimal_norm(attempt.proposal, lambda d, rows: made.problem.evaluate(d, rows).reached)
     assert torch.equal(found.reached, before) and before.any() and not before.all()
     assert torch.equal(made.problem.evaluate(found.delta).reached, before)
-    assert torch.equal(found.delta[~before], attempt.delta[~before])
+    assert torch.equal(found.delta[~before], attempt.proposal[~before])
     assert torch.equal(found.share.isnan(), ~before)
-    scaled = attempt.delta * found.share[:, None, None, None]
+    scaled = attempt.proposal * found.share[:, None, None, None]
     assert torch.equal(found.delta[before], scaled[before])
     assert ((found.share > 0) & (found.share <= 1))[before].all()
 

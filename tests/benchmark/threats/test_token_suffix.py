@@ -13,12 +13,16 @@ from attacks.gcg import Gcg
 from attacks.random_suffix import RandomSuffix
 from attacks.zero import Zero
 from benchmark.contracts.attack import Attack, Attempt
+from benchmark.contracts.example import Example
+from benchmark.contracts.readout import Encoded
 from benchmark.measure.group import Group
 from benchmark.measure.judging import judge, read_pack
 from benchmark.model.edits import is_special
 from benchmark.model.lexicon import Lexicon
 from benchmark.model.passes import FullPass, Writes
+from benchmark.readouts.choices import Choices
 from benchmark.run.cell import run_cell
+from benchmark.run.plan import Cell
 from benchmark.search.pack_size import PackSize
 from benchmark.search.token_problem import TokenProblem
 from tests.attacks.typed import Letters, merging_subject
@@ -38,7 +42,7 @@ def letters() -> Group:
     """Every example that is not shown under the defense is to be brought about, whether the base shows it or not."""
     found = halved_group(merging_subject(), Letters())
     everyone = torch.ones(len(found.examples))
-    return replace(found, eligible=everyone.bool(), ceiling=everyone)
+    return replace(found, eligible=everyone.bool(), saturation=everyone)
 
 
 @dataclass(frozen=True)
@@ -46,7 +50,7 @@ class Typed(Attack):
     """Proposes the same tokens for every example."""
 
     name = "typed"
-    threat_model: ThreatModel = TOKENS
+    threat_model: str = TOKENS
     tokens: tuple[int, ...] = ()
 
     def run(self, problem: TokenProblem) -> Attempt:
@@ -55,8 +59,8 @@ class Typed(Attack):
 
 
 def cell(group: Group, attack: Attack, budgets: Sequence[float], rows: int = 256) -> tuple[list[dict[str, Any]], Any]:
-    found, tokens = run_cell(group, attack, budgets, 0, PackSize(rows))
-    return [r for r in found if r["suppressed"]], tokens
+    done = run_cell(group, Cell("cell", "toy", "halved", attack, tuple(budgets)), PackSize(rows))
+    return [row.columns() for row in done.rows if row.outcome.suppressed], done.proposals
 
 
 def test_the_empty_suffix_recovers_nothing(group: Group) -> None:
@@ -149,12 +153,6 @@ def test_gcg_types_nothing_that_is_read_otherwise(letters: Group) -> None:
         assert len(letters.subject.tokenizer(text, add_special_tokens=False)["input_ids"]) == 2
 
 
-def test_what_spells_a_special_token_is_ordinary_text_to_the_defense(group: Group) -> None:
-    """However BOS or padding got behind the prompt, the defense does not spare it."""
-    prompts = torch.tensor([[1, 7, 8, 1, 0]])
-    assert is_special(group.subject, prompts).tolist() == [[True, False, False, False, False]]
-
-
 def test_special_and_unfaithful_tokens_are_not_allowed(group: Group) -> None:
     allowed = Lexicon(group.subject).allowed
     assert not allowed[[0, 1, 2, 59]].any() and allowed[3:59].all()
@@ -167,10 +165,12 @@ def test_special_and_unfaithful_tokens_are_not_allowed(group: Group) -> None:
 def test_prompts_that_do_not_survive_being_typed_are_not_attacked(letters: Group) -> None:
     """A task that hands over tokens which its tokenizer would never make."""
 
-    class Unread(Letters):
-        def encode(self, tokenizer: Any, example: Any) -> Any:
+    class Unread(Choices):
+        def encode(self, tokenizer: Any, example: Example) -> Encoded:
             made = super().encode(tokenizer, example)
             return replace(made, tokens=(1, 13, *made.tokens[3:]), readout=len(made.tokens) - 2)
 
-    rows, _ = cell(replace(letters, task=Unread()), Gcg(steps=1), (1.0,))
+    task = Letters()
+    task.readout = Unread()
+    rows, _ = cell(replace(letters, task=task), Gcg(steps=1), (1.0,))
     assert rows and all("tokenizer" in r["error"] and r["outcome"] is None for r in rows)
