@@ -32,9 +32,7 @@ class Named:
     @property
     def spec(self) -> dict[str, Any]:
         """Everything that says what it does, as JSON values."""
-        return portable(
-            {"defense": type(self.defense).__name__, "code": code_hash(type(self.defense)), **settings(self.defense)}
-        )
+        return portable({**recipe(self.defense), **settings(self.defense)})
 
 
 def resolve_defense(named: str, options: Mapping[str, Any] | None = None) -> Named:
@@ -124,9 +122,26 @@ def build(kind: type, options: Mapping[str, Any], where: str) -> Any:
 
 
 def settings(thing: Any) -> dict[str, Any]:
-    """The settings of a recipe as JSON values; two recipes with equal settings do the same."""
-    values = dataclasses.asdict(thing) if dataclasses.is_dataclass(thing) and not isinstance(thing, type) else {}
+    """The settings of a recipe as JSON values; two recipes of one class with equal settings do the same."""
+    values = _values(thing) if dataclasses.is_dataclass(thing) and not isinstance(thing, type) else {}
     return json.loads(json.dumps(values, default=str))
+
+
+def _values(thing: Any) -> Any:
+    """Fields as plain values; a recipe inside a recipe with its class."""
+    if isinstance(thing, Mapping):
+        return {key: _values(value) for key, value in thing.items()}
+    if isinstance(thing, list | tuple):
+        return [_values(value) for value in thing]
+    if not dataclasses.is_dataclass(thing):
+        return thing
+    found = {f.name: _values(getattr(thing, f.name)) for f in dataclasses.fields(thing)}
+    return {**recipe(thing), **found} if isinstance(thing, Defense) else found
+
+
+def recipe(defense: Defense) -> dict[str, Any]:
+    """Which recipe it is, without its settings."""
+    return {"defense": type(defense).__name__, "code": code_hash(type(defense))}
 
 
 def sha(value: Any) -> str:

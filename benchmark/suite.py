@@ -16,7 +16,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 from benchmark.errors import UsageError
 from benchmark.registry import SUITES, THREATS
 from benchmark.sites import Site
-from benchmark.spec import portable, sha
+from benchmark.spec import fingerprint, portable, sha
 
 Budget = Annotated[float, Field(gt=0)]
 
@@ -127,7 +127,16 @@ class Suite(_Strict):
     def hash(self) -> str:
         """Hash of what changes results; description and local paths do not."""
         left_out = {"description": True, "saes": True, "model": {"source"}, "defense": True, "other_tasks": True}
-        return sha(portable(self.model_dump(mode="json", exclude=left_out)))
+        content = self.model_dump(mode="json", exclude=left_out)
+        for settings in content["tasks"].values():
+            settings["kind"] = _portable_kind(settings["kind"])
+        return sha(portable(content))
+
+
+def _portable_kind(kind: str | None) -> str | None:
+    """A kind of task; a class of a file goes by the file's text, wherever that lies."""
+    file, separator, name = (kind or "").rpartition(".py:")
+    return f"{fingerprint(f'{file}.py')}:{name}" if separator else kind
 
 
 def load_suite(named: str) -> Suite:

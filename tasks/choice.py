@@ -75,7 +75,9 @@ class Choice(Task):
         return self._sets.retain[split]
 
     def prerequisites(self, example: Example) -> Sequence[Example]:
-        question = self._asked[example.id]
+        question = self._asked.get(example.id)
+        if question is None:  # of the retain set
+            return ()
         number = self.form.orders(question)
         return [self.form.example(question, i) for i in range(number)] if self.all_orders and number > 1 else ()
 
