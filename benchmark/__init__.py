@@ -7,6 +7,11 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from benchmark.contracts.attack import Attack, Attempt
+from benchmark.contracts.defense import Defense, FittedDefense, Fitting
+from benchmark.contracts.example import Example, Goal, Split
+from benchmark.contracts.readout import Criteria, Readout, Verdict
+from benchmark.contracts.task import Task
+from benchmark.contracts.threat import Threat
 from benchmark.errors import BenchError, RunDirectoryError, UsageError
 from benchmark.registry import register_attack, register_defense, register_task, register_threat
 from benchmark.sites import Site

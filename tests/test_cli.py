@@ -48,7 +48,9 @@ def test_bad_input_is_one_message_and_exit_code_2(arguments: list[str], message:
     assert "Traceback" not in done.stderr and not list(tmp_path.iterdir())
 
 
-@pytest.mark.parametrize("kind", ["tasks", "defenses", "attacks", "threats", "judges", "suites", "protocols", "sources"])
+@pytest.mark.parametrize(
+    "kind", ["tasks", "defenses", "attacks", "threats", "judges", "suites", "protocols", "sources"]
+)
 def test_lists_are_json_on_request_and_everything_in_them_loads(kind: str) -> None:
     rows = json.loads(bench("list", kind, "--json").stdout)
     assert rows and all(row["status"] == "ok" and row["summary"] for row in rows)
@@ -97,7 +99,7 @@ def test_an_evaluation_prints_tables_and_leaves_a_run(finished: Any) -> None:
 def test_leaderboard_json_obeys_its_published_schema(finished: Any) -> None:
     import jsonschema
 
-    schema = json.loads((ROOT / "leaderboard" / "leaderboard.schema.json").read_text())
+    schema = json.loads((ROOT / "leaderboard" / "board" / "leaderboard.schema.json").read_text())
     board = json.loads((finished[0] / "leaderboard.json").read_text())
     jsonschema.validate(board, schema)
     with pytest.raises(jsonschema.ValidationError):
@@ -113,9 +115,9 @@ def test_the_same_command_again_runs_nothing_and_shows_the_same(finished: Any) -
 
 
 def test_no_text_of_a_prompt_is_outside_private(finished: Any) -> None:
-    from tasks.ioi import Ioi
+    from tasks.organism.source import records
 
-    canaries = [e.prompt for e in Ioi().examples("test")[:20]]
+    canaries = [r["prompt"] for r in records("ioi") if r["split"] == "test"][:20]
     for path in finished[0].rglob("*"):
         if path.is_file() and "private" not in path.parts:
             content = path.read_bytes()

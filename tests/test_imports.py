@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import ast
+import re
 import subprocess
 import sys
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from graphlib import CycleError, TopologicalSorter
+from importlib.metadata import entry_points
 from pathlib import Path
 
 import pytest
@@ -140,16 +142,28 @@ def test_a_circle_is_noticed_wherever_the_import_stands() -> None:
     assert not circle(graph(across)) and set(circle(folders(graph(across)))) == {"defenses.x", "defenses.y"}
 
 
-def names_of(sources: Iterable[str], text: str) -> list[str]:
-    return [name for name in sources if text in SOURCES[name].lower()]
+def named(source: str) -> set[str]:
+    """Every string that stands in a source, but for sentences."""
+    found = {n.value for n in ast.walk(ast.parse(source)) if isinstance(n, ast.Constant) and isinstance(n.value, str)}
+    return {text for text in found if " " not in text}
 
 
-def test_a_threat_model_is_named_in_its_own_house() -> None:
-    """Its file and the attacks that are made for it; suites and tests aside."""
-    assert len(names_of(SOURCES, "token_suffix")) <= 3, names_of(SOURCES, "token_suffix")
-    for name in ("before_edit", "after_edit", "soft_suffix", "token_suffix"):
-        homes = [n for n in names_of(SOURCES, name) if not n.startswith(("benchmark.threats", "attacks"))]
-        assert homes in ([], ["benchmark.published.recovery"]), (name, homes)
+@pytest.mark.parametrize(
+    ("group", "home"),
+    [("threats", "benchmark.threats"), ("tasks", "tasks"), ("defenses", "defenses"), ("attacks", "attacks")],
+)
+def test_no_string_names_a_registered_thing_outside_its_house(group: str, home: str) -> None:
+    """Attacks name the threat model that they are made for. Words that mean other things too are left out."""
+    meant = {e.name for e in entry_points(group=f"recoverybench.{group}")} - {"none", "zero", "refusal", "probe", "recovery"}
+    homes = (home, "attacks") if group == "threats" else (home, "benchmark.published.recovery")
+    strangers = [(name, text) for name, source in SOURCES.items() for text in named(source) & meant]
+    assert meant and not [found for found in strangers if not found[0].startswith(homes)]
+
+
+def test_a_threat_model_is_spoken_of_in_its_own_house() -> None:
+    for name in (e.name for e in entry_points(group="recoverybench.threats")):
+        homes = [module for module, source in SOURCES.items() if re.search(rf"(?<![.\w]){name}", source)]
+        assert 0 < len(homes) <= 5 and all(h.startswith(("benchmark.threats", "attacks")) for h in homes), (name, homes)
 
 
 def test_nobody_asks_what_a_readout_or_a_threat_model_is() -> None:

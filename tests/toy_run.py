@@ -1,4 +1,4 @@
-"""A run of the toy suite in a process of its own: ``python -m tests.toy_run SUITE OUTPUT [kill-after N]``."""
+"""A small run of the toy suite in a process of its own: ``python -m tests.toy_run SUITE OUTPUT [kill-after N]``."""
 
 from __future__ import annotations
 
@@ -16,6 +16,8 @@ from defenses.sae_clamp import SaeClamp
 from tests.tiny import ToyTask
 
 DEFENSE = SaeClamp(strength=3.0, count=24, contrast=0.0, rate_ratio=0.0)
+FEW: dict[str, Any] = {"attacks": ["recovery"], "controls": False}
+"""Options of a run with eight cells."""
 
 
 class Killer(Silent):
@@ -35,7 +37,7 @@ def main() -> None:
     TASKS.register("toy")(ToyTask)
     suite, output = sys.argv[1:3]
     listener = Killer(int(sys.argv[3])) if len(sys.argv) > 3 else Silent()
-    evaluate(DEFENSE, suite=suite, output_dir=output, listener=listener)
+    evaluate(DEFENSE, suite=suite, output_dir=output, listener=listener, **FEW)
 
 
 if __name__ == "__main__":

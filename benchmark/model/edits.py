@@ -50,7 +50,7 @@ class Passage:
     start: int = 0
     """Absolute position of the first perturbed column."""
     write_after: bool = False
-    """Write after the edit of the same site (``after_edit``), else before it."""
+    """Write after the edit of the same site, else before it."""
     observe: frozenset[int] = frozenset()
     seen: dict[int, Tensor] = field(default_factory=dict)
     """Boundary -> the stream as the rest of the model gets it, for the boundaries in ``observe``."""

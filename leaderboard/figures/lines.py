@@ -26,7 +26,10 @@ STYLES: dict[Kind, tuple[str, tuple[tuple[str, str], ...]]] = {
     "blind": (":", (("#707070", "+"), ("#707070", "1"))),
 }
 """Dash, and colours of Okabe and Ito with a marker each for those who see none; by place among its kind, so that a
-line looks the same whatever else was run."""
+line looks the same whatever was run of other kinds."""
+
+ORDER: tuple[Kind, ...] = ("primary", "diagnostic", "baseline", "wrong", "blind")
+"""In which lines are drawn."""
 
 CONSTRAINTS = {"encoder": "encoder null space", "jacobian": "cross-layer Jacobian"}
 """What people call them."""
@@ -49,9 +52,6 @@ class Key(NamedTuple):
         """The name of the line, for people."""
         words = self.name.replace("_", " ").replace("-", " ")
         return f"{words}, {CONSTRAINTS.get(self.constraint, self.constraint)}" if self.constraint else words
-
-
-ORDER: tuple[Kind, ...] = ("primary", "diagnostic", "baseline", "wrong", "blind")
 
 
 @dataclass(frozen=True)

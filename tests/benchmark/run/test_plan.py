@@ -2,25 +2,27 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
-import yaml
-from defenses.random_clamp import RandomClamp
 
-from benchmark.contracts.example import Example
+from benchmark.contracts.example import Example, Split
+from benchmark.contracts.task import Task
 from benchmark.errors import UsageError
-from benchmark.registry import ATTACKS, SUITES
+from benchmark.registry import ATTACKS, PROTOCOLS
 from benchmark.run.plan import Plan, make_plan, suite_attacks
-from benchmark.run.prepare import _controls, load_subject
+from benchmark.run.prepare import _controls
+from benchmark.run.task_view import TaskView
 from benchmark.spec import Named
 from benchmark.suite import Suite, load_suite
+from defenses.latents import Layer
 from defenses.leace import Leace
 from defenses.none import NoDefense
 from defenses.sae_bottleneck import SaeBottleneck
-from defenses.sae_clamp import Layer, SaeClamp
+from defenses.sae_clamp import RandomClamp, SaeClamp
 from defenses.stand_ins import StandIns
 from tests.tiny import SITE, ToyTask, sae_folder, suite_file
 
@@ -30,17 +32,37 @@ def suite(tmp_path_factory: pytest.TempPathFactory) -> Suite:
     return load_suite(str(suite_file(tmp_path_factory.mktemp("plan"))))
 
 
-def plan(suite: Suite, defense: Any = None, **changes: Any) -> Plan:
+class Changed(ToyTask):
+    """Every example is another one."""
+
+    def __init__(self, change: Callable[[Example], Example]) -> None:
+        self.change = change
+
+    def examples(self, split: Split) -> Sequence[Example]:
+        return [self.change(e) for e in super().examples(split)]
+
+
+class Revised(ToyTask):
+    version = 2
+
+
+Changed.__name__ = Revised.__name__ = ToyTask.__name__
+
+
+def viewed(task: Task | None = None, **settings: Any) -> dict[str, TaskView]:
+    return {"toy": TaskView(task or ToyTask(), "toy", **settings)}
+
+
+def plan(suite: Suite, defense: Any = None, tasks: dict[str, TaskView] | None = None, **changes: Any) -> Plan:
     named = Named("mine", defense or SaeClamp())
     given: dict[str, Any] = {
         "attacks": suite_attacks(suite, None),
-        "examples": {"toy": ToyTask().examples("test")},
         "weights_sha": "w",
         "dtype": "float32",
         "seed": 0,
         **changes,
     }
-    return make_plan(suite, {"toy": ToyTask()}, [named], [Named("none", NoDefense())], **given)
+    return make_plan(suite, tasks or viewed(), [named], [Named("none", NoDefense())], **given)
 
 
 def keys(made: Plan) -> set[str]:
@@ -57,11 +79,14 @@ def test_equal_plans_have_equal_keys(suite: Suite) -> None:
         {"seed": 1},
         {"dtype": "bfloat16"},
         {"weights_sha": "v"},
-        {"examples": {"toy": ToyTask().examples("test")[:5]}},
-        {"examples": {"toy": [replace(e, prompt=e.prompt + " w3") for e in ToyTask().examples("test")]}},
+        {"tasks": viewed(test=5)},
+        {"tasks": viewed(Changed(lambda e: replace(e, prompt=e.prompt + " w3")))},
+        {"tasks": viewed(Revised())},
         {"defense": SaeClamp(count=31)},
+        {"protocol": PROTOCOLS.get("paper")()},
+        {"attribution": True},
     ],
-    ids=["seed", "dtype", "weights", "limit", "prompts", "setting"],
+    ids=["seed", "dtype", "weights", "limit", "prompts", "version", "setting", "protocol", "attribution"],
 )
 def test_what_changes_results_changes_every_key_of_the_defense(suite: Suite, change: dict[str, Any]) -> None:
     mine = {c.key for c in plan(suite).cells if c.defense == "mine"}
@@ -69,9 +94,9 @@ def test_what_changes_results_changes_every_key_of_the_defense(suite: Suite, cha
 
 
 def test_renaming_an_example_changes_no_key(suite: Suite) -> None:
-    renamed = [replace(e, id=f"other/{e.id}") for e in ToyTask().examples("test")]
-    assert keys(plan(suite)) == keys(plan(suite, examples={"toy": renamed}))
-    assert isinstance(renamed[0], Example)
+    renamed = viewed(Changed(lambda e: replace(e, id=f"other/{e.id}")))
+    assert keys(plan(suite)) == keys(plan(suite, tasks=renamed))
+    assert renamed["toy"].examples("test")[0].id.startswith("other/")
 
 
 def test_the_weights_of_an_sae_count_and_its_place_does_not(suite: Suite, tmp_path: Path) -> None:
@@ -97,9 +122,21 @@ def test_every_attack_comes_after_its_matched_wrong_target(suite: Suite) -> None
         assert list(wrong.budgets) == ranked, "the same budgets, or the comparison means nothing"
 
 
+def test_what_must_stand_beside_an_attack_is_planned_and_told(suite: Suite) -> None:
+    told = [c.describe() for c in plan(suite).cells if c.defense == "mine"]
+    names = ("attack", "threat_model", "constraint", "goal")
+    planned = [{name: cell[name] for name in names} for cell in told]
+    for cell in told:
+        assert all(control in planned for control in cell["controls"])
+        assert bool(cell["controls"]) is (cell["role"] == "attack" and cell["threat_model"] != "soft_suffix")
+    searching = {cell["attack"]: cell["searches"] for cell in told}
+    assert searching["recovery"] and searching["wrong-target"]
+    assert not searching["zero"] and not searching["random-direction"]
+
+
 def test_residual_attacks_bring_zero_and_random_directions(suite: Suite) -> None:
     mine = [c.attack for c in plan(suite).cells if c.defense == "mine"]
-    found = {(a.name, str(a.threat_model), a.constraint) for a in mine if a.role == "control"}
+    found = {(a.name, a.threat_model, a.constraint) for a in mine if a.role == "control"}
     assert {("zero", "before_edit", "none"), ("zero", "after_edit", "none")} <= found
     assert {("random-direction", "before_edit", "none"), ("random-direction", "after_edit", "encoder")} <= found
 
@@ -111,10 +148,9 @@ def test_token_attacks_bring_random_suffixes_and_the_empty_one(suite: Suite) -> 
 
 
 def test_a_task_without_budgets_for_a_threat_model_is_not_attacked_that_way(tmp_path: Path) -> None:
-    task = {"site": SITE, "budgets": [0.1]}
+    task = {"site": SITE, "budgets": {"before_edit": [0.1], "soft_suffix": [0.1]}}
     made = plan(load_suite(str(suite_file(tmp_path, tasks={"toy": task}))))
-    searched = {str(c.attack.threat_model) for c in made.cells if not c.attack.is_control}
-    assert searched == {"before_edit", "after_edit"}
+    assert {c.attack.threat_model for c in made.cells if c.defense == "mine"} == {"before_edit", "soft_suffix"}
 
 
 def test_control_defenses_are_classified_and_not_attacked(suite: Suite) -> None:
@@ -124,63 +160,34 @@ def test_control_defenses_are_classified_and_not_attacked(suite: Suite) -> None:
 def test_two_defenses_of_one_name_are_refused(suite: Suite) -> None:
     named = [Named("mine", SaeClamp()), Named("mine", SaeClamp(count=3))]
     with pytest.raises(UsageError, match="same name"):
-        make_plan(suite, {}, named, [], attacks=[], examples={}, weights_sha="", dtype="float32", seed=0)
+        make_plan(suite, {}, named, [], attacks=[], weights_sha="", dtype="float32", seed=0)
 
 
-@pytest.mark.parametrize("name", SUITES.names())
-def test_registered_suites_are_valid_and_their_folders_exist(name: str) -> None:
-    suite = load_suite(name)
-    assert Path(suite.model.source).is_dir() and all(Path(s).is_dir() for s in suite.saes.values())
-
-
-@pytest.mark.parametrize("name", SUITES.names())
-def test_registered_suites_are_frozen_on_the_weights_that_ship(name: str) -> None:
-    suite = load_suite(name)
-    shipped = load_subject(suite, "cpu", "float32").weights_sha
-    for settings in suite.tasks.values():
-        assert settings.frozen is not None and settings.frozen.weights_sha == shipped
-        assert max(settings.budgets) <= settings.frozen.ceiling, "budgets end at the steering ceiling"
-        assert max(settings.suffix_budgets, default=0.0) <= (settings.frozen.suffix_ceiling or 0.0)
-
-
-@pytest.mark.parametrize(
-    ("change", "message"),
-    [
-        ({"surprise": 1}, "surprise"),
-        ({"tasks": {"toy": {"site": "layer 3", "budgets": [0.1], "suffix_budgets": [0.1]}}}, "blocks.<layer>"),
-        ({"tasks": {"toy": {"site": SITE, "budgets": [0.2, 0.1], "suffix_budgets": [0.1]}}}, "ascending"),
-        ({"tasks": {"toy": {"site": SITE, "budgets": [], "suffix_budgets": [0.1]}}}, "ascending"),
-        ({"tasks": {"toy": {"site": SITE, "budgets": [0.1], "token_budgets": [2, 1]}}}, "ascending"),
-    ],
-)
-def test_a_bad_suite_says_what_is_wrong(tmp_path: Path, change: dict[str, Any], message: str) -> None:
-    path = suite_file(tmp_path, **change)
-    assert yaml.safe_load(path.read_text())
-    with pytest.raises(UsageError, match=message):
-        load_suite(str(path))
-
-
-def test_every_defense_gets_its_own_control_once() -> None:
+def test_every_defense_gets_its_own_control_once(suite: Suite) -> None:
     clamp, drop = Named("clamp", SaeClamp()), Named("drop", SaeBottleneck())
-    found = {n.name: n.defense for n in _controls([clamp, drop, Named("again", SaeClamp()), Named("means", Leace())])}
+    found = {
+        n.name: n.defense for n in _controls(suite, [clamp, drop, Named("again", SaeClamp()), Named("means", Leace())])
+    }
     assert list(found) == ["none", "random-clamp", "random-clamp-of-drop", "shuffled-labels"]
     assert found["random-clamp"] == SaeClamp().control() and found["random-clamp-of-drop"] == SaeBottleneck().control()
 
 
-def test_a_control_that_is_evaluated_itself_is_not_run_twice() -> None:
+def test_a_control_that_is_evaluated_itself_is_not_run_twice(suite: Suite) -> None:
     same, other = (
         Named("random-clamp", control) for control in (RandomClamp(), RandomClamp(stand_ins=StandIns(seed=1)))
     )
-    assert [n.name for n in _controls([Named("clamp", SaeClamp()), same])] == ["none"]
-    found = {n.name: n.defense for n in _controls([Named("clamp", SaeClamp()), other])}
+    assert [n.name for n in _controls(suite, [Named("clamp", SaeClamp()), same])] == ["none"]
+    found = {n.name: n.defense for n in _controls(suite, [Named("clamp", SaeClamp()), other])}
     assert found == {"none": NoDefense(), "random-clamp-of-clamp": RandomClamp()}
-    assert _controls([Named("none", NoDefense())]) == []
+    assert _controls(suite, [Named("none", NoDefense())]) == []
 
 
 @pytest.fixture
 def untyped(suite: Suite) -> Suite:
     """The suite without budgets for typed suffixes."""
-    return suite.model_copy(update={"tasks": {"toy": suite.tasks["toy"].model_copy(update={"token_budgets": ()})}})
+    toy = suite.tasks["toy"]
+    budgets = {name: grid for name, grid in toy.budgets.items() if name != "token_suffix"}
+    return suite.model_copy(update={"tasks": {"toy": toy.model_copy(update={"budgets": budgets})}})
 
 
 def test_an_attack_without_budgets_is_left_out_with_its_controls(suite: Suite, untyped: Suite) -> None:

@@ -2,24 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import torch
-from benchmark.protocol import STRICT
 from torch import Tensor
 
 from benchmark.contracts.defense import Defense, FittedDefense, Where
-from benchmark.measure.judging import eligible, judge
+from benchmark.measure.judging import judge
 from benchmark.registry import DEFENSES
+from benchmark.run.freeze import site_at
+from benchmark.run.groups import Undefended, make_group
 from benchmark.run.validate import check_promises
 from benchmark.sites import Site
+from benchmark.spec import Named
+from benchmark.suite import Frozen, TaskSettings
 from defenses.latents import Rule
 from tests.groups import toy_group
-from tests.tiny import SITE, ToyTask, sae_folder, subject
+from tests.tiny import LAYERS, SITE, ToyTask, sae_folder, subject, viewed
 
 HERE = Site.parse(SITE)
 
@@ -68,7 +68,7 @@ def kept(edit: Any) -> dict[str, bool | None]:
     if isinstance(edit, Leaking):
         edit.model = made.model
     undefended = judge(made, task, task.examples("test"), {})
-    group = toy_group(made, task, FittedDefense({HERE: edit}), defended=undefended, restart=False)
+    group = toy_group(made, task, FittedDefense({HERE: edit}), defended=undefended, tail=False)
     return {f.promise: f.kept for f in check_promises(group)}
 
 
@@ -92,49 +92,39 @@ def test_a_broken_promise_is_reported(edit: Any, promise: str) -> None:
     assert kept(edit)[promise] is False
 
 
-@dataclass(frozen=True)
-class Nothing(Defense):
-    name = "nothing"
-
-    def fit(self, subject: Any, task: Any, examples: Sequence[Any]) -> FittedDefense:
-        return FittedDefense({})
+LENIENT: dict[str, Any] = {"contrast": 0.0, "rate_ratio": 0.0}
+"""For a model on which no latent stands out."""
 
 
 def recipe(name: str) -> Defense:
-    """A registered defense; what selects latents is lenient, for a model on which no latent stands out."""
+    """A registered defense, or a control that another one brings along."""
     kind: Any = DEFENSES.get(name)
-    lenient: dict[str, Any] = {"contrast": 0.0, "rate_ratio": 0.0}
-    clamp = DEFENSES.get("sae-clamp")(strength=2.0, **lenient)
-    special: dict[str, Any] = {
-        "sae-clamp": lambda: clamp,
-        "random-clamp": clamp.control,
-        "sae-bottleneck": lambda: kind(clamp=clamp),
-        "mean-ablation": lambda: kind(rule=Rule(**lenient)),
-        "random-mean-ablation": lambda: kind(DEFENSES.get("mean-ablation")(rule=Rule(**lenient))),
+    clamp = DEFENSES.get("sae-clamp")(strength=2.0, **LENIENT)
+    means = DEFENSES.get("mean-ablation")(rule=Rule(**LENIENT))
+    special: dict[str, Defense | None] = {
+        "sae-clamp": clamp,
+        "random-clamp": clamp.control(),
+        "sae-bottleneck": DEFENSES.get("sae-bottleneck")(clamp=clamp),
+        "mean-ablation": means,
+        "random-mean-ablation": means.control(),
+        "shuffled-labels": DEFENSES.get("leace")().control(),
     }
-    return special.get(name, kind)()
+    return special.get(name) or kind()
+
+
+@pytest.fixture(scope="module")
+def undefended(tmp_path_factory: pytest.TempPathFactory) -> Undefended:
+    """The toy world, asked once for all defenses."""
+    made = subject(saes={SITE: sae_folder(tmp_path_factory.mktemp("sae"))})
+    settings = TaskSettings.model_validate({"site": SITE, "budgets": {"before_edit": [0.1], "soft_suffix": [0.1]}})
+    norms = {str(site_at(made, boundary)): 1.0 for boundary in range(LAYERS + 1)}
+    frozen = Frozen(weights_sha="", residual_norms=norms, embedding_norm=1.0, ceilings={}, tau=1.0)
+    return Undefended(made, viewed(), settings, frozen)
 
 
 @pytest.mark.parametrize("name", DEFENSES.names())
-def test_every_registered_defense_keeps_its_promises(name: str, tmp_path: Any) -> None:
-    from benchmark.run.fitting import make_group
-    from benchmark.spec import Named
-    from benchmark.suite import Frozen, TaskSettings
-
-    made = subject(saes={SITE: sae_folder(tmp_path / "sae")})
-    task = ToyTask()
-    settings = TaskSettings(site=SITE, budgets=(0.1,), suffix_budgets=(0.1,))  # type: ignore[call-arg]
-    norms = {str(Site(b)): 1.0 for b in range(4)} | {"blocks.3.hook_resid_post": 1.0}
-    frozen = Frozen(weights_sha="", residual_norms=norms, embedding_norm=1.0, ceiling=1.0, suffix_ceiling=1.0, tau=1.0)
-    examples = task.examples("test")
-    base = judge(made, task, examples, {})
-    reference: Any = SimpleNamespace(
-        examples=examples,
-        base=base,
-        eligible=eligible(made, task, examples, base),
-        ceiling=base.margin,
-        protocol=STRICT,
-    )
-    group = make_group(made, task, Named(name, recipe(name)), settings, frozen, reference)
+def test_every_registered_defense_keeps_its_promises(name: str, undefended: Undefended) -> None:
+    group = make_group(undefended, Named(name, recipe(name)))
     findings = check_promises(group)
-    assert not [f for f in findings if f.kept is False]
+    assert len(findings) == 7 and not [f for f in findings if f.kept is False]
+    assert group.tail, "and it may be searched fast"

@@ -17,6 +17,8 @@ from benchmark.contracts.example import Example
 from benchmark.measure.group import Group
 from benchmark.measure.remeasure import VIOLATION, remeasure
 from benchmark.model.passes import FullPass
+from benchmark.run.cell import run_cell
+from benchmark.run.plan import Cell
 from benchmark.search.constraint import Free
 from benchmark.search.cross_layer import CrossLayer
 from benchmark.search.pack_size import PackSize
@@ -57,6 +59,19 @@ def test_under_jacobian_a_cell_does_not_count_what_drifts(
         assert bound[i]["min_eps"] is None and bound[i]["first_success_eps"] is None
         assert not any(name.startswith("attr_") for name in bound[i])
         assert bound[i]["margin_attacked"] == pytest.approx(free[i]["margin_attacked"], abs=1e-4)
+
+
+@pytest.mark.parametrize("size", [1, 3])
+def test_rows_do_not_depend_on_their_pack(group: Group, searched: tuple[Rows, dict[str, Tensor]], size: int) -> None:
+    rows, deltas = searched
+    done = run_cell(group, Cell("cell", "toy", "defense", SEARCH, BUDGETS), PackSize(size))
+    again = [row.columns() for row in done.rows if row.outcome.suppressed]
+    assert done.proposals.keys() == deltas.keys() and len(again) == len(rows)
+    for example, delta in deltas.items():
+        torch.testing.assert_close(done.proposals[example], delta, rtol=1e-3, atol=1e-3)
+    for x, y in zip(rows, again, strict=True):
+        assert x["recovered"] == y["recovered"] and x["steps"] == y["steps"]
+        assert x["margin_attacked"] == pytest.approx(y["margin_attacked"], rel=1e-3, abs=1e-3)
 
 
 def test_a_row_is_billed_for_its_own_search(group: Group, searched: tuple[Rows, Any]) -> None:
