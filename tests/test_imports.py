@@ -154,7 +154,13 @@ def named(source: str) -> set[str]:
 )
 def test_no_string_names_a_registered_thing_outside_its_house(group: str, home: str) -> None:
     """Attacks name the threat model that they are made for. Words that mean other things too are left out."""
-    meant = {e.name for e in entry_points(group=f"recoverybench.{group}")} - {"none", "zero", "refusal", "probe", "recovery"}
+    meant = {e.name for e in entry_points(group=f"recoverybench.{group}")} - {
+        "none",
+        "zero",
+        "refusal",
+        "probe",
+        "recovery",
+    }
     homes = (home, "attacks") if group == "threats" else (home, "benchmark.published.recovery")
     strangers = [(name, text) for name, source in SOURCES.items() for text in named(source) & meant]
     assert meant and not [found for found in strangers if not found[0].startswith(homes)]

@@ -8,8 +8,8 @@ function returns one of these records, complete.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from types import NoneType
-from typing import Any, ClassVar, NamedTuple, get_args
+from types import NoneType, UnionType
+from typing import Any, ClassVar, NamedTuple, get_args, get_origin
 
 import pyarrow as pa
 from pydantic import BaseModel, ConfigDict
@@ -268,16 +268,25 @@ _TYPES: dict[Any, pa.DataType] = {
 
 
 def columns(record: type[Record], prefix: str | None = None, where: str = "") -> Iterator[Column]:
-    """The columns of a record and of the records in it."""
+    """The columns of a record and of the records in it.
+
+    Raises:
+        KeyError: a field of a type that no column has.
+    """
     prefix = record.PREFIX if prefix is None else prefix
     for name, field in record.model_fields.items():
-        kind = next((k for k in get_args(field.annotation) if k is not NoneType), field.annotation)
-        kind = field.annotation if field.annotation in _TYPES else kind
+        kind = _without_null(field.annotation)
         meaning = f"{field.description}{where}"
         if isinstance(kind, type) and issubclass(kind, Record):
             yield from columns(kind, f"{prefix}{name}_", f" ({field.description})")
         else:
             yield Column(f"{prefix}{name}", _TYPES[kind], meaning)
+
+
+def _without_null(annotation: Any) -> Any:
+    """What a field holds where it is not null."""
+    kinds = tuple(kind for kind in get_args(annotation) if kind is not NoneType)
+    return kinds[0] if get_origin(annotation) is UnionType and len(kinds) == 1 else annotation
 
 
 def _values(record: Record, prefix: str) -> Iterator[tuple[str, Any]]:

@@ -56,7 +56,7 @@ class TokenProblem(Oracle):
         more = torch.full((examples, length - begin.shape[1]), lexicon.neutral if length else 0)
         self.start = torch.cat([begin.cpu(), more], 1).to(device)[self.example]
         """The best shorter suffix, lengthened by a neutral token (rows, n)."""
-        self._placeholder = lexicon.vectors(pack.ids[:, pack.suffix_at : pack.suffix_at + length])
+        self._placeholder = lexicon.vectors(pack.ids[:: pack.lines, pack.suffix_at : pack.suffix_at + length])
         self._chance = [generator(f"{key}|{length}|{r}") for key in keys for r in range(restarts)]
 
     def nothing(self) -> Tensor:

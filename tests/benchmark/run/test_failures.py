@@ -1,0 +1,220 @@
+"""What fails costs itself: rows of one pack, cells of one defense; and the same command tries exactly that again."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar
+
+import pytest
+import torch
+
+from attacks.recovery import Recovery
+from benchmark import Defense, FittedDefense, Fitting, evaluate
+from benchmark.contracts.attack import Attempt
+from benchmark.measure.group import Group
+from benchmark.registry import ATTACKS
+from benchmark.run.listener import Silent
+from benchmark.run.runner import Result
+from benchmark.search.problem import Problem
+from tests.benchmark.run.equal_rows import same_results
+from tests.groups import cell, halved_group, measured
+from tests.tiny import ToyTask, subject
+from tests.toy_run import DEFENSE
+
+Rows = list[dict[str, Any]]
+
+
+@dataclass(frozen=True)
+class Flaky(Recovery):
+    """Recovery that fails on some of its packs, while it is told to."""
+
+    broken: ClassVar[frozenset[int]] = frozenset()
+    """Which packs of a cell it fails on, counted over the cells of one kind."""
+    goals: ClassVar[tuple[str, ...]] = ("behavior",)
+    packs: ClassVar[dict[str, int]] = {}
+
+    def run(self, problem: Problem) -> Attempt:
+        pack = self.packs[self.goal] = self.packs.get(self.goal, -1) + 1
+        if self.goal in self.goals and pack in self.broken:
+            raise ZeroDivisionError(f"pack {pack} is too much")
+        return super().run(problem)
+
+
+@pytest.fixture(autouse=True)
+def flaky(suite: str) -> Iterator[type[Flaky]]:
+    """The attack, registered and in order."""
+    ATTACKS.register("flaky")(Flaky)
+    Flaky.broken, Flaky.goals, Flaky.packs = frozenset(), ("behavior",), {}
+    yield Flaky
+    del ATTACKS.known["flaky"]
+
+
+class Heard(Silent):
+    """Which cells were run, and which were taken from the last time."""
+
+    def __init__(self) -> None:
+        self.run: list[str] = []
+        self.resumed: list[str] = []
+
+    def finished(self, cell: Any, rows: Any, resumed: bool) -> None:
+        (self.resumed if resumed else self.run).append(f"{cell.attack.title}/{cell.defense}")
+
+
+def attacked(suite: str, folder: Path, listener: Silent | None = None) -> Result:
+    Flaky.packs = {}
+    return evaluate(DEFENSE, suite=suite, output_dir=folder, attacks=["flaky"], controls=False, listener=listener)
+
+
+def of(result: Result, attack: str) -> Rows:
+    return [r for r in result.rows.to_pylist() if r["attack"] == attack and r["suppressed"]]
+
+
+def status(result: Result) -> str:
+    return json.loads((result.directory / "run.json").read_text())["status"]
+
+
+def errors(result: Result) -> list[dict[str, str]]:
+    lines = (result.directory / "events.jsonl").read_text().splitlines()
+    return [event for event in map(json.loads, lines) if event["event"] == "error"]
+
+
+@pytest.fixture(scope="module")
+def sound(suite: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Result]:
+    """What the attack finds when nothing fails."""
+    ATTACKS.register("flaky")(Flaky)
+    Flaky.broken = frozenset()
+    yield attacked(suite, tmp_path_factory.mktemp("sound") / "run")
+
+
+def packs_of(rows: Rows) -> dict[str, int]:
+    """Example -> the pack that it is in: examples of one length, shortest first."""
+    lengths = {e.id: len(e.prompt.split()) for e in ToyTask().examples("test")}
+    order = sorted({lengths[r["example_id"]] for r in rows})
+    return {r["example_id"]: order.index(lengths[r["example_id"]]) for r in rows}
+
+
+def test_an_attack_that_fails_on_a_pack_leaves_rows_that_say_so_and_the_run_goes_on(
+    suite: str, sound: Result, tmp_path: Path
+) -> None:
+    Flaky.broken = frozenset({1})
+    found = attacked(suite, tmp_path / "run")
+    rows, expected = of(found, "flaky"), of(sound, "flaky")
+    packs = packs_of(rows)
+    assert set(packs.values()) == {0, 1} and found.status == status(found) == "partial"
+    for row, other in zip(rows, expected, strict=True):
+        if packs[row["example_id"]] != 1:
+            assert {**row, "run_id": "", "seconds": 0.0} == {**other, "run_id": "", "seconds": 0.0}
+            continue
+        assert (row["status"], row["error"]) == ("error", "ZeroDivisionError: pack 1 is too much")
+        assert row["recovered"] is False and row["outcome"] is None
+        assert row["margin_attacked"] is row["delta_norm"] is row["drift_abs"] is row["steps"] is None
+    (event,) = errors(found)
+    assert event["what"] == "toy x sae-clamp x flaky: failed on 1 packs"
+    assert "Traceback" in event["traceback"] and "in run\n" in event["traceback"]
+    assert event["error"] == "ZeroDivisionError: pack 1 is too much"
+    private = list((tmp_path / "run" / "private").iterdir())
+    assert len(private) == 4, "the other cells, and the proposals of the other packs"
+
+
+def test_the_same_command_again_runs_exactly_the_failed_cells(suite: str, sound: Result, tmp_path: Path) -> None:
+    Flaky.broken = frozenset({0})
+    first, second, third = Heard(), Heard(), Heard()
+    assert attacked(suite, tmp_path / "run", first).status == "partial"
+    assert attacked(suite, tmp_path / "run", second).status == "partial", "nothing has changed"
+    Flaky.broken = frozenset()
+    again = attacked(suite, tmp_path / "run", third)
+    cells = ["wrong-target/sae-clamp", "flaky/sae-clamp", "random-direction/sae-clamp", "zero/sae-clamp"]
+    assert first.run == cells and not first.resumed
+    assert second.run == third.run == ["flaky/sae-clamp"]
+    assert second.resumed == third.resumed == [cell for cell in cells if cell != "flaky/sae-clamp"]
+    assert again.status == status(again) == "complete"
+    same_results(sound, again)
+
+
+def test_a_wrong_target_that_failed_says_nothing_of_what_is_selective(
+    suite: str, sound: Result, tmp_path: Path
+) -> None:
+    Flaky.broken, Flaky.goals = frozenset({1}), ("wrong",)
+    found = attacked(suite, tmp_path / "run")
+    rows, expected = of(found, "flaky"), of(sound, "flaky")
+    packs = packs_of(rows)
+    for row, other in zip(rows, expected, strict=True):
+        assert row["recovered"] == other["recovered"] and row["status"] == "ok"
+        assert row["selective"] is (None if packs[row["example_id"]] == 1 else other["selective"])
+    assert any(other["selective"] and packs[other["example_id"]] == 1 for other in expected), "true, had it not failed"
+    failed = [r for r in of(found, "wrong-target") if packs[r["example_id"]] == 1]
+    assert failed and {r["status"] for r in failed} == {"error"}
+
+
+@dataclass(frozen=True)
+class Broken(Defense):
+    """Fails when it is used, not before."""
+
+    name = "broken"
+
+    def fit(self, fitting: Fitting) -> FittedDefense:
+        raise RuntimeError("an honest bug")
+
+
+def test_a_failing_defense_costs_its_own_cells_only(suite: str, tmp_path: Path) -> None:
+    result = evaluate([Broken(), DEFENSE], suite=suite, output_dir=tmp_path / "run", attacks=["zero"])
+    assert result.status == "partial"
+    assert set(result.rows["defense"].to_pylist()) == {"sae-clamp", "none", "random-clamp"}
+    (event,) = errors(result)
+    assert "an honest bug" in event["error"] and "in fit\n" in event["traceback"]
+
+
+# --- cells alone
+
+
+@pytest.fixture(scope="module")
+def group() -> Group:
+    return halved_group(subject(), ToyTask())
+
+
+class Unteachable(Flaky):
+    """Learns nothing but that it cannot."""
+
+    learns = True
+
+    def trained(self, problems: Sequence[Problem]) -> Flaky:
+        raise RuntimeError(f"no lesson in {len(problems)} packs")
+
+
+def test_an_attack_that_fails_while_it_learns_fails_on_every_example(group: Group) -> None:
+    done = measured(group, Unteachable())
+    suppressed = [row for row in done.rows if row.outcome.suppressed]
+    assert suppressed and {(r.outcome.status, r.outcome.recovered) for r in suppressed} == {("error", False)}
+    assert {r.outcome.error for r in suppressed} == {"RuntimeError: no lesson in 3 packs"}
+    assert len(done.failures) == 1 and not done.proposals
+    others = [row for row in done.rows if not row.outcome.suppressed]
+    assert others and {(r.outcome.status, r.outcome.error) for r in others} == {("not_run", None)}
+
+
+class Narrow(Recovery):
+    """Has no memory for packs of more than two examples."""
+
+    def run(self, problem: Problem) -> Attempt:
+        if problem.grid[0] > 2:
+            raise torch.OutOfMemoryError("forced")
+        return super().run(problem)
+
+
+class Nowhere(Recovery):
+    """Has no memory at all."""
+
+    def run(self, problem: Problem) -> Attempt:
+        raise torch.OutOfMemoryError("forced")
+
+
+def test_a_pack_that_does_not_fit_into_memory_is_taken_in_halves(group: Group) -> None:
+    (rows, deltas), (again, proposals) = (cell(group, kind(restarts=1)) for kind in (Recovery, Narrow))
+    assert proposals.keys() == deltas.keys() and len(deltas) > 6
+    for row, other in zip(rows, again, strict=True):
+        assert row["recovered"] == other["recovered"] and row["status"] == other["status"] == "ok"
+        assert row["margin_attacked"] == pytest.approx(other["margin_attacked"], abs=1e-3)
+    done = measured(group, Nowhere(restarts=1))
+    assert not done.proposals and done.failures, "a single example that does not fit is a failure"
