@@ -1,0 +1,18 @@
+"""A verb: how much of a kind is registered."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from benchmark.run.flags import requesting
+from benchmark.run.request import Request
+
+
+@requesting("suite")
+def census(request: Request, loud: Annotated[bool, typer.Option(help="Say it loudly.")] = False) -> None:
+    """Count the tasks of a suite."""
+    from benchmark.suite import load_suite
+
+    print(f"{len(load_suite(request.suite).tasks)} tasks{'!' if loud else ''}")
