@@ -1,6 +1,6 @@
 """Suites: what is evaluated on which model, with the constants that make results comparable.
 
-A suite is a YAML file, whole or on top of another one that it ``extends``. Local paths in it are relative to the file,
+A suite is a YAML file, whole or on top of another one, by name or by path, that it ``extends``. Local paths in it are relative to the file,
 so a hub id can always be replaced by a folder with the same layout. ``frozen`` holds measured constants;
 ``bench plan --freeze`` writes them.
 """
@@ -19,6 +19,7 @@ from benchmark.sites import Site
 from benchmark.spec import fingerprint, portable, sha
 
 Budget = Annotated[float, Field(gt=0)]
+SUFFIXES = (".yaml", ".yml")
 
 
 class _Strict(BaseModel):
@@ -161,7 +162,10 @@ def _content(path: Path) -> Any:
         content["saes"] = {hook: _anchor(source, path.parent) for hook, source in content["saes"].items()}
     _anchor_sources(content, path.parent)
     base = content.pop("extends", None)
-    return content if base is None else {**_content(suite_path(str(path.parent / base))), **content}
+    if base is None:
+        return content
+    file = str(path.parent / base) if str(base).endswith(SUFFIXES) else str(base)
+    return {**_content(suite_path(file)), **content}
 
 
 def suite_path(named: str) -> Path:
@@ -170,7 +174,7 @@ def suite_path(named: str) -> Path:
     Raises:
         UsageError: there is none.
     """
-    path = Path(named) if named.endswith((".yaml", ".yml")) else Path(SUITES.get(named))
+    path = Path(named) if named.endswith(SUFFIXES) else Path(SUITES.get(named))
     if not path.is_file():
         raise UsageError(f"there is no suite file {str(path)!r}")
     return path

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import shlex
 from pathlib import Path
@@ -13,6 +14,7 @@ import typer
 from benchmark import evaluate
 from benchmark.catalogue import describe
 from benchmark.cli import COMMANDS, app
+from benchmark.contracts.example import SPLITS
 from benchmark.registry import ATTACKS, DEFENSES, JUDGES, TASKS, Registry, from_file
 
 README, MAKEFILE = ((Path(__file__).parents[1] / name).read_text() for name in ("README.md", "Makefile"))
@@ -119,3 +121,24 @@ def test_a_command_line_that_is_not_understood_is_noticed() -> None:
     assert len(written(MAKEFILE)) > 3 and len(written(README)) > 2
     with pytest.raises(Exception, match="No such option: --folder"):
         parse("figures runs/x --folder figures")
+
+
+def test_the_suite_of_the_readme_is_a_task_over_a_csv(tmp_path: Path) -> None:
+    from benchmark.run.prepare import prepare
+    from benchmark.run.request import Request
+    from tasks.organism.source import records
+
+    (tmp_path / "my_suite.yaml").write_text(block("yaml", "# my_suite.yaml"))
+    questions = list(records("questions"))[:60]
+    lines = ["stem,right,wrong_1,wrong_2", *(f'"{q["question"]}",{",".join(q["choices"][:3])}' for q in questions)]
+    (tmp_path / "metals.csv").write_text("\n".join(lines))
+    kept = [{"question": f"{q['question']} the", "choices": q["choices"], "answer": q["answer"]} for q in questions]
+    (tmp_path / "other.jsonl").write_text("\n".join(map(json.dumps, kept)))
+    plan = prepare(
+        Request.make({"suite": str(tmp_path / "my_suite.yaml"), "attacks": ["recovery", "soft-suffix"]})
+    ).plan
+    (task,) = plan.tasks.values()
+    examples = [e for split in SPLITS for e in task.examples(split)]
+    assert len(examples) == len(questions) and {c.attack.threat_model for c in plan.cells} >= {"soft_suffix"}
+    assert {e.choices[e.answer] for e in examples} == {f" {q['answer']}" for q in questions}
+    assert sum(len(task.retain(split)) for split in SPLITS) == len(kept)

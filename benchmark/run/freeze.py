@@ -16,6 +16,7 @@ from torch import Tensor
 from benchmark.contracts.attack import Attack
 from benchmark.contracts.defense import FittedDefense
 from benchmark.contracts.example import Example
+from benchmark.errors import UsageError
 from benchmark.files import write_atomically
 from benchmark.measure.group import Group, Scale
 from benchmark.measure.judging import eligible, judge, saturation
@@ -90,10 +91,17 @@ def _threat_ceiling(group: Group, name: str, attacks: Sequence[Attack], batch_ro
 
 
 def _ceiling(group: Group, attack: Attack, batch_rows: int) -> float:
-    """The largest candidate at which at most ``STEERED`` of the examples reach their wrong target."""
+    """The largest candidate at which at most ``STEERED`` of the examples reach their wrong target.
+
+    Raises:
+        RuntimeError: the attack failed.
+    """
     grid = tuple(threat(attack.threat_model).ceilings)
     cell = Cell("ceiling", group.task.name, "", attack, grid)
-    rows = [r for r in run_cell(group, cell, PackSize(batch_rows)).rows if r.outcome.suppressed]
+    measured = run_cell(group, cell, PackSize(batch_rows))
+    if measured.failures:  # a search that fails steers nobody, which is no ceiling
+        raise RuntimeError(f"no ceiling of {attack.threat_model} on {group.task.name}: {measured.failures[-1]}")
+    rows = [r for r in measured.rows if r.outcome.suppressed]
     allowed = [0.0]
     for eps in grid:
         steered = [bool(r.outcome.recovered) for r in rows if r.identity.budget_eps == eps]
@@ -123,8 +131,15 @@ def _pairwise_change(act: Tensor) -> Tensor:
 
 
 def write_into(path: Path, frozen: Mapping[str, Frozen]) -> None:
-    """Put the constants into a suite file; comments of the file are lost, everything else stays."""
+    """Put the constants into a suite file; comments of the file are lost, everything else stays.
+
+    Raises:
+        UsageError: the file itself does not list a task; nothing is written.
+    """
     content = yaml.safe_load(path.read_text())
+    missing = [task for task in frozen if task not in content.get("tasks", {})]
+    if missing:
+        raise UsageError(f"{path} has no place for the constants of {', '.join(missing)}: list it there under `tasks:`")
     for task, constants in frozen.items():
         content["tasks"][task]["frozen"] = constants.model_dump()
     text = yaml.safe_dump(content, sort_keys=False, width=120)

@@ -1,0 +1,105 @@
+"""A suite's constants: what a ceiling is, and that frozen ones are used as they were measured, or said to be stale."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from attacks.ascent import Ascent
+from attacks.recovery import Recovery
+from benchmark import evaluate
+from benchmark.contracts.attack import Attempt
+from benchmark.errors import UsageError
+from benchmark.measure.group import Scale
+from benchmark.model.streams import embedding_norm, residual_norms
+from benchmark.run.freeze import STEERED, _undefended, measure, write_into
+from benchmark.run.prepare import prepare
+from benchmark.run.request import Request
+from benchmark.search.problem import Problem
+from benchmark.suite import TaskSettings, load_suite
+from tests import tiny
+from tests.groups import measured
+from tests.tiny import SITE, suite_file
+from tests.toy_run import DEFENSE
+
+SETTINGS = TaskSettings.model_validate({"site": SITE, "budgets": {"before_edit": [0.1], "token_suffix": [1]}})
+SEARCH = Recovery(restarts=1, ascent=Ascent(steps=5))
+
+
+@dataclass(frozen=True)
+class Failing(Recovery):
+    def run(self, problem: Problem) -> Attempt:
+        raise RuntimeError("an honest bug")
+
+
+@pytest.fixture(scope="module")
+def subject(tmp_path_factory: pytest.TempPathFactory) -> Any:
+    return tiny.subject(saes={SITE: tiny.sae_folder(tmp_path_factory.mktemp("sae"))})
+
+
+def test_constants_are_those_of_fit_and_a_ceiling_is_where_a_tenth_of_dev_is_steered(subject: Any) -> None:
+    task = tiny.viewed()
+    frozen = measure(subject, task, SETTINGS, [SEARCH])
+    fit = task.examples("fit")
+    norms = residual_norms(subject, task, fit)
+    assert list(frozen.residual_norms.values()) == pytest.approx(list(norms.values()), abs=1e-6)
+    assert frozen.embedding_norm == pytest.approx(embedding_norm(subject, task, fit), abs=1e-6)
+    assert frozen.tau > 0 and frozen.weights_sha == subject.weights_sha
+    assert frozen.ceilings["token_suffix"] is None, "no attack of the suite types tokens"
+    ceiling = frozen.ceilings["before_edit"]
+    assert ceiling
+    group = _undefended(subject, task, SETTINGS, task.examples("dev"), Scale(norms, frozen.embedding_norm))
+    wrong = Recovery(restarts=1, ascent=Ascent(steps=5), goal="wrong")
+    rows = [r for r in measured(group, wrong, (ceiling, 2 * ceiling)).rows if r.outcome.suppressed]
+    steered = [sum(bool(r.outcome.recovered) for r in rows[i::2]) / len(rows[i::2]) for i in (0, 1)]
+    assert steered[0] <= STEERED < steered[1]
+
+
+def test_a_search_that_fails_is_no_ceiling(subject: Any) -> None:
+    with pytest.raises(RuntimeError, match="no ceiling of before_edit on toy(.|\n)*an honest bug"):
+        measure(subject, tiny.viewed(), SETTINGS, [Failing()])
+
+
+def test_a_task_that_the_file_does_not_list_has_no_place_for_its_constants(subject: Any, tmp_path: Path) -> None:
+    path = tmp_path / "mine.yaml"
+    path.write_text("extends: toy.yaml\nname: mine\n")
+    frozen = measure(subject, tiny.viewed(), SETTINGS, [])
+    with pytest.raises(UsageError, match="mine.yaml has no place for the constants of toy: list it"):
+        write_into(path, {"toy": frozen})
+    assert path.read_text() == "extends: toy.yaml\nname: mine\n"
+
+
+def measured_in(run: Path) -> list[str]:
+    """Why constants were measured in a run."""
+    events = [json.loads(line) for line in (run / "events.jsonl").read_text().splitlines()]
+    return [event["why"] for event in events if event["event"] == "constants-measured"]
+
+
+def test_frozen_constants_are_used_as_they_are_and_on_other_weights_measured_anew(suite: str, tmp_path: Path) -> None:
+    few: dict[str, Any] = {"attacks": ["zero"], "controls": False}
+    path = suite_file(tmp_path)
+    prepared = prepare(Request.make({"defense": DEFENSE, "suite": str(path)}))
+    assert prepared.stale("toy") == "the suite has none"
+    before, constants = yaml.safe_load(path.read_text()), prepared.measured("toy")
+    write_into(path, {"toy": constants})
+    after = yaml.safe_load(path.read_text())
+    assert load_suite(str(path)).tasks["toy"].frozen == constants
+    del after["tasks"]["toy"]["frozen"]
+    assert after == before, "everything else stays"
+    fresh, frozen = (
+        evaluate(DEFENSE, suite=str(s), output_dir=tmp_path / name, **few) for name, s in (("a", suite), ("b", path))
+    )
+    headers = [json.loads((run.directory / "run.json").read_text())["tasks"]["toy"] for run in (fresh, frozen)]
+    assert headers[0] == headers[1], "measured on the same model they are the same"
+    assert measured_in(tmp_path / "a") == ["the suite has none"]
+    assert not (tmp_path / "b" / "events.jsonl").exists()
+    content = yaml.safe_load(path.read_text())
+    content["tasks"]["toy"]["frozen"]["weights_sha"] = "of others"
+    path.write_text(yaml.safe_dump(content))
+    evaluate(DEFENSE, suite=str(path), output_dir=tmp_path / "c", **few)
+    assert measured_in(tmp_path / "c") == ["the suite's were measured on other weights"]
