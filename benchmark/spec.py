@@ -32,7 +32,7 @@ class Named:
     @property
     def spec(self) -> dict[str, Any]:
         """Everything that says what it does, as JSON values."""
-        return portable({**recipe(self.defense), **settings(self.defense)})
+        return portable(json.loads(json.dumps(_described(self.defense), default=str)))
 
 
 def resolve_defense(named: str, options: Mapping[str, Any] | None = None) -> Named:
@@ -122,26 +122,22 @@ def build(kind: type, options: Mapping[str, Any], where: str) -> Any:
 
 
 def settings(thing: Any) -> dict[str, Any]:
-    """The settings of a recipe as JSON values; two recipes of one class with equal settings do the same."""
-    values = _values(thing) if dataclasses.is_dataclass(thing) and not isinstance(thing, type) else {}
+    """The settings of a recipe as JSON values, from which it can be built again."""
+    values = dataclasses.asdict(thing) if dataclasses.is_dataclass(thing) and not isinstance(thing, type) else {}
     return json.loads(json.dumps(values, default=str))
 
 
-def _values(thing: Any) -> Any:
-    """Fields as plain values; a recipe inside a recipe with its class."""
-    if isinstance(thing, Mapping):
-        return {key: _values(value) for key, value in thing.items()}
-    if isinstance(thing, list | tuple):
-        return [_values(value) for value in thing]
-    if not dataclasses.is_dataclass(thing):
-        return thing
-    found = {f.name: _values(getattr(thing, f.name)) for f in dataclasses.fields(thing)}
-    return {**recipe(thing), **found} if isinstance(thing, Defense) else found
-
-
-def recipe(defense: Defense) -> dict[str, Any]:
-    """Which recipe it is, without its settings."""
-    return {"defense": type(defense).__name__, "code": code_hash(type(defense))}
+def _described(value: Any) -> Any:
+    """The same with the class of every recipe in it, the outermost too: two that are equal do the same."""
+    if isinstance(value, list | tuple):
+        return [_described(part) for part in value]
+    if isinstance(value, Mapping):
+        return {key: _described(part) for key, part in value.items()}
+    fields = dataclasses.fields(value) if dataclasses.is_dataclass(value) else ()
+    found = {f.name: _described(getattr(value, f.name)) for f in fields}
+    if isinstance(value, Defense):
+        return {"defense": type(value).__name__, "code": code_hash(type(value)), **found}
+    return found if fields else value
 
 
 def sha(value: Any) -> str:

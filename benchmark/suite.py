@@ -1,8 +1,8 @@
 """Suites: what is evaluated on which model, with the constants that make results comparable.
 
-A suite is a YAML file, whole or on top of another one, by name or by path, that it ``extends``. Local paths in it are relative to the file,
-so a hub id can always be replaced by a folder with the same layout. ``frozen`` holds measured constants;
-``bench plan --freeze`` writes them.
+A suite is a YAML file, whole or on top of another one, by name or by path, that it ``extends``. Local paths in it are
+relative to the file, so a hub id can always be replaced by a folder with the same layout. ``frozen`` holds measured
+constants; ``bench plan --freeze`` writes them.
 """
 
 from __future__ import annotations

@@ -187,11 +187,10 @@ class TailPass:
         # no layer above what is read
         top = self.subject.n_layers if reader.boundary is None else max({self.first, reader.boundary} | observe)
         h = passage(self.first, self.hidden[lines], where, edited=self.writes.after)
-        with self.subject.frozen_layers:
-            for i in range(self.first, top):
-                call = self.calls[i - self.first].items()
-                output = self.subject.layers[i](h, **{k: cache if isinstance(v, Cache) else v for k, v in call})
-                h = passage(i + 1, output[0] if isinstance(output, tuple) else output, where)
+        for i in range(self.first, top):
+            call = self.calls[i - self.first].items()
+            output = self.subject.layers[i](h, **{k: cache if isinstance(v, Cache) else v for k, v in call})
+            h = passage(i + 1, output[0] if isinstance(output, tuple) else output, where)
         skip, shown = self.writes.start - self.offset, self.pack.length - self.offset
         stream = {b: passage.seen[b][:: self.pack.lines, skip:shown] for b in observe}
         if reader.boundary is not None:

@@ -13,7 +13,6 @@ import torch
 from torch import Tensor, nn
 
 from benchmark.errors import UsageError
-from benchmark.model.frozen_layers import FrozenLayers
 from benchmark.sites import Site
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16, "float64": torch.float64}
@@ -59,11 +58,6 @@ class Subject:
                 f"{type(self.model).__name__} has {len(lists)} lists of {count} layers; expected exactly one"
             )
         return lists[0]
-
-    @cached_property
-    def frozen_layers(self) -> FrozenLayers:
-        """Inside ``with subject.frozen_layers:`` the layers compute the same by faster kernels."""
-        return FrozenLayers(self.layers)
 
     @property
     def n_layers(self) -> int:

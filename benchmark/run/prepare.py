@@ -113,7 +113,7 @@ def _check_budgets(task: str, model: str, budgets: Sequence[float]) -> None:
 def _with_tasks(suite: Suite, names: Sequence[str] | None) -> tuple[Suite, list[str]]:
     """The suite with the tasks that are given as files, and the names of the tasks that are wanted."""
     wanted = list(dict.fromkeys(names or suite.tasks))
-    files = {name.rpartition(":")[2]: _as_other(suite, name) for name in wanted if ".py:" in name}
+    files = _others(suite, [name for name in wanted if ".py:" in name])
     missing = [n for n in wanted if n not in suite.tasks and ".py:" not in n]
     for name in missing:
         TASKS.get(name)  # an unknown name is told apart from one that the suite lacks
@@ -125,6 +125,20 @@ def _with_tasks(suite: Suite, names: Sequence[str] | None) -> tuple[Suite, list[
     if not files:
         return suite, wanted
     return suite.model_copy(update={"tasks": {**suite.tasks, **files}}), [n.rpartition(":")[2] for n in wanted]
+
+
+def _others(suite: Suite, classes: Sequence[str]) -> dict[str, TaskSettings]:
+    """Tasks that are given as ``file.py:Class``, by name."""
+    found: dict[str, TaskSettings] = {}
+    for named in classes:
+        name = named.rpartition(":")[2]
+        if name in found or name in suite.tasks:
+            raise UsageError(
+                f"--task {named}: two tasks here are named {name}; list this one in a suite under another name "
+                f"(`kind: {named}`)"
+            )
+        found[name] = _as_other(suite, named)
+    return found
 
 
 def _as_other(suite: Suite, named: str) -> TaskSettings:

@@ -189,6 +189,16 @@ def test_equal_settings_have_one_hash_and_every_change_has_its_own(tmp_path: Pat
     assert sha(resolve_defense("random-clamp").spec) != identity({})
 
 
+def test_a_recipe_within_a_recipe_is_told_by_its_class() -> None:
+    """Both have the same settings, none of their own but the seed."""
+    ablation, leace = (resolve_defense(name).defense.control() for name in ("direction-ablation", "leace"))
+    assert ablation is not None and leace is not None and type(ablation) is type(leace)
+    specs = [Named("x", made).spec for made in (ablation, leace)]
+    assert [spec["recipe"]["defense"] for spec in specs] == ["DirectionAblation", "Leace"]
+    assert sha(specs[0]) != sha(specs[1]) == sha(Named("y", leace).spec)
+    assert "defense" not in settings(leace)["recipe"], "a setting is what can be written into a spec"
+
+
 def test_the_name_of_a_defense_is_not_what_it_does(tmp_path: Path) -> None:
     specs = [resolve_defense(written(tmp_path, {**SPEC, "name": name})) for name in ("a", "b")]
     assert [s.name for s in specs] == ["a", "b"] and sha(specs[0].spec) == sha(specs[1].spec)

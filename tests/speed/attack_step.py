@@ -12,7 +12,6 @@ import os
 import statistics
 from collections import defaultdict
 from collections.abc import Callable, Iterator
-from contextlib import nullcontext
 from types import SimpleNamespace
 from typing import Any
 
@@ -59,14 +58,9 @@ def gpt2() -> Any:
     return GPT2LMHeadModel(GPT2Config()).eval()
 
 
-def frozen_pass(kind: type, gpt2: Any, rows: int, *, kernels: bool = True) -> Callable[[], Tensor]:
-    """One step of ``kind`` over a batch, parameters frozen, gradient to the perturbation only.
-
-    ``kernels``: frozen layers by the engine's own, which only ``TailPass`` uses; else by torch's.
-    """
+def frozen_pass(kind: type, gpt2: Any, rows: int) -> Callable[[], Tensor]:
+    """One step of ``kind`` over a batch, parameters frozen, gradient to the perturbation only."""
     subject = Subject(gpt2, SimpleNamespace(bos_token_id=None, pad_token_id=None), "gpt2")
-    if not kernels:
-        vars(subject)["frozen_layers"] = nullcontext()
     ids = torch.randint(50_000, (rows, LENGTH))
     where = Where(torch.arange(LENGTH), is_special(subject, ids), torch.zeros(rows, LENGTH, dtype=torch.bool))
     choices = torch.randint(50_000, (rows, 2))
@@ -128,12 +122,6 @@ def test_ours(benchmark: Any, gpt2: Any) -> None:
 def test_ours_in_larger_packs(benchmark: Any, gpt2: Any) -> None:
     assert benchmark.pedantic(frozen_pass(TailPass, gpt2, 4 * ROWS), rounds=9, warmup_rounds=2).abs().sum() > 0
     record(benchmark, f"ours, packs of {4 * ROWS}", 4 * ROWS)
-
-
-def test_ours_with_plain_kernels(benchmark: Any, gpt2: Any) -> None:
-    step = frozen_pass(TailPass, gpt2, ROWS, kernels=False)
-    assert benchmark.pedantic(step, rounds=25, warmup_rounds=5).abs().sum() > 0
-    record(benchmark, "ours, frozen layers by torch's own kernels", ROWS)
 
 
 def test_batched_full_pass(benchmark: Any, gpt2: Any) -> None:

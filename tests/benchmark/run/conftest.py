@@ -1,4 +1,4 @@
-"""The toy suite, saved once; its task is registered as long as a test of this folder runs."""
+"""The toy suite, saved and frozen once; its task is registered as long as a test of this folder runs."""
 
 from __future__ import annotations
 
@@ -7,11 +7,17 @@ from collections.abc import Iterator
 import pytest
 
 from benchmark.registry import TASKS
+from benchmark.run.freeze import write_into
+from benchmark.run.prepare import prepare
+from benchmark.run.request import Request
 from tests.tiny import ToyTask, suite_file
 
 
 @pytest.fixture(scope="package")
 def suite(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     TASKS.register("toy")(ToyTask)
-    yield str(suite_file(tmp_path_factory.mktemp("toy")))
+    path = suite_file(tmp_path_factory.mktemp("toy"))
+    prepared = prepare(Request.make({"defense": "none", "suite": str(path)}))
+    write_into(path, {"toy": prepared.measured("toy")})
+    yield str(path)
     del TASKS.known["toy"]

@@ -80,20 +80,20 @@ def measured_in(run: Path) -> list[str]:
     return [event["why"] for event in events if event["event"] == "constants-measured"]
 
 
-def test_frozen_constants_are_used_as_they_are_and_on_other_weights_measured_anew(suite: str, tmp_path: Path) -> None:
+@pytest.mark.usefixtures("suite")
+def test_frozen_constants_are_used_as_they_are_and_on_other_weights_measured_anew(tmp_path: Path) -> None:
     few: dict[str, Any] = {"attacks": ["zero"], "controls": False}
     path = suite_file(tmp_path)
     prepared = prepare(Request.make({"defense": DEFENSE, "suite": str(path)}))
     assert prepared.stale("toy") == "the suite has none"
+    fresh = evaluate(DEFENSE, suite=str(path), output_dir=tmp_path / "a", **few)
     before, constants = yaml.safe_load(path.read_text()), prepared.measured("toy")
     write_into(path, {"toy": constants})
     after = yaml.safe_load(path.read_text())
     assert load_suite(str(path)).tasks["toy"].frozen == constants
     del after["tasks"]["toy"]["frozen"]
     assert after == before, "everything else stays"
-    fresh, frozen = (
-        evaluate(DEFENSE, suite=str(s), output_dir=tmp_path / name, **few) for name, s in (("a", suite), ("b", path))
-    )
+    frozen = evaluate(DEFENSE, suite=str(path), output_dir=tmp_path / "b", **few)
     headers = [json.loads((run.directory / "run.json").read_text())["tasks"]["toy"] for run in (fresh, frozen)]
     assert headers[0] == headers[1], "measured on the same model they are the same"
     assert measured_in(tmp_path / "a") == ["the suite has none"]

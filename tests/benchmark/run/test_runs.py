@@ -99,12 +99,12 @@ def test_parquet_carries_types_and_version(whole: Any) -> None:
     assert whole.rows.schema.metadata[b"recoverybench.schema_version"] == str(SCHEMA_VERSION).encode()
 
 
-def test_rows_do_not_depend_on_the_pack(whole: Any, suite: str, tmp_path: Path) -> None:
-    same_results(whole, evaluate(DEFENSE, suite=suite, output_dir=tmp_path / "run", batch_size=3))
+def test_rows_do_not_depend_on_the_pack(few: Any, suite: str, tmp_path: Path) -> None:
+    same_results(few, evaluate(DEFENSE, suite=suite, output_dir=tmp_path / "run", batch_size=3, **FEW))
 
 
 def test_rows_survive_running_out_of_memory(
-    whole: Any, suite: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    few: Any, suite: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     plain = TailPass.__call__
 
@@ -114,7 +114,7 @@ def test_rows_survive_running_out_of_memory(
         return plain(self, delta, rows, *rest)
 
     monkeypatch.setattr(TailPass, "__call__", scarce)
-    same_results(whole, evaluate(DEFENSE, suite=suite, output_dir=tmp_path / "run"))
+    same_results(few, evaluate(DEFENSE, suite=suite, output_dir=tmp_path / "run", **FEW))
     assert "pack-halved" in (tmp_path / "run" / "events.jsonl").read_text()
 
 
