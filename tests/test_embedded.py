@@ -72,8 +72,9 @@ def test_enough_is_suppressed_while_the_rest_is_kept(tmp_path: Path) -> None:
     """The whole test split: at least 40 suppressed examples from 30 clusters a task, 97 % of the retain set kept."""
     import json
 
-    result = evaluate("sae-clamp", attacks=["zero"], controls=False, output_dir=tmp_path / "run")
-    for task in ("ioi", "unlearning"):
+    tasks = ["ioi", "unlearning"]
+    result = evaluate("sae-clamp", tasks=tasks, attacks=["zero"], controls=False, output_dir=tmp_path / "run")
+    for task in tasks:
         hit = [r for r in result.rows.to_pylist() if r["task"] == task and r["suppressed"]]
         assert len(hit) >= 40 and len({r["cluster_id"] for r in hit}) >= 30
         fit = json.loads((result.directory / "fits" / f"{task}__sae-clamp.json").read_text())

@@ -10,7 +10,7 @@ from benchmark.contracts.defense import Defense
 from benchmark.contracts.protocol import Protocol
 from benchmark.errors import UsageError
 from benchmark.model.subject import Subject, load
-from benchmark.registry import PROTOCOLS, TASKS, threat
+from benchmark.registry import PROTOCOLS, suggestion, threat
 from benchmark.run.freeze import measure
 from benchmark.run.plan import Plan, make_plan, suite_attacks
 from benchmark.run.request import Request
@@ -115,12 +115,11 @@ def _with_tasks(suite: Suite, names: Sequence[str] | None) -> tuple[Suite, list[
     wanted = list(dict.fromkeys(names or suite.tasks))
     files = _others(suite, [name for name in wanted if ".py:" in name])
     missing = [n for n in wanted if n not in suite.tasks and ".py:" not in n]
-    for name in missing:
-        TASKS.get(name)  # an unknown name is told apart from one that the suite lacks
     if missing:
+        meant = suggestion(missing[0], list(suite.tasks))
         raise UsageError(
-            f"the suite {suite.name} has no task {', '.join(missing)}; it has: {', '.join(suite.tasks)}. "
-            "Put it into a suite with its site and budgets (`kind: NAME`, see `bench show SUITE`)"
+            f"the suite {suite.name} has no task {', '.join(missing)}.{meant} It has: {', '.join(suite.tasks)}; put "
+            "yours into a suite with its site and budgets (`kind: NAME`, see `bench show SUITE`)"
         )
     if not files:
         return suite, wanted

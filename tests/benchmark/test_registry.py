@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -34,12 +35,14 @@ class Mine(Defense):
 
 
 @pytest.fixture(autouse=True)
-def forget(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What a test registers is gone after it."""
+def forget(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[None]:
+    """What a test registers is gone after it, and what it wrote and imported; what is ours stays imported."""
     for registry in (DEFENSES, ATTACKS):
         monkeypatch.setattr(registry, "known", dict(registry.known))
         monkeypatch.setattr(registry, "broken", dict(registry.broken))
-    monkeypatch.setattr(sys, "modules", dict(sys.modules))
+    yield
+    for name in [n for n, m in sys.modules.items() if str(tmp_path) in str(getattr(m, "__file__", ""))]:
+        del sys.modules[name]
 
 
 def install(folder: Path, monkeypatch: pytest.MonkeyPatch, entries: dict[str, str], **modules: str) -> None:
