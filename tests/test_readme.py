@@ -47,7 +47,7 @@ def test_the_spec_of_the_readme_is_evaluated(tmp_path: Path) -> None:
 
 def test_the_python_of_the_readme_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    code = block("python", "from benchmark import evaluate").replace("limit=20", "limit=4")
+    code = block("python", "from benchmark import evaluate").replace("limit=20", 'limit=4, suite="smoke"')
     scope: dict[str, object] = {}
     exec(code, scope)
     assert scope["rows"].num_rows > 0  # type: ignore[attr-defined]

@@ -12,7 +12,7 @@ from benchmark.threats.vectors import VectorThreat
 
 @register_threat("soft_suffix")
 class SoftSuffix(VectorThreat):
-    """Vectors behind the prompt (in a chat: before the assistant's header), as far from copies of its last token."""
+    """Free vectors behind the prompt (in a chat: before the assistant's header), near to copies of its last token."""
 
     unit = "embedding"
     role = "baseline"
