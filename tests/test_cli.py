@@ -148,7 +148,8 @@ def test_ctrl_c_exits_130_and_the_run_can_go_on(tmp_path: Path) -> None:
 
 
 def test_validate_shows_promises_and_fails_for_a_broken_defense(tmp_path: Path) -> None:
-    kept = bench("validate", "--defense", "sae-clamp", "--task", "ioi", "--json")
+    ioi = ("--suite", "smoke", "--task", "ioi")
+    kept = bench("validate", "--defense", "sae-clamp", *ioi, "--json")
     assert kept.returncode == 0 and {r["promise"] for r in json.loads(kept.stdout)} >= {"finite", "idempotence gap"}
     (tmp_path / "mine.py").write_text(
         "import torch\n"
@@ -157,5 +158,5 @@ def test_validate_shows_promises_and_fails_for_a_broken_defense(tmp_path: Path) 
         "    def fit(self, fitting):\n"
         "        return FittedDefense({Site(2): lambda h, where: h + torch.randn_like(h)})\n"
     )
-    broken = bench("validate", "--defense", f"{tmp_path / 'mine.py'}:Noise", "--task", "ioi")
+    broken = bench("validate", "--defense", f"{tmp_path / 'mine.py'}:Noise", *ioi)
     assert broken.returncode == 1 and "deterministic" in broken.stdout

@@ -1,6 +1,6 @@
 """Forward passes over a pack, perturbed and defended: the whole model, or only what a perturbation can change.
 
-``FullPass`` runs the model from its tokens. ``TailPass`` restarts it at the first perturbed layer and position, on
+``FullPass`` runs the model from its tokens. ``TailPass`` begins at the first perturbed layer and position, on
 top of recorded hidden states and keys and values: one capture pass records each layer's own keyword arguments and
 they are replayed, so no model family needs code of its own. Both give the same numbers and gradients; the engine
 checks that at the start of a run and falls back to the full pass where they differ.
