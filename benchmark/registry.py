@@ -40,6 +40,8 @@ class Registry(Generic[T]):
     known: dict[str, T] = field(default_factory=dict)
     broken: dict[str, str] = field(default_factory=dict)
     """Name -> why its entry point could not be loaded."""
+    _scanned: tuple[tuple[str, ...], Mapping[str, EntryPoint]] | None = field(default=None, repr=False)
+    """Where packages were looked for, and what was found; each look opens all of their metadata."""
 
     def register(self, name: str) -> Callable[[T], T]:
         """Decorator: make a class known under ``name``.
@@ -88,8 +90,11 @@ class Registry(Generic[T]):
         return entry.value if entry is not None and _is_built_in(entry) else None
 
     def _entries(self) -> Mapping[str, EntryPoint]:
-        ordered = sorted(entry_points(group=self.group), key=_is_built_in)
-        return {entry.name: entry for entry in ordered}  # the built-in, last, wins a clash
+        places = tuple(sys.path)
+        if self._scanned is None or self._scanned[0] != places:
+            ordered = sorted(entry_points(group=self.group), key=_is_built_in)
+            self._scanned = places, {entry.name: entry for entry in ordered}  # the built-in, last, wins a clash
+        return self._scanned[1]
 
     def _load(self, name: str, entry: EntryPoint) -> None:
         try:
