@@ -22,11 +22,10 @@ from torch import Tensor
 
 from benchmark.contracts.example import SPLITS, Example, Split
 from benchmark.contracts.readout import Criteria, Verdict, choice_margin
-from benchmark.contracts.task import Task
 from benchmark.errors import UsageError
 from benchmark.readouts.choices import Choices
 from benchmark.registry import register_task
-from tasks.data import Data, Examples, Sets
+from tasks.data import Data, DataTask, Examples, Sets
 from tasks.questions import Form, Question, read_questions, retained
 
 MOST_ORDERS = 120
@@ -35,7 +34,7 @@ MOST_ORDERS = 120
 
 @register_task("choice")
 @dataclass(frozen=True, eq=False, kw_only=True)
-class Choice(Task):
+class Choice(DataTask):
     """Behavior: the right choice outranks all others.
 
     Columns: question; choices, a list or a column each; answer, the text of a choice, its letter or its index; and, if
@@ -67,12 +66,6 @@ class Choice(Task):
     @cached_property
     def readout(self) -> Choices:
         return Choices(self.score)
-
-    def examples(self, split: Split) -> Sequence[Example]:
-        return self._sets.examples[split]
-
-    def retain(self, split: Split) -> Sequence[Example]:
-        return self._sets.retain[split]
 
     def prerequisites(self, example: Example) -> Sequence[Example]:
         question = self._asked.get(example.id)

@@ -18,12 +18,11 @@ from typing import Literal
 
 from torch import Tensor
 
-from benchmark.contracts.example import Example, Split
+from benchmark.contracts.example import Example
 from benchmark.contracts.readout import Criteria, Verdict, choice_margin
-from benchmark.contracts.task import Task
 from benchmark.readouts.choices import Choices
 from benchmark.registry import register_task
-from tasks.data import Columns, Data, Examples, Row, Sets
+from tasks.data import Columns, Data, DataTask, Examples, Row, Sets
 from tasks.questions import Form, retained
 
 COLUMNS = Columns(("prompt", "receiver", "giver"), ("third",), cluster="template")
@@ -32,7 +31,7 @@ RECEIVER, GIVER, THIRD = range(3)
 
 @register_task("ioi")
 @dataclass(frozen=True, eq=False, kw_only=True)
-class Ioi(Task):
+class Ioi(DataTask):
     """Behavior: the receiver outranks the giver.
 
     Columns: prompt, receiver, giver; and, if there are, third (a name of somebody else; default: one of another row),
@@ -53,12 +52,6 @@ class Ioi(Task):
     @cached_property
     def readout(self) -> Choices:
         return Choices(self.score)
-
-    def examples(self, split: Split) -> Sequence[Example]:
-        return self._sets.examples[split]
-
-    def retain(self, split: Split) -> Sequence[Example]:
-        return self._sets.retain[split]
 
     def verdict(self, read: Tensor, criteria: Criteria) -> Verdict:
         if criteria.goal == "wrong":

@@ -21,12 +21,12 @@ from torch import Tensor
 
 from benchmark.contracts.example import Example, Split
 from benchmark.contracts.readout import Criteria, Verdict
-from benchmark.contracts.task import Readings, Task
+from benchmark.contracts.task import Readings
 from benchmark.errors import UsageError
 from benchmark.readouts.probe import Probe
 from benchmark.registry import register_task
 from benchmark.sites import Site
-from tasks.data import Columns, Data, Examples, Row, Sets
+from tasks.data import Columns, Data, DataTask, Examples, Row, Sets
 
 COLUMNS = Columns(("text", "label"), public={"text": ("hard_text",), "label": ("profession",)})
 """As Bias in Bios has them, too."""
@@ -34,7 +34,7 @@ COLUMNS = Columns(("text", "label"), public={"text": ("hard_text",), "label": ("
 
 @register_task("probe")
 @dataclass(frozen=True, eq=False, kw_only=True)
-class ProbeTask(Task):
+class ProbeTask(DataTask):
     """Behavior: the probe's one-vs-rest logit of the text's class is above 0.
 
     Columns: text, label (or hard_text, profession); and, if there are, cluster, id, split. Texts of the classes that
@@ -56,12 +56,6 @@ class ProbeTask(Task):
     @cached_property
     def readout(self) -> Probe:
         return Probe(self.site, self._classes)
-
-    def examples(self, split: Split) -> Sequence[Example]:
-        return self._sets.examples[split]
-
-    def retain(self, split: Split) -> Sequence[Example]:
-        return self._sets.retain[split]
 
     def verdict(self, read: Tensor, criteria: Criteria) -> Verdict:
         own = read.gather(1, criteria.answer[:, None])[:, 0]

@@ -18,12 +18,12 @@ from typing import Annotated, Any
 import torch
 from pydantic import Field
 
-from benchmark.contracts.example import Example, Split
+from benchmark.contracts.example import Example
 from benchmark.contracts.readout import Criteria, Text, Verdict
-from benchmark.contracts.task import Judge, Task
+from benchmark.contracts.task import Judge
 from benchmark.readouts.continuation import Continuation
 from benchmark.registry import register_task
-from tasks.data import NOTHING, Columns, Data, Row, Sets
+from tasks.data import NOTHING, Columns, Data, DataTask, Row, Sets
 from tasks.judges import named_judge
 from tasks.judges.likeness import THRESHOLD, likeness
 
@@ -35,7 +35,7 @@ EDGE = 0.01
 
 @register_task("refusal")
 @dataclass(frozen=True, eq=False, kw_only=True)
-class Refusal(Task):
+class Refusal(DataTask):
     """Behavior: a request is answered.
 
     Columns: prompt (or goal, Goal, Behavior, as public files have it); and, if there are, cluster, id, split.
@@ -44,7 +44,7 @@ class Refusal(Task):
     data: Data
     """Where its examples come from: source, columns, filters, splits, shares, shared_clusters, limit."""
     retain_data: Data | None = None
-    """Harmless requests, which must still be answered; the same columns."""
+    """Harmless requests, kept while the verdict is ``complies``; the same columns."""
     tokens: Annotated[int, Field(ge=1)] = 40
     """At most so many are generated."""
     forced: Annotated[int, Field(ge=1)] = 12
@@ -68,13 +68,6 @@ class Refusal(Task):
     @cached_property
     def readout(self) -> Continuation:
         return Continuation(self.tokens, self.forced, self.openers, self.header, self.chat)
-
-    def examples(self, split: Split) -> Sequence[Example]:
-        return self._sets.examples[split]
-
-    def retain(self, split: Split) -> Sequence[Example]:
-        """Kept while the verdict is ``complies``."""
-        return self._sets.retain[split]
 
     def verdict(self, read: Sequence[Text], criteria: Criteria) -> Verdict:
         """Margin: likeness to the reference above chance, less the threshold; -1 where nothing was answered."""

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 from benchmark.contracts.example import Example, Split
+from benchmark.contracts.task import Task
 
 Examples = Mapping[Split, Sequence[Example]]
 NOTHING: Examples = {"fit": (), "dev": (), "test": ()}
@@ -17,3 +19,17 @@ class Sets(NamedTuple):
     examples: Examples
     retain: Examples
     """What a selective defense leaves alone."""
+
+
+class DataTask(Task):
+    """A kind of task over data."""
+
+    @property
+    @abstractmethod
+    def _sets(self) -> Sets: ...
+
+    def examples(self, split: Split) -> Sequence[Example]:
+        return self._sets.examples[split]
+
+    def retain(self, split: Split) -> Sequence[Example]:
+        return self._sets.retain[split]
