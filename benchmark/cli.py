@@ -3,12 +3,15 @@
 A verb is an entry point of the group ``recoverybench.commands``: a function with typer's annotations, or a typer app.
 Its module is imported when it is called, or to tell its help: heavy libraries are imported inside the function.
 
-Exit codes: 0 ok, 1 a check failed, 2 usage, 3 some cells failed, 130 interrupted with everything finished saved.
+Exit codes: 0 ok, 1 a check failed, 2 usage, 3 some cells failed; 130 (Ctrl-C), 143 (SIGTERM) or 129 (SIGHUP)
+interrupted with everything finished saved.
 """
 
 from __future__ import annotations
 
+import signal
 import sys
+from contextlib import suppress
 from typing import Any
 
 import typer
@@ -19,7 +22,8 @@ from typer.core import TyperGroup
 from benchmark.errors import BenchError, UsageError
 from benchmark.registry import Registry
 
-INTERRUPTED = 130
+SIGNALLED = 128
+"""An exit code above it is a signal's number on top of it."""
 
 COMMANDS: Registry[Any] = Registry("command", "recoverybench.commands")
 
@@ -81,9 +85,15 @@ def main() -> None:
     try:
         app()
     except BenchError as error:
-        Console(stderr=True).print(f"[bold red]error:[/bold red] {escape(str(error))}", soft_wrap=True, highlight=False)
+        _tell(f"[bold red]error:[/bold red] {escape(str(error))}")
         sys.exit(2)
     except SystemExit as stop:
-        if stop.code == INTERRUPTED:  # typer has turned Ctrl-C into this code, without a word
-            Console(stderr=True).print("interrupted: finished cells are saved; repeat the command to resume")
+        if isinstance(stop.code, int) and stop.code > SIGNALLED:  # also typer's for Ctrl-C, which says no word
+            name = signal.Signals(stop.code - SIGNALLED).name
+            _tell(f"interrupted ({name}): finished cells are saved; repeat the command to resume")
         raise
+
+
+def _tell(line: str) -> None:
+    with suppress(OSError):  # the terminal may be gone
+        Console(stderr=True).print(line, soft_wrap=True, highlight=False)

@@ -2,23 +2,77 @@
 
 from __future__ import annotations
 
+import errno
+import hashlib
 import os
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+PART = ".part"
+"""What the name of a draft ends in."""
+REMEDIES = {
+    errno.ENOSPC: ("the disk is full", "make room"),
+    errno.EDQUOT: ("the disk is full: your quota is used up", "make room"),
+    errno.EFBIG: ("a file would be larger than this shell allows", "raise `ulimit -f`"),
+}
+"""What the system says when there is no room -> in words, and what to do."""
+
 
 def write_atomically(path: Path, save: Callable[[Path], Any]) -> None:
-    """Let ``save`` write a file beside ``path`` and put it in its place: readers see the old one or the new one.
+    """Let ``save`` write a file beside ``path`` and put it in its place: readers see the old one or the new one, and a
+    file that is written later is never on the disk without this one.
 
     Raises:
-        OSError: what the file system says; nothing of the draft is left.
+        OSError: what the file system says, also where ``save`` has an exception of its own for it; nothing of the draft
+            is left.
     """
-    part = path.with_name(path.name + ".part")
+    part = path.with_name(path.name + PART)
     try:
-        save(part)
+        _saved(save, part)
         with part.open("rb") as file:
             os.fsync(file.fileno())
         os.replace(part, path)
+        _sync_folder(path.parent)
     finally:
         part.unlink(missing_ok=True)
+
+
+def remedy(error: OSError) -> tuple[str, str]:
+    """What a failed write means, and what to do about it."""
+    return REMEDIES.get(error.errno or 0, (str(error), "see that the place exists and can be written"))
+
+
+def file_name(name: str) -> str:
+    """A name as part of a file's name: plain ones stay as they are, others are shortened and told apart by a hash."""
+    if re.fullmatch(r"[A-Za-z0-9_-][A-Za-z0-9._-]{0,63}", name):
+        return name
+    return re.sub(r"[^A-Za-z0-9_-]", "_", name)[:48] + "-" + hashlib.sha256(name.encode()).hexdigest()[:8]
+
+
+def _saved(save: Callable[[Path], Any], part: Path) -> None:
+    try:
+        save(part)
+    except OSError:
+        raise
+    except Exception as error:
+        # libraries written in other languages wrap what the system says in exceptions of their own; its number is left
+        told = re.search(r"(?:os error |code: |errno )(\d+)", str(error))
+        if told is None:
+            raise
+        raise OSError(int(told[1]), os.strerror(int(told[1]))) from error
+
+
+def _sync_folder(folder: Path) -> None:
+    """Make the new name last; where folders cannot be opened (Windows), the system does without."""
+    if not hasattr(os, "O_DIRECTORY"):
+        return
+    opened = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(opened)
+    except OSError as error:
+        if error.errno not in (errno.EINVAL, errno.ENOTSUP):  # some network file systems cannot
+            raise
+    finally:
+        os.close(opened)

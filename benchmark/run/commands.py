@@ -12,6 +12,7 @@ from rich.table import Table
 
 from benchmark.run.flags import Json, requesting
 from benchmark.run.request import Request
+from benchmark.run.signals import NAMES, Stopped, courteous
 
 MEASURED_ON = ("suite", "tasks", "device", "dtype")
 """What decides on which model and tasks a defense is looked at."""
@@ -20,6 +21,14 @@ MEASURED_ON = ("suite", "tasks", "device", "dtype")
 @requesting()
 def evaluate(request: Request, as_json: Json = False) -> None:
     """Evaluate defenses: fit, attack, measure, and print a table per task. The same command again resumes."""
+    try:
+        with courteous(("SIGINT", *NAMES)):
+            _evaluate(request, as_json)
+    except Stopped as stop:
+        raise typer.Exit(stop.exit_code) from stop
+
+
+def _evaluate(request: Request, as_json: bool) -> None:
     from benchmark.run.display import Live
     from benchmark.run.runner import evaluate as run
 

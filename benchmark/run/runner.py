@@ -5,26 +5,30 @@ from __future__ import annotations
 import datetime
 import traceback
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
-from safetensors.torch import save_file
 
 from benchmark.contracts.row import SCHEMA, table
-from benchmark.errors import BenchError, UsageError
+from benchmark.errors import BenchError, RunDirectoryError, UsageError
+from benchmark.files import file_name
 from benchmark.measure.outcome import Matched
 from benchmark.registry import threat
 from benchmark.run.card import card
 from benchmark.run.cell import Measurement, run_cell
 from benchmark.run.groups import Undefended, make_group, prepared_task
 from benchmark.run.listener import Listener, Silent
+from benchmark.run.memory import enough_memory
+from benchmark.run.ownership import read_json
 from benchmark.run.plan import Cell, Plan, access, suite_attacks
 from benchmark.run.prepare import Prepared, prepare
 from benchmark.run.provenance import environment
 from benchmark.run.request import Given, Request, Status
-from benchmark.run.store import Store, read_json
+from benchmark.run.signals import courteous
+from benchmark.run.store import Store
 from benchmark.search.pack_size import PackSize
 from benchmark.spec import Named, sha
 from benchmark.suite import Frozen
@@ -41,7 +45,7 @@ class Result:
     @property
     def rows(self) -> pa.Table:
         """All rows, in the order of the plan."""
-        cells = read_json(self.directory / "plan.json")["cells"]
+        cells = read_json(self.directory / "plan.json").get("cells", [])
         store = Store(self.directory)
         parts = [store.read(c["key"]) for c in cells if store.has(c["key"])]
         return pa.concat_tables(parts) if parts else SCHEMA.empty_table()
@@ -64,26 +68,27 @@ def evaluate(request: Request | Given | None = None, *, listener: Listener | Non
     Raises:
         UsageError: something asked for does not exist or does not fit; nothing was run.
         RunDirectoryError: ``output_dir`` cannot be used; nothing in it was changed.
-        KeyboardInterrupt: everything finished so far is saved.
+        KeyboardInterrupt: Ctrl-C, or a signal to end (``Stopped``, which names it); what is finished is saved.
     """
     if isinstance(request, Request):
         if options:
             raise UsageError(f"give either a whole request or its options, not both: {', '.join(options)}")
     else:
         request = Request.make({"defense": request, **options}, "evaluate")
-    prepared = prepare(request)
-    directory = request.output_dir or default_directory(prepared.plan)
-    store = Store(directory).open(prepared.plan.describe())
-    try:
-        return _Run(prepared, store, listener or Silent()).run()
-    finally:
-        store.close()
+    with courteous(), enough_memory():
+        prepared = prepare(request)
+        directory = request.output_dir or default_directory(prepared.plan)
+        store = Store(directory).open(prepared.plan.describe())
+        try:
+            return _Run(prepared, store, listener or Silent()).run()
+        finally:
+            store.close()
 
 
 def default_directory(plan: Plan) -> Path:
     """runs/<suite>__<first defense>__<plan>: the same command finds its own directory again."""
-    first = "".join(c if c.isalnum() or c in "-_." else "_" for c in next(iter(plan.defenses)))
-    return Path("runs") / f"{plan.suite.name}__{first}__{plan.identity[:8]}"
+    first = file_name(next(iter(plan.defenses)))
+    return Path("runs") / f"{file_name(plan.suite.name)}__{first}__{plan.identity[:8]}"
 
 
 class _Run:
@@ -98,17 +103,29 @@ class _Run:
         self.started = _now()
 
     def run(self) -> Result:
+        self._take_up()
         self.listener.started(self.plan, sum(self.store.finished(c.key) for c in self.plan.cells))
         self._header("running")
         try:
             for task in self.plan.tasks:
                 self._task(task)
-        except KeyboardInterrupt:
-            self._header("interrupted")
+        except BaseException:
+            with suppress(RunDirectoryError):  # nothing can be written on a full disk, which is what is told then
+                self._header("interrupted")
             raise
         status: Status = "partial" if self.failed else "complete"
         self._header(status)
         return Result(self.store.root, status)
+
+    def _take_up(self) -> None:
+        """Say what the last run in this directory left, and set aside what cannot be read of it."""
+        before = self.store.status()
+        if before is not None:
+            how = "was killed" if before == "running" else f"ended {before}"
+            self.store.event("resumed", last=before, what=f"the last run here {how}")
+        for line in self.store.mend(c.key for c in self.plan.cells):
+            self.store.event("set-aside", what=line)
+            self.listener.note(line)
 
     def _task(self, name: str) -> None:
         cells = [c for c in self.plan.cells if c.task == name]
@@ -117,7 +134,7 @@ class _Run:
         undefended: Undefended | None = None
         for defense in dict.fromkeys(c.defense for c in cells):
             mine = [c for c in cells if c.defense == defense]
-            if all(self.store.finished(c.key) for c in mine):
+            if self.store.has_fit(name, defense) and all(self.store.finished(c.key) for c in mine):
                 for cell in mine:
                     self.listener.finished(cell, self.store.read(cell.key).to_pylist(), True)
                 continue
@@ -145,7 +162,7 @@ class _Run:
             return
         if not group.tail:
             self.listener.note(f"{named.name} on {task}: the tail pass differs here; using the full one (slower)")
-        self.store.write_json(f"fits/{task}__{named.name}.json", found)
+        self.store.write_fit(task, named.name, found)
         self.listener.fitted(found)
         for cell in cells:
             if self.store.finished(cell.key):
@@ -160,10 +177,8 @@ class _Run:
             last = found.failures[-1].strip().rsplit("\n", 1)[-1]
             what = f"{cell.task} x {cell.defense} x {cell.attack.title}: failed on {len(found.failures)} packs"
             self._error(what, last, found.failures[-1])
-        if found.proposals:
-            self.store.write_private(f"{cell.key}.safetensors", lambda part: save_file(found.proposals, part))
         rows = table(found.rows, self.plan.protocol.extra)
-        self.store.write(cell.key, rows)
+        self.store.write(cell.key, rows, found.proposals)
         self.listener.finished(cell, rows.to_pylist(), False)
 
     def _matched(self, cell: Cell) -> Matched | None:

@@ -5,15 +5,17 @@ plan.json       the cells with their keys, written before the first
 cells/          <key>.parquet, one atomic file a finished cell
 fits/           <task>__<defense>.json, what fitting found and what the defense costs
 events.jsonl    one line an event: halved packs, fallbacks, errors
-private/        perturbations; mode 0700, never published
+private/        <key>.safetensors, perturbations, written before their cell; mode 0700, never published
+*.part          a draft; the next run deletes it
+*.damaged       a file that could not be read, set aside; what it held was made again
 """
 
 from __future__ import annotations
 
-import errno
 import json
+import os
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -21,12 +23,20 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 from filelock import FileLock, Timeout
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
 
+from benchmark.contracts.row import SCHEMA_VERSION
 from benchmark.errors import RunDirectoryError
-from benchmark.files import write_atomically
+from benchmark.files import file_name, remedy, write_atomically
+from benchmark.run.ownership import DAMAGED, drafts, read_json, refuse_foreign
 
 ERRORS = b"recoverybench.errors"
 """Metadata of a cell's file: how many of its rows failed. A cell with any is tried again."""
+PERTURBATIONS = b"recoverybench.perturbations"
+"""Metadata of a cell's file: how many examples have perturbations under private/. A cell without them is run again."""
+_UNREADABLE = (pa.ArrowException, OSError, KeyError, ValueError)
 
 
 class Store:
@@ -42,56 +52,62 @@ class Store:
         Raises:
             RunDirectoryError: another plan's directory, a directory of something else, one in use, or not writable.
         """
-        self._refuse_foreign(plan)
         self._guard(lambda: self._prepare(plan))
         return self
 
     def close(self) -> None:
         self._lock.release()
 
-    def _refuse_foreign(self, plan: Mapping[str, Any]) -> None:
-        if not self.root.exists():
-            return
-        if not self.root.is_dir():
-            raise RunDirectoryError(f"{self.root} is a file; give another --output-dir")
-        known = self.root / "plan.json"
-        if not known.is_file():
-            strangers = [p.name for p in self.root.iterdir() if p.name not in (".lock", "plan.json.part")]
-            if strangers:
-                raise RunDirectoryError(
-                    f"{self.root} is not empty and holds no run (it has {', '.join(sorted(strangers)[:3])}); "
-                    f"give an empty or new --output-dir"
-                )
-            return
-        found = read_json(known).get("identity")
-        if found != plan["identity"]:
-            raise RunDirectoryError(
-                f"{self.root} holds a run of another plan ({found}, this one is {plan['identity']}): the suite, a "
-                f"defense, an attack, the seed, the dtype or the limit differ. Give another --output-dir, or repeat "
-                f"that run's command to resume it. Nothing was changed"
-            )
-
     def _prepare(self, plan: Mapping[str, Any]) -> None:
-        for folder in ("cells", "fits"):
-            (self.root / folder).mkdir(parents=True, exist_ok=True)
-        (self.root / "private").mkdir(mode=0o700, exist_ok=True)
+        refuse_foreign(self.root, plan)
+        self.root.mkdir(parents=True, exist_ok=True)
         try:
             self._lock.acquire(timeout=0)
         except Timeout as error:
             raise RunDirectoryError(
                 f"{self.root} is in use by another process; wait for it, or give another --output-dir"
             ) from error
-        for part in self.root.glob("**/*.part"):
+        try:
+            refuse_foreign(self.root, plan)  # again: another process may have begun a run between the look and the lock
+            self._lay_out(plan)
+        except BaseException:
+            self.close()
+            raise
+
+    def _lay_out(self, plan: Mapping[str, Any]) -> None:
+        for part in drafts(self.root):
             part.unlink()
-        if not (self.root / "plan.json").is_file():
+        for folder, mode in (("cells", 0o777), ("fits", 0o777), ("private", 0o700)):
+            (self.root / folder).mkdir(mode=mode, exist_ok=True)
+        known = self.root / "plan.json"
+        if not known.is_file() or known.read_bytes() != _json(plan).encode():
             self.write_json("plan.json", plan)
+
+    def mend(self, keys: Iterable[str]) -> list[str]:
+        """Set aside what cannot be read of the cells, so that they are run again.
+
+        Returns:
+            One line for each cell that was finished and is not any more.
+        """
+        told = []
+        for key in keys:
+            if not self.has(key):
+                continue
+            why = _damage(self._cell(key), key)
+            aside = self._cell(key)
+            if why is None and (why := self._loss(key)) is not None:
+                aside = self._private(key)
+            if why is not None:
+                self._guard(lambda file=aside: _set_aside(file))
+                told.append(f"{aside.relative_to(self.root)} {why}; its cell is run again")
+        return told
 
     def has(self, key: str) -> bool:
         """The cell has been run, even if some of its rows failed."""
         return self._cell(key).is_file()
 
     def finished(self, key: str) -> bool:
-        """The cell has been run, and none of its rows failed.
+        """The cell has been run, none of its rows failed, and its perturbations are there.
 
         Raises:
             RunDirectoryError: the file is damaged.
@@ -99,16 +115,21 @@ class Store:
         if not self.has(key):
             return False
         with self._damaged(self._cell(key)):
-            return int((pq.read_schema(self._cell(key)).metadata or {}).get(ERRORS, b"0")) == 0
+            metadata = pq.read_schema(self._cell(key)).metadata or {}
+        return int(metadata.get(ERRORS, b"0")) == 0 and self._loss(key) is None
 
-    def write(self, key: str, rows: pa.Table) -> None:
-        """Save a cell, whole or not at all.
+    def write(self, key: str, rows: pa.Table, perturbations: Mapping[str, Tensor] | None = None) -> None:
+        """Save a cell, whole or not at all: its perturbations, by example, and then its rows.
 
         Raises:
             RunDirectoryError: the disk is full or not writable; finished cells stay.
         """
+        if perturbations:
+            found = dict(perturbations)
+            self._atomic(self._private(key), lambda part: save_file(found, part))
         failed = str(rows["status"].to_pylist().count("error")).encode()
-        marked = rows.replace_schema_metadata({**(rows.schema.metadata or {}), ERRORS: failed})
+        notes = {ERRORS: failed, PERTURBATIONS: str(len(perturbations or {})).encode()}
+        marked = rows.replace_schema_metadata({**(rows.schema.metadata or {}), **notes})
         self._atomic(self._cell(key), lambda part: pq.write_table(marked, part, compression="zstd"))
 
     def read(self, key: str) -> pa.Table:
@@ -124,12 +145,37 @@ class Store:
     def _damaged(self, path: Path) -> Iterator[None]:
         try:
             yield
-        except (pa.ArrowInvalid, OSError) as error:
-            raise RunDirectoryError(f"{path} is damaged ({error}); delete it and repeat the command") from error
+        except _UNREADABLE as error:
+            raise RunDirectoryError(f"{path} is damaged ({error}); repeat the command, and it is run again") from error
+
+    def _loss(self, key: str) -> str | None:
+        """What is wrong with the perturbations of a cell; None: they are there, or it has none."""
+        expected = int((pq.read_schema(self._cell(key)).metadata or {}).get(PERTURBATIONS, b"0"))
+        if not expected:
+            return None
+        try:
+            with safe_open(self._private(key), "pt") as file:
+                return None if len(file.keys()) == expected else "is of another cell"
+        except FileNotFoundError:
+            return "is missing"
+        except (OSError, SafetensorError):
+            return "is damaged"
+
+    def has_fit(self, task: str, defense: str) -> bool:
+        """What fitting found is there and can be read; otherwise the defense is fitted once more, and it is written."""
+        try:
+            found = read_json(self.root / _fit(task, defense))
+        except RunDirectoryError:
+            return False
+        return (found.get("task"), found.get("defense")) == (task, defense)
+
+    def write_fit(self, task: str, defense: str, found: Mapping[str, Any]) -> None:
+        """Save what fitting found."""
+        self.write_json(_fit(task, defense), found)
 
     def write_json(self, name: str, content: Mapping[str, Any]) -> None:
         """Save a JSON file atomically; NaN is refused."""
-        text = json.dumps(content, indent=2, allow_nan=False) + "\n"
+        text = _json(content)
         self._atomic(self.root / name, lambda part: part.write_text(text))
 
     def event(self, kind: str, **details: Any) -> None:
@@ -137,17 +183,26 @@ class Store:
         line = json.dumps({"time": round(time.time(), 3), "event": kind, **details}, default=str)
 
         def append() -> None:
-            with (self.root / "events.jsonl").open("a") as file:
-                file.write(line + "\n")
+            with (self.root / "events.jsonl").open("ab+") as file:
+                if file.tell() and _last_byte(file) != b"\n":
+                    file.write(b"\n")  # a line that a kill cut short stays by itself
+                file.write(line.encode() + b"\n")
 
         self._guard(append)
 
-    def write_private(self, name: str, save: Callable[[Path], Any]) -> None:
-        """Save a file under private/ atomically."""
-        self._atomic(self.root / "private" / name, save)
+    def status(self) -> str | None:
+        """How the last run in this directory ended, as run.json has it; ``running``: it was killed; None: there was
+        none, or the file cannot be read."""
+        try:
+            return read_json(self.root / "run.json").get("status")
+        except RunDirectoryError:
+            return None
 
     def _cell(self, key: str) -> Path:
         return self.root / "cells" / f"{key}.parquet"
+
+    def _private(self, key: str) -> Path:
+        return self.root / "private" / f"{key}.safetensors"
 
     def _atomic(self, path: Path, save: Callable[[Path], Any]) -> None:
         self._guard(lambda: write_atomically(path, save))
@@ -157,20 +212,37 @@ class Store:
         try:
             work()
         except OSError as error:
-            what = "the disk is full" if error.errno in (errno.ENOSPC, errno.EDQUOT) else str(error)
+            what, do = remedy(error)
             raise RunDirectoryError(
-                f"cannot write to {self.root}: {what}. Finished cells are safe; "
-                f"make room and repeat the command to resume"
+                f"cannot write to {self.root}: {what}. Finished cells are safe; {do} and repeat the command to resume"
             ) from error
 
 
-def read_json(path: Path) -> dict[str, Any]:
-    """A JSON file of a run directory.
+def _json(content: Mapping[str, Any]) -> str:
+    return json.dumps(content, indent=2, allow_nan=False) + "\n"
 
-    Raises:
-        RunDirectoryError: it is damaged.
-    """
+
+def _fit(task: str, defense: str) -> str:
+    return f"fits/{file_name(task)}__{file_name(defense)}.json"
+
+
+def _last_byte(file: Any) -> bytes:
+    file.seek(-1, os.SEEK_END)
+    return file.read(1)
+
+
+def _damage(cell: Path, key: str) -> str | None:
+    """Why the rows of a cell cannot be used; None: they can."""
     try:
-        return json.loads(path.read_text())
-    except (OSError, json.JSONDecodeError) as error:
-        raise RunDirectoryError(f"{path} is damaged ({error}); use another --output-dir") from error
+        rows = pq.read_table(cell)
+        version = int((rows.schema.metadata or {}).get(b"recoverybench.schema_version", b"0"))
+        if version != SCHEMA_VERSION:
+            return f"has row schema {version}, and this version writes {SCHEMA_VERSION}"
+        return None if rows["cell_key"].unique().to_pylist() == [key] else "is of another cell"
+    except _UNREADABLE:
+        return "is damaged"
+
+
+def _set_aside(file: Path) -> None:
+    if file.exists():
+        os.replace(file, file.with_name(file.name + DAMAGED))
