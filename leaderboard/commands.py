@@ -8,16 +8,22 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
+from benchmark.errors import RunDirectoryError
+from benchmark.files import remedy
+
 
 def figures(
     runs: Annotated[list[Path], typer.Argument(help="Finished run directories.")],
-    output_dir: Annotated[Path, typer.Option("--output-dir", "-o", help="Folder of the figures.")] = Path("figures"),
+    output_dir: Annotated[
+        Path | None,
+        typer.Option("--output-dir", "-o", help="Folder of the figures. Default: figures/ in the first run."),
+    ] = None,
 ) -> None:
     """Draw recovery over budgets, drift against recovery, and replayed parts from finished runs."""
     from leaderboard.figures.draw import draw
     from leaderboard.rows.run import read_run
 
-    for path in draw([read_run(run) for run in runs], output_dir):
+    for path in draw([read_run(run) for run in runs], output_dir or runs[0] / "figures"):
         print(path)
 
 
@@ -29,16 +35,22 @@ def report(directory: Path, console: Console, as_json: bool) -> None:
         as_json: print the file on standard output in the place of tables.
 
     Raises:
-        RunDirectoryError: the directory is no run, or damaged.
+        RunDirectoryError: the directory is no run, damaged, or not writable.
     """
     from leaderboard.board.aggregate import leaderboard, write
     from leaderboard.rows.run import read_run
     from leaderboard.tables.board import render
 
     board = leaderboard([read_run(directory)])
-    write(board, directory / "leaderboard.json")
+    try:
+        write(board, directory / "leaderboard.json")
+    except OSError as error:
+        what, do = remedy(error)
+        raise RunDirectoryError(
+            f"cannot write {directory / 'leaderboard.json'}: {what}. All rows are safe; {do} and repeat the command"
+        ) from error
     if as_json:
         print(board.model_dump_json(indent=2))
     else:
         render(board, console)
-    console.print(f"rows, plan and leaderboard.json: {directory}", soft_wrap=True, highlight=False)
+    console.print(f"rows, plan and leaderboard.json: {directory}", soft_wrap=True, highlight=False, markup=False)

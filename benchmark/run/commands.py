@@ -3,17 +3,26 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from importlib.metadata import entry_points
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from benchmark.run.flags import Json, requesting
 from benchmark.run.request import Request
 from benchmark.run.signals import NAMES, Stopped, courteous
 
+if TYPE_CHECKING:
+    from benchmark.run.runner import Result
+
+FAILED = 3
+"""Exit code of a run in which some cells failed."""
+SHOWN = 5
+"""Failures that are told at the end; events.jsonl has all of them."""
 MEASURED_ON = ("suite", "tasks", "device", "dtype")
 """What decides on which model and tasks a defense is looked at."""
 
@@ -29,16 +38,29 @@ def evaluate(request: Request, as_json: Json = False) -> None:
 
 
 def _evaluate(request: Request, as_json: bool) -> None:
+    console = Console(stderr=as_json, markup=False, emoji=False)
+    console.print("loading the model, reading tasks ...", highlight=False)  # before what takes seconds to import
     from benchmark.run.display import Live
     from benchmark.run.runner import evaluate as run
 
-    console = Console(stderr=as_json)
     with Live(console) as live:
         result = run(request, listener=live)
     for report in entry_points(group="recoverybench.reports"):
         report.load()(result.directory, console, as_json)
     if result.status == "partial":
-        raise typer.Exit(3)
+        for line in _failed(result):
+            console.print(line, soft_wrap=True, highlight=False)
+        raise typer.Exit(FAILED)
+
+
+def _failed(result: Result) -> Iterator[str]:
+    """The last lines of a run in which cells failed."""
+    shown = result.failures[:SHOWN]
+    yield f"{result.failed} cells failed:"
+    yield from (f"  {line}" for line in shown)
+    if len(result.failures) > SHOWN:
+        yield f"  and {len(result.failures) - SHOWN} more"
+    yield f"tracebacks: {result.directory / 'events.jsonl'}; repeat the command to try them again (exit code {FAILED})"
 
 
 @requesting("defense", *MEASURED_ON, "options")
@@ -57,7 +79,7 @@ def validate(request: Request, as_json: Json = False) -> None:
         table = Table("defense", "task", "promise", "kept", "evidence", box=None, pad_edge=False)
         for row in rows:
             kept = {True: "yes", False: "[bold red]NO[/bold red]", None: "(shown)"}[row["kept"]]
-            table.add_row(row["defense"], row["task"], row["promise"], kept, row["evidence"])
+            table.add_row(escape(row["defense"]), escape(row["task"]), row["promise"], kept, escape(row["evidence"]))
         Console().print(table)
     if any(row["kept"] is False for row in rows):
         raise typer.Exit(1)

@@ -7,6 +7,7 @@ from typing import Any
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.table import Column
 
 from benchmark.run.listener import Columns
 from benchmark.run.plan import Cell, Plan
@@ -18,18 +19,24 @@ class Live:
     def __init__(self, console: Console) -> None:
         self.console = console
         self.progress = Progress(
-            TextColumn("[bold]{task.description}"),
-            BarColumn(),
+            TextColumn(
+                "{task.description}",
+                style="bold",
+                markup=False,
+                table_column=Column(ratio=1, no_wrap=True, overflow="ellipsis"),
+            ),
+            BarColumn(bar_width=10),
             MofNCompleteColumn(),
-            TextColumn("{task.fields[tally]}"),
+            TextColumn("{task.fields[tally]}", markup=False, table_column=Column(no_wrap=True)),
             TimeElapsedColumn(),
             TimeRemainingColumn(),
             console=console,
             disable=not console.is_terminal,
             transient=True,
+            expand=True,
         )
         self.bar = self.progress.add_task("cells", total=None, tally="")
-        self.rows = self.attacked = self.recovered = 0
+        self.attacked = self.recovered = 0
 
     def __enter__(self) -> Live:
         self.progress.start()
@@ -51,15 +58,17 @@ class Live:
         cost = "" if kept is None else f", keeps {kept:.1%} of the retain set"
         self._say(f"{card['task']}: {card['defense']} suppresses {card['suppressed']} of {card['eligible']}{cost}")
 
+    def attacking(self, cell: Cell) -> None:
+        self.progress.update(self.bar, description=f"{cell.task}: {cell.attack.title} ({cell.attack.threat_model})")
+
     def finished(self, cell: Cell, rows: Sequence[Columns], resumed: bool) -> None:
         attacked = [r for r in rows if r["status"] != "not_run" and not r["sanity"]]
-        self.rows += len(rows)
-        self.attacked += len(attacked)
-        self.recovered += sum(bool(r["recovered"]) for r in attacked)
-        tally = f"{self.rows} rows, {self.recovered}/{self.attacked} recovered"
-        self.progress.update(self.bar, advance=1, description=f"{cell.task}: {cell.attack.title}", tally=tally)
+        if _control(cell) is None:
+            self.attacked += len(attacked)
+            self.recovered += sum(bool(r["recovered"]) for r in attacked)
+        self.progress.update(self.bar, advance=1, tally=f"{self.recovered}/{self.attacked} recovered")
         if not self.console.is_terminal and not resumed:
-            self._say(f"  {cell.task} x {cell.defense} x {_title(cell)}: {_reached(attacked)}")
+            self._say(f"  {cell.task} x {cell.defense} x {_title(cell)}: {_reached(rows, attacked)}")
 
     def note(self, text: str) -> None:
         self._say(text)
@@ -69,12 +78,27 @@ class Live:
 
 
 def _title(cell: Cell) -> str:
-    return f"{cell.attack.title} ({cell.attack.threat_model}, {cell.attack.constraint})"
+    kind = _control(cell)
+    title = f"{cell.attack.title} ({cell.attack.threat_model}, {cell.attack.constraint})"
+    return title if kind is None else f"{title}, {kind}"
 
 
-def _reached(attacked: Sequence[Columns]) -> str:
+def _control(cell: Cell) -> str | None:
+    """What a cell is a control for, in words; None: it is an attack on the behavior."""
+    if cell.attack.goal == "wrong":
+        return "control: the same attack aimed at a wrong answer"
+    if not cell.attack.is_control:
+        return None
+    if not any(cell.budgets):
+        return "control: nothing is written"
+    return "control" if cell.attack.searches else "control: written at random"
+
+
+def _reached(rows: Sequence[Columns], attacked: Sequence[Columns]) -> str:
+    """How much of what was attacked was reached at the largest budget, or why nothing was attacked."""
     if not attacked:
-        return "nothing to attack"
+        why = next((r["error"] for r in rows if r["suppressed"] and r["error"]), None)
+        return f"not run: {why}" if why else "nothing to attack, since nothing is suppressed"
     last = max(r["budget_eps"] for r in attacked)
     at_last = [r for r in attacked if r["budget_eps"] == last]
     return f"{sum(bool(r['recovered']) for r in at_last)} of {len(at_last)} reached at eps {last:g}"

@@ -114,13 +114,10 @@ def quiet() -> None:
     """Loading bars and notices of libraries would tear our own display.
 
     Threads that spin for long while they wait make a small model crawl on a machine that has other work too; ones that
-    never do, on a machine that has none.
+    never do, on a machine that has none. Nothing heavy is imported for it: the first line is printed after this.
     """
     os.environ.setdefault("GOMP_SPINCOUNT", "10000")
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
     os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     logging.getLogger("transformers").setLevel(logging.ERROR)
-    from transformers.utils import logging as transformers_logging
-
-    transformers_logging.disable_progress_bar()

@@ -41,6 +41,10 @@ class Result:
     directory: Path
     status: Status
     """complete | partial (some cells failed and will be tried again)."""
+    failures: tuple[str, ...] = ()
+    """Of a partial run: what failed, and why, one line each."""
+    failed: int = 0
+    """Cells that failed."""
 
     @property
     def rows(self) -> pa.Table:
@@ -100,6 +104,7 @@ class _Run:
         self.pack_size = PackSize(prepared.rows, self._halved)
         self.frozen: dict[str, Frozen] = {}
         self.failed = 0
+        self.failures: list[str] = []
         self.started = _now()
 
     def run(self) -> Result:
@@ -115,7 +120,7 @@ class _Run:
             raise
         status: Status = "partial" if self.failed else "complete"
         self._header(status)
-        return Result(self.store.root, status)
+        return Result(self.store.root, status, tuple(self.failures), self.failed)
 
     def _take_up(self) -> None:
         """Say what the last run in this directory left, and set aside what cannot be read of it."""
@@ -168,6 +173,7 @@ class _Run:
             if self.store.finished(cell.key):
                 self.listener.finished(cell, self.store.read(cell.key).to_pylist(), True)
                 continue
+            self.listener.attacking(cell)
             matched = self._matched(cell)
             self._save(cell, run_cell(group, cell, self.pack_size, run_id=self.plan.identity, matched=matched))
 
@@ -191,7 +197,8 @@ class _Run:
 
     def _error(self, what: str, error: str, trace: str) -> None:
         self.store.event("error", what=what, error=error, traceback=trace)
-        self.listener.note(f"{what}: {error} (see events.jsonl; repeat the command to try again)")
+        self.failures.append(f"{what}: {error}")
+        self.listener.note(f"{what}: {error}")
 
     def _halved(self, rows: int) -> None:
         self.store.event("pack-halved", rows=rows)
@@ -208,6 +215,7 @@ class _Run:
                 "status": status,
                 "started": self.started,
                 "finished": None if status == "running" else _now(),
+                "failed_cells": self.failed,
                 "protocol": self.plan.protocol.name,
                 "ranked": self.plan.protocol.ranked,
                 "limit": self.prepared.limit,

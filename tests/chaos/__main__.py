@@ -1,4 +1,4 @@
-"""``python -m tests.chaos [--runs N] [--seed S]``: N kills, the other faults in proportion, and a table of all of it."""
+"""``python -m tests.chaos [--runs N] [--seed S]``: N kills, the other faults in proportion, and a table of it all."""
 
 from __future__ import annotations
 
