@@ -18,10 +18,10 @@ class Live:
     def __init__(self, console: Console) -> None:
         self.console = console
         self.progress = Progress(
-            TextColumn("[bold]{task.description}"),
+            TextColumn("{task.description}", style="bold", markup=False),
             BarColumn(),
             MofNCompleteColumn(),
-            TextColumn("{task.fields[tally]}"),
+            TextColumn("{task.fields[tally]}", markup=False),
             TimeElapsedColumn(),
             TimeRemainingColumn(),
             console=console,

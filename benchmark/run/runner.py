@@ -14,6 +14,7 @@ from safetensors.torch import save_file
 
 from benchmark.contracts.row import SCHEMA, table
 from benchmark.errors import BenchError, UsageError
+from benchmark.files import file_name
 from benchmark.measure.outcome import Matched
 from benchmark.registry import threat
 from benchmark.run.card import card
@@ -82,8 +83,7 @@ def evaluate(request: Request | Given | None = None, *, listener: Listener | Non
 
 def default_directory(plan: Plan) -> Path:
     """runs/<suite>__<first defense>__<plan>: the same command finds its own directory again."""
-    first = "".join(c if c.isalnum() or c in "-_." else "_" for c in next(iter(plan.defenses)))
-    return Path("runs") / f"{plan.suite.name}__{first}__{plan.identity[:8]}"
+    return Path("runs") / f"{file_name(plan.suite.name, next(iter(plan.defenses)))}__{plan.identity[:8]}"
 
 
 class _Run:
@@ -145,7 +145,7 @@ class _Run:
             return
         if not group.tail:
             self.listener.note(f"{named.name} on {task}: the tail pass differs here; using the full one (slower)")
-        self.store.write_json(f"fits/{task}__{named.name}.json", found)
+        self.store.write_json(f"fits/{file_name(task, named.name)}.json", found)
         self.listener.fitted(found)
         for cell in cells:
             if self.store.finished(cell.key):
