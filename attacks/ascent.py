@@ -24,9 +24,11 @@ class Ascent:
     """Settings of the optimiser."""
 
     steps: Number = 20
+    """Taken at most; a row stops when it reached the goal."""
     rate: Rate = 0.5
     """Length of the first step as a share of the row's budget; falls to 0 as a cosine."""
     momentum: Momentum = 0.7
+    """Share of the last direction in the next one."""
     exchanges: Number = 4
     """How often rows look whether a smaller budget, or another restart, of their example is further."""
 

@@ -21,6 +21,7 @@ class RandomDirection(Attack):
     searches = False
     threat_model: str = "before_edit"
     restarts: Number = 8
+    """Draws an example and budget, the best of which counts."""
 
     def run(self, problem: Problem) -> Attempt:
         noise = problem.constraint.project(problem.noise())

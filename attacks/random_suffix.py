@@ -21,6 +21,7 @@ class RandomSuffix(Attack):
     searches = False
     threat_model: str = "token_suffix"
     restarts: Number = 8
+    """Draws an example and length, the best of which counts."""
 
     def run(self, problem: TokenProblem) -> Attempt:
         return Attempt(problem.draw(), torch.ones_like(problem.example, dtype=torch.bool))

@@ -86,6 +86,11 @@ class Registry(Generic[T]):
             )
         raise UsageError(self._unknown(name))
 
+    def place(self, name: str) -> str | None:
+        """``module:attribute`` of a built-in, which is not imported for it; None: it is none."""
+        entry = self._entries().get(name)
+        return entry.value if entry is not None and _is_built_in(entry) else None
+
     def _unknown(self, name: str) -> str:
         return f"unknown {self.kind} {name!r}.{suggestion(name, self.names())} Available: {', '.join(self.names())}"
 
@@ -93,8 +98,7 @@ class Registry(Generic[T]):
         """What has the name already: something registered, or a built-in that is not loaded yet."""
         if name in self.known:
             return _origin(self.known[name])
-        entry = self._entries().get(name)
-        return entry.value if entry is not None and _is_built_in(entry) else None
+        return self.place(name)
 
     def _entries(self) -> Mapping[str, EntryPoint]:
         places = tuple(sys.path)

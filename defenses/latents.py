@@ -23,6 +23,7 @@ class Layer:
     """One site of a defense; several are live at once."""
 
     site: str
+    """Where it acts, for example ``blocks.4.hook_resid_post``."""
     sae: str | None = None
     """Local folder or ``release/sae_id``; by default the suite's SAE at the site."""
     latents: tuple[Latent, ...] | None = None

@@ -18,6 +18,7 @@ class StandIns:
     """How a stand-in is drawn for each latent."""
 
     seed: Seed = 0
+    """Of the drawing."""
     candidates: Number = 8
     """It is drawn among so many that are closest to the latent in total activation on ``fit``."""
 
