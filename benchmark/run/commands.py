@@ -78,10 +78,11 @@ def plan(
     if as_json:
         print(json.dumps(described, indent=2))
         return
-    cells = plain_table("key", "task", "defense", "attack", "threat model", "constraint", "budgets", whole="key")
+    cells = plain_table("key", "task", "defense", "attack", "budgets", whole="key")
     for cell in described["cells"]:
         budgets = ", ".join(f"{b:g}" for b in cell["budgets"])
-        cells.add_row(*(cell[k] for k in ("key", "task", "defense", "attack", "threat_model", "constraint")), budgets)
+        attack = f"{cell['attack']} ({cell['threat_model']}, {cell['constraint']})"
+        cells.add_row(cell["key"], cell["task"], cell["defense"], attack, budgets)
     terminal().print(cells)
 
 

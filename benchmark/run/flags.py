@@ -65,7 +65,7 @@ def _given(annotation: Any, name: str) -> Any:
     if name == "batch_size":
         return str | None  # a number, or the word auto
     plain = next(kind for kind in kinds if kind in (bool, int, str, Path))
-    return plain | None
+    return (str if plain is Path else plain) | None  # an empty text is no path, and would be made one
 
 
 def _alternatives(annotation: Any) -> list[Any]:
