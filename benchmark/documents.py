@@ -159,7 +159,8 @@ class _Open:
     line: int
     anchor: str | None
     key: str | None = None
-    """Of a mapping: the key that waits for its value."""
+    """Of a mapping: the key that waits for its value, and its line."""
+    key_line: int = 0
     size: int = 1
     height: int = 1
 
@@ -267,7 +268,7 @@ class _Reading:
         elif around.key is None:
             self._take_key(around, part.value, line)
         else:
-            self.lines[self.place()] = line
+            self.lines[self.place()] = around.key_line
             around.value[around.key], around.key = part.value, None
 
     def _take_key(self, around: _Open, key: Any, line: int) -> None:
@@ -276,7 +277,7 @@ class _Reading:
         if key in around.value:
             first = self.lines[(*self.place(), key)]
             self.refuse(line, f"the key {shown(key)} is there twice, first in line {first}; leave one out")
-        around.key = key
+        around.key, around.key_line = key, line
 
     def _awaits_key(self) -> bool:
         return bool(self.open) and isinstance(self.open[-1].value, dict) and self.open[-1].key is None
