@@ -13,6 +13,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from attacks.ranges import Momentum, Number, Rate
 from benchmark.contracts.attack import Attempt
 from benchmark.search.oracle import State
 from benchmark.search.problem import Problem
@@ -22,11 +23,13 @@ from benchmark.search.problem import Problem
 class Ascent:
     """Settings of the optimiser."""
 
-    steps: int = 20
-    rate: float = 0.5
+    steps: Number = 20
+    """Taken at most; a row stops when it reached the goal."""
+    rate: Rate = 0.5
     """Length of the first step as a share of the row's budget; falls to 0 as a cosine."""
-    momentum: float = 0.7
-    exchanges: int = 4
+    momentum: Momentum = 0.7
+    """Share of the last direction in the next one."""
+    exchanges: Number = 4
     """How often rows look whether a smaller budget, or another restart, of their example is further."""
 
     def run(self, problem: Problem) -> Attempt:

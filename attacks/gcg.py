@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from attacks.random_suffix import RandomSuffix
+from attacks.ranges import Number
 from attacks.zero import Zero
 from benchmark.contracts.attack import Attack, Attempt
 from benchmark.registry import register_attack
@@ -25,11 +26,11 @@ class Gcg(Attack):
     """Each step tries a batch of single-token substitutions that the gradient suggests, and takes the best of them."""
 
     threat_model: str = "token_suffix"
-    steps: int = 8
+    steps: Number = 8
     """Substitutions taken, one a step."""
-    top: int = 64
+    top: Number = 64
     """Substitutes considered at each place, those with the largest first-order gain."""
-    candidates: int = 32
+    candidates: Number = 32
     """Substitutions tried in a step, drawn from all places; all different."""
 
     def run(self, problem: TokenProblem) -> Attempt:

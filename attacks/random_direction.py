@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 import torch
 
+from attacks.ranges import Number
 from benchmark.contracts.attack import Attack, Attempt
 from benchmark.registry import register_attack
 from benchmark.search.problem import Problem
@@ -19,7 +20,8 @@ class RandomDirection(Attack):
     role = "control"
     searches = False
     threat_model: str = "before_edit"
-    restarts: int = 8
+    restarts: Number = 8
+    """Draws an example and budget, the best of which counts."""
 
     def run(self, problem: Problem) -> Attempt:
         noise = problem.constraint.project(problem.noise())

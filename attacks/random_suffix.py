@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 import torch
 
+from attacks.ranges import Number
 from benchmark.contracts.attack import Attack, Attempt
 from benchmark.registry import register_attack
 from benchmark.search.token_problem import TokenProblem
@@ -19,7 +20,8 @@ class RandomSuffix(Attack):
     role = "control"
     searches = False
     threat_model: str = "token_suffix"
-    restarts: int = 8
+    restarts: Number = 8
+    """Draws an example and length, the best of which counts."""
 
     def run(self, problem: TokenProblem) -> Attempt:
         return Attempt(problem.draw(), torch.ones_like(problem.example, dtype=torch.bool))

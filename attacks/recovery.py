@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from attacks.ascent import Ascent
 from attacks.random_direction import RandomDirection
+from attacks.ranges import Number
 from attacks.zero import Zero
 from benchmark.contracts.attack import Attack, Attempt
 from benchmark.registry import register_attack
@@ -19,7 +20,7 @@ class Recovery(Attack):
     """Gradient ascent on the stream at the defended site, one perturbation an example."""
 
     threat_model: str = "before_edit"
-    restarts: int = 2
+    restarts: Number = 2
     ascent: Ascent = Ascent()
     """Settings of the optimiser."""
 

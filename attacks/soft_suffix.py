@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Annotated, Literal
+
+from pydantic import Field
 
 from attacks.ascent import Ascent
 from benchmark.contracts.attack import Attack, Attempt
@@ -18,7 +20,7 @@ class SoftSuffix(Attack):
 
     threat_model: str = "soft_suffix"
     constraint: Literal["none"] = "none"
-    penalty: float = 0.0
+    penalty: Annotated[float, Field(ge=0)] = 0.0
     """Objective that is given up for each unit of relative drift, and of the monitor's excess (arXiv 2412.09565)."""
     ascent: Ascent = Ascent()
     """Settings of the optimiser."""

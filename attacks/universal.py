@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from attacks.random_direction import RandomDirection
+from attacks.ranges import Momentum, Number, Rate
 from attacks.zero import Zero
 from benchmark.contracts.attack import Attack, Attempt
 from benchmark.errors import UsageError
@@ -30,11 +31,11 @@ class Universal(Attack):
     learns = True
     threat_model: str = "before_edit"
     constraint: Literal["none", "encoder"] = "none"
-    steps: int = 30
+    steps: Number = 30
     """Of the ascent, at each budget."""
-    rate: float = 0.5
+    rate: Rate = 0.5
     """Length of the first step as a share of the budget; falls to 0 as a cosine."""
-    momentum: float = 0.7
+    momentum: Momentum = 0.7
     """Share of the last direction in the next one."""
 
     def run(self, problem: Problem) -> Attempt:

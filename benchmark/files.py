@@ -1,9 +1,10 @@
-"""Files that are whole or not there at all."""
+"""Files that are whole or not there at all, and what they are called."""
 
 from __future__ import annotations
 
 import errno
 import hashlib
+import json
 import os
 import re
 from collections.abc import Callable
@@ -44,11 +45,32 @@ def remedy(error: OSError) -> tuple[str, str]:
     return REMEDIES.get(error.errno or 0, (str(error), "see that the place exists and can be written"))
 
 
-def file_name(name: str) -> str:
-    """A name as part of a file's name: plain ones stay as they are, others are shortened and told apart by a hash."""
-    if re.fullmatch(r"[A-Za-z0-9_-][A-Za-z0-9._-]{0,63}", name):
-        return name
-    return re.sub(r"[^A-Za-z0-9_-]", "_", name)[:48] + "-" + hashlib.sha256(name.encode()).hexdigest()[:8]
+_PLAIN = re.compile(r"[a-z0-9][a-z0-9.-]*(_[a-z0-9.-]+)*")
+_MOST = 100
+"""Characters of a file's name, of the 255 bytes that file systems allow: endings and ``.part`` come behind."""
+
+
+def file_name(*names: str) -> str:
+    """What a file about things with these names is called, without its ending: other names, another file.
+
+    Short names of small letters, digits and ``-._`` stand for themselves, with ``__`` between them. Of all others there
+    is what can be read of them, and a hash: a name may have any character and length, and on some file systems ``A``
+    and ``a`` are one file.
+    """
+    joined = "__".join(names)
+    if len(joined) <= _MOST and all(_PLAIN.fullmatch(name) for name in names):
+        return joined
+    readable = re.sub(r"[^A-Za-z0-9_.-]", "_", joined).lstrip(".-")[:_MOST]
+    digest = hashlib.sha256(json.dumps(names).encode()).hexdigest()[:8]
+    return f"{readable}-{digest}"
+
+
+def is_file(path: Path) -> bool:
+    """Whether there is a file; of a path that no file can have, no."""
+    try:
+        return path.is_file()
+    except (OSError, ValueError):
+        return False
 
 
 def _saved(save: Callable[[Path], Any], part: Path) -> None:

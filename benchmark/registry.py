@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import importlib.util
 import sys
+import traceback
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib.metadata import EntryPoint, entry_points
@@ -18,6 +19,8 @@ from typing import Any, Generic, TypeVar
 from rapidfuzz import process, utils
 
 from benchmark.errors import UsageError
+from benchmark.files import is_file
+from benchmark.names import checked_name
 
 T = TypeVar("T")
 _OWN = "recoverybench"
@@ -50,6 +53,8 @@ class Registry(Generic[T]):
             UsageError: the name is taken by something else.
         """
 
+        checked_name(name, f"a {self.kind}")
+
         def add(thing: T) -> T:
             owner = self._owner(name)
             if owner is not None and owner != _origin(thing):
@@ -76,8 +81,15 @@ class Registry(Generic[T]):
         if name in self.known:
             return self.known[name]
         if name in self.broken:
-            raise UsageError(f"the {self.kind} {name!r} cannot be loaded: {self.broken[name]}")
+            raise UsageError(
+                f"the {self.kind} {name!r} cannot be loaded: {self.broken[name]}; repair or remove its package"
+            )
         raise UsageError(self._unknown(name))
+
+    def place(self, name: str) -> str | None:
+        """``module:attribute`` of a built-in, which is not imported for it; None: it is none."""
+        entry = self._entries().get(name)
+        return entry.value if entry is not None and _is_built_in(entry) else None
 
     def _unknown(self, name: str) -> str:
         return f"unknown {self.kind} {name!r}.{suggestion(name, self.names())} Available: {', '.join(self.names())}"
@@ -86,8 +98,7 @@ class Registry(Generic[T]):
         """What has the name already: something registered, or a built-in that is not loaded yet."""
         if name in self.known:
             return _origin(self.known[name])
-        entry = self._entries().get(name)
-        return entry.value if entry is not None and _is_built_in(entry) else None
+        return self.place(name)
 
     def _entries(self) -> Mapping[str, EntryPoint]:
         places = tuple(sys.path)
@@ -99,8 +110,10 @@ class Registry(Generic[T]):
     def _load(self, name: str, entry: EntryPoint) -> None:
         try:
             self.known[name] = entry.load()
-        except Exception as error:  # a third party's import may raise anything
-            self.broken[name] = f"{type(error).__name__}: {error}"
+        except KeyboardInterrupt:
+            raise
+        except BaseException as error:  # a third party's import may raise anything, and end the process
+            self.broken[name] = told(error)
 
 
 def _is_built_in(entry: EntryPoint) -> bool:
@@ -140,24 +153,48 @@ def threat(name: str) -> Any:
     return THREATS.get(name)()
 
 
+def is_reference(named: str) -> bool:
+    """Whether a name is one of a class in a file."""
+    return ".py:" in named or named.endswith(".py")
+
+
 def from_file(reference: str, base: type) -> type:
     """The class of ``path/to/file.py:Class``.
 
     Raises:
         UsageError: no such file or class, an import error in the file, or a class of another kind.
     """
-    path_text, _, class_name = reference.rpartition(":")
+    path_text, _, class_name = reference.rpartition(":") if ".py:" in reference else (reference, "", "")
     path = Path(path_text)
-    if not path.is_file():
-        raise UsageError(f"{reference!r}: there is no file {path_text!r}")
+    if not is_file(path):
+        raise UsageError(f"{reference!r}: there is no file {path_text!r}; write path/to/file.py:Class")
     module = _import(path)
-    found = getattr(module, class_name, None)
-    if not isinstance(found, type) or not issubclass(found, base):
-        kinds = [n for n, v in vars(module).items() if isinstance(v, type) and issubclass(v, base) and v is not base]
-        raise UsageError(f"{path} has no {base.__name__} named {class_name!r}; it has: {', '.join(kinds) or 'none'}")
+    own = {
+        name: thing
+        for name, thing in vars(module).items()
+        if isinstance(thing, type) and issubclass(thing, base) and thing.__module__ == module.__name__
+    }
+    if class_name not in own:
+        has = f"it has: {', '.join(own) or 'none'}"
+        if not class_name:
+            raise UsageError(
+                f"{reference}: say which class, {path_text}:NAME; {path} has no {base.__name__} named ''; {has}"
+            )
+        imported = "; that is only imported there: name the file it is from" if class_name in vars(module) else ""
+        raise UsageError(f"{path} has no {base.__name__} named {class_name!r}; {has}{imported}")
+    found = own[class_name]
     if "name" not in vars(found):
         found.name = class_name  # type: ignore[attr-defined]
     return found
+
+
+def told(error: BaseException) -> str:
+    """An error of anybody's code in one line."""
+    try:
+        text = str(error)
+    except Exception:
+        text = "(it cannot be shown)"
+    return f"{type(error).__name__}: {text}"
 
 
 def _import(path: Path) -> Any:
@@ -169,6 +206,18 @@ def _import(path: Path) -> Any:
     sys.modules[name] = module  # dataclasses look their module up
     try:
         spec.loader.exec_module(module)
-    except Exception as error:
-        raise UsageError(f"{path} cannot be imported: {type(error).__name__}: {error}") from error
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:  # its code may raise anything, and end the process
+        sys.modules.pop(name, None)
+        line = _line(error, path)
+        raise UsageError(f"{path} cannot be imported: {told(error)}{line}; correct the file") from error
     return module
+
+
+def _line(error: BaseException, path: Path) -> str:
+    """Where in the file an error was raised."""
+    if isinstance(error, SyntaxError):
+        return f" (line {error.lineno})" if f"line {error.lineno}" not in str(error) else ""
+    lines = [frame.lineno for frame in traceback.extract_tb(error.__traceback__) if frame.filename == str(path)]
+    return f" (line {lines[-1]})" if lines else ""

@@ -6,7 +6,7 @@ import re
 from dataclasses import dataclass
 from typing import Literal
 
-_PATTERN = re.compile(r"^blocks\.(\d+)\.hook_(resid_pre|resid_post)$")
+_PATTERN = re.compile(r"blocks\.(0|[1-9][0-9]{0,5})\.hook_(resid_pre|resid_post)")
 
 
 @dataclass(frozen=True, order=True)
@@ -25,7 +25,7 @@ class Site:
         Raises:
             ValueError: another form; attention and MLP hooks are no residual stream.
         """
-        match = _PATTERN.match(text.strip())
+        match = _PATTERN.fullmatch(text.strip())
         if match is None:
             raise ValueError(
                 f"{text!r} is not a residual-stream site; write blocks.<layer>.hook_resid_pre or "

@@ -3,20 +3,25 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import hashlib
+import inspect
 import json
-from collections.abc import Mapping
+import sys
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-import yaml
 from pydantic import ConfigDict, TypeAdapter, ValidationError, with_config
 
 from benchmark.contracts.attack import Attack
 from benchmark.contracts.defense import Defense
 from benchmark.contracts.task import Task
+from benchmark.documents import Document, faults, read, shown
 from benchmark.errors import UsageError
-from benchmark.registry import ATTACKS, DEFENSES, TASKS, THREATS, from_file
+from benchmark.files import is_file
+from benchmark.names import checked_name
+from benchmark.registry import ATTACKS, DEFENSES, TASKS, THREATS, from_file, is_reference, told
 
 _LOCAL = frozenset({"sae", "model", "source"})
 """Settings that may be a local folder of weights or a local file of data."""
@@ -41,24 +46,24 @@ def resolve_defense(named: str, options: Mapping[str, Any] | None = None) -> Nam
     Raises:
         UsageError: it does not exist, or a setting is unknown or of the wrong type.
     """
-    options = dict(options or {})
+    options = options or {}
     path = Path(named)
     if path.suffix in (".yaml", ".yml", ".json"):
         return _from_spec(path, options)
-    if ".py:" in named:
+    if is_reference(named):
         kind = from_file(named, Defense)
-        return Named(kind.name, build(kind, options, named))  # type: ignore[attr-defined]
+        return Named(checked_name(kind.name, named), build(kind, options, named))  # type: ignore[attr-defined]
     return Named(named, build(DEFENSES.get(named), options, named))
 
 
-def resolve_attack(named: str, options: Mapping[str, Any] | None = None) -> Attack:
-    """A registered attack with settings on top.
+def resolve_attack(named: str, options: Mapping[str, Any] | None = None, where: str = "") -> Attack:
+    """A registered attack with settings on top; ``where`` it was asked for.
 
     Raises:
         UsageError: it, or its threat model, does not exist, or a setting is unknown or of the wrong type.
     """
-    kind = from_file(named, Attack) if ".py:" in named else ATTACKS.get(named)
-    attack: Attack = build(kind, dict(options or {}), named)
+    kind = from_file(named, Attack) if is_reference(named) else ATTACKS.get(named)
+    attack: Attack = build(kind, options or {}, where or f"attack {named}")
     THREATS.get(attack.threat_model)
     return attack
 
@@ -69,56 +74,128 @@ def resolve_task(named: str, options: Mapping[str, Any] | None = None) -> Task:
     Raises:
         UsageError: it does not exist, or a setting is unknown or of the wrong type.
     """
-    kind = from_file(named, Task) if ".py:" in named else TASKS.get(named)
-    return build(kind, dict(options or {}), f"task {named}")
+    kind = from_file(named, Task) if is_reference(named) else TASKS.get(named)
+    return build(kind, options or {}, f"task {named}")
 
 
-def _from_spec(path: Path, options: dict[str, Any]) -> Named:
+def _from_spec(path: Path, options: Mapping[str, Any]) -> Named:
     """Spec: ``defense`` (what it is), ``name`` (what it is called), and the defense's settings beside them."""
-    if not path.is_file():
-        raise UsageError(f"there is no spec file {str(path)!r}")
-    try:
-        text = path.read_text("utf-8")
-        # not every JSON is YAML: that forbids tabs
-        spec = json.loads(text) if path.suffix == ".json" else yaml.safe_load(text)
-    except (ValueError, yaml.YAMLError) as error:
-        raise UsageError(f"{path} is not valid YAML or JSON: {error}") from error
+    if not is_file(path):
+        raise UsageError(f"there is no spec file {str(path)!r}; give the path of one, or a registered name")
+    document = read(path)
+    spec = document.value
     if not isinstance(spec, dict) or not isinstance(spec.get("defense"), str):
         known = ", ".join(DEFENSES.names())
         raise UsageError(f"{path}: a spec is a mapping with `defense: NAME` and its settings; defenses: {known}")
     kind = DEFENSES.get(spec.pop("defense"))
-    name = spec.pop("name", path.stem)
+    name = checked_name(spec.pop("name", path.stem), f"{path}: name")
     _anchor_paths(spec, path.parent)
-    return Named(str(name), build(kind, {**spec, **options}, str(path)))
+    merged = {**by_field(spec, str(path)), **by_field(options, "options")}
+    return Named(name, build(kind, merged, str(path), document))
 
 
 def _anchor_paths(value: Any, folder: Path) -> None:
     """Local SAE folders of a spec are relative to the spec."""
     for item in value.values() if isinstance(value, dict) else value if isinstance(value, list) else ():
         _anchor_paths(item, folder)
-    if isinstance(value, dict) and isinstance(value.get("sae"), str) and (folder / value["sae"]).is_dir():
+    if isinstance(value, dict) and isinstance(value.get("sae"), str) and _is_folder(folder, value["sae"]):
         value["sae"] = str(folder / value["sae"])
 
 
-def build(kind: type, options: Mapping[str, Any], where: str) -> Any:
-    """An object of a frozen dataclass from plain values, every error named.
+def _is_folder(folder: Path, text: str) -> bool:
+    try:
+        return bool(text.strip()) and (folder / text).is_dir()
+    except (OSError, ValueError):
+        return False
+
+
+def by_field(options: Mapping[str, Any], where: str) -> dict[str, Any]:
+    """Settings by the names of their fields, in which a hyphen is an underscore.
 
     Raises:
-        UsageError: unknown settings or values that do not fit.
+        UsageError: a setting is there with both.
     """
+    found: dict[str, Any] = {}
+    for name, value in options.items():
+        field = name.replace("-", "_")
+        if field in found:
+            raise UsageError(f"{where}: {name!r} and another spelling of it are both there; leave one out")
+        found[field] = value
+    return found
+
+
+def build(kind: type, options: Mapping[str, Any], where: str, document: Document | None = None) -> Any:
+    """An object of a class from plain values, every error named; ``document`` knows in which line each stands.
+
+    Raises:
+        UsageError: the class cannot be made, a setting is unknown, or a value is not of the field's type and range:
+            nothing is converted but whole numbers to others, and lists to tuples.
+    """
+    if inspect.isabstract(kind):
+        missing = ", ".join(sorted(kind.__abstractmethods__))
+        raise UsageError(f"{where}: {kind.__name__} is abstract: it lacks {missing}; write them, or name a subclass")
+    options = by_field(options, where)
     if not dataclasses.is_dataclass(kind):
         if options:
-            raise UsageError(f"{where}: {kind.__name__} takes no settings, but got {', '.join(options)}")
-        return kind()
-    fields = [f.name for f in dataclasses.fields(kind)]
+            raise UsageError(
+                f"{where}: {kind.__name__} takes no settings, but got {', '.join(options)}; leave them out"
+            )
+        return _made(kind, where, kind)
+    fields = [f.name for f in dataclasses.fields(kind) if f.init]
     unknown = [name for name in options if name not in fields]
     if unknown:
         raise UsageError(f"{where}: unknown setting {', '.join(unknown)}; {kind.__name__} has: {', '.join(fields)}")
+    text, adapter = _plain_values(options, where), _adapter(kind, where)
     try:
-        return TypeAdapter(with_config(ConfigDict(extra="forbid"))(kind)).validate_python(dict(options))
+        return _made(kind, where, lambda: adapter.validate_json(text))
     except ValidationError as error:
-        lines = [f"{'.'.join(str(p) for p in e['loc'])}: {e['msg']}" for e in error.errors()]
-        raise UsageError(f"{where}: " + "; ".join(lines)) from error
+        raise UsageError(f"{where}: {faults(error, document)}") from error
+
+
+def _plain_values(options: Mapping[str, Any], where: str) -> str:
+    """Settings as JSON, which has no types that could be taken for another."""
+    for name, value in options.items():
+        try:
+            json.dumps(value, allow_nan=False)
+        except (TypeError, ValueError, RecursionError) as error:
+            raise UsageError(
+                f"{where}: {name} is {shown(value)}, which is no finite number, text, list or mapping of such; write "
+                "one, or make the object in Python"
+            ) from error
+    return json.dumps(options)
+
+
+def _made(kind: type, where: str, make: Callable[[], Any]) -> Any:
+    """What a class makes of its settings, which may raise anything."""
+    try:
+        return make()
+    except ValidationError:
+        raise
+    except UsageError as error:
+        raise UsageError(f"{where}: {error}") from error
+    except (Exception, SystemExit) as error:
+        remedy = "correct its settings, or the class: it must be made of defaults and plain values"
+        raise UsageError(f"{where}: {kind.__name__} cannot be made: {told(error)}; {remedy}") from error
+
+
+@functools.lru_cache(maxsize=256)
+def _reader(kind: type) -> TypeAdapter[Any]:
+    strict = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False, arbitrary_types_allowed=True)
+    return TypeAdapter(with_config(strict)(kind))
+
+
+def _adapter(kind: type, where: str) -> TypeAdapter[Any]:
+    """What reads the settings of a dataclass; a field of a type that is no plain value can be set in Python only."""
+    try:
+        adapter = _reader(kind)
+        if not adapter.pydantic_complete:
+            adapter.rebuild(_types_namespace=vars(sys.modules[kind.__module__]))
+        return adapter
+    except Exception as error:  # annotations of anybody's class
+        raise UsageError(
+            f"{where}: the types of the fields of {kind.__name__} cannot be read: {told(error)}; import what they name "
+            "in its file, outside of TYPE_CHECKING"
+        ) from error
 
 
 def settings(thing: Any) -> dict[str, Any]:
@@ -167,6 +244,4 @@ def code_hash(kind: type) -> str | None:
     """Hash of the file of a class given by path: without a release, its text is its version."""
     if not kind.__module__.startswith("recoverybench_file_"):
         return None
-    import inspect
-
     return hashlib.sha256(Path(inspect.getfile(kind)).read_bytes()).hexdigest()[:16]

@@ -7,13 +7,17 @@ constants; ``bench plan --freeze`` writes them.
 
 from __future__ import annotations
 
+import json
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, NamedTuple
 
-import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
 
+from benchmark.documents import Document, faults, read, shown
 from benchmark.errors import UsageError
+from benchmark.files import is_file
+from benchmark.names import checked_name
 from benchmark.registry import SUITES, THREATS
 from benchmark.sites import Site
 from benchmark.spec import fingerprint, portable, sha
@@ -22,16 +26,38 @@ Budget = Annotated[float, Field(gt=0)]
 SUFFIXES = (".yaml", ".yml")
 
 
+def _name(value: str) -> str:
+    return checked_name(value, "name")
+
+
+def _site(value: str) -> str:
+    if str(Site.parse(value)) != value:
+        raise ValueError(f"{value!r} has space around it; leave it out")
+    return value
+
+
+def _budgets(grid: tuple[float, ...]) -> tuple[float, ...]:
+    if not grid or list(grid) != sorted(set(grid)):
+        raise ValueError("budgets must be ascending, without repetition, at least one")
+    return grid
+
+
+Name = Annotated[str, AfterValidator(_name)]
+Hook = Annotated[str, AfterValidator(_site)]
+Source = Annotated[str, Field(min_length=1, pattern=r"\S")]
+Count = Annotated[int, Field(ge=1, le=10**9)]
+
+
 class _Strict(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
 
 class ModelSource(_Strict):
     """Where the model is."""
 
-    source: str
+    source: Source
     """Local folder or hub id."""
-    name: str
+    name: Name
     """Name that the metadata of its SAEs gives it."""
     revision: str | None = None
 
@@ -56,29 +82,25 @@ class TaskSettings(_Strict):
 
     kind: str | None = None
     """Registered kind of task, or ``file.py:Class``; None: the task's own name is one."""
-    site: str
+    site: Hook
     """Where a default defense acts and, where a defense has no site of its own, the attacker writes."""
-    examples: int | None = Field(None, ge=1)
+    examples: Count | None = None
     """Test examples that the suite takes, spread evenly over the task's; None: all."""
     settings: dict[str, Any] = {}
     """Settings of the kind, for example its data."""
-    perturbed: Annotated[int, Field(ge=1)] | Literal["all"] = 1
+    perturbed: Count | Literal["all"] = 1
     """Number of prompt positions that may be perturbed, ending at the readout; BOS never is."""
-    suffix_tokens: int = Field(4, ge=1)
+    suffix_tokens: Annotated[int, Field(ge=1, le=10_000)] = 4
     """Vectors of a soft suffix."""
-    budgets: dict[str, tuple[Budget, ...]]
+    budgets: dict[str, Annotated[tuple[Budget, ...], AfterValidator(_budgets)]]
     """Threat model -> its budgets, ascending, in its unit; a threat model that is left out is not tried."""
     frozen: Frozen | None = None
 
     @model_validator(mode="after")
     def _check(self) -> TaskSettings:
-        Site.parse(self.site)
         unknown = [name for name in self.budgets if name not in THREATS.names()]
         if unknown:
             raise ValueError(f"budgets for {', '.join(unknown)}; threat models are: {', '.join(THREATS.names())}")
-        for name, grid in self.budgets.items():
-            if not grid or list(grid) != sorted(set(grid)):
-                raise ValueError(f"budgets of {name} must be ascending, without repetition, at least one")
         if not self.budgets:
             raise ValueError("budgets must name at least one threat model")
         return self
@@ -96,22 +118,22 @@ class Controls(_Strict):
 class Suite(_Strict):
     """A suite file."""
 
-    name: str
-    version: int = 1
+    name: Name
+    version: Annotated[int, Field(ge=0, lt=2**31)] = 1
     description: str = ""
     model: ModelSource
-    saes: dict[str, str] = {}
+    saes: dict[Hook, Source] = {}
     defense: str | None = None
     """What is evaluated if no defense is named."""
-    tasks: dict[str, TaskSettings]
+    tasks: dict[Name, TaskSettings]
     other_tasks: TaskSettings | None = None
     """How a task is run that the suite does not list (``--task file.py:Class``); None: it is not."""
     attacks: tuple[dict[str, Any], ...]
     """Each ``{attack: NAME, ...settings}``; their controls are added by the plan."""
     controls: Controls = Controls()
-    limit: int | None = Field(None, ge=1)
+    limit: Count | None = None
     """Test examples a task; a suite with a limit is for trying things, not for ranking."""
-    sample: int | None = Field(None, ge=1)
+    sample: Count | None = None
     """Examples of every other split, and of every retain set; for trying things, as ``limit``. None: all."""
 
     def size(self, task: str, limit: int | None) -> int | None:
@@ -120,6 +142,15 @@ class Suite(_Strict):
 
     @model_validator(mode="after")
     def _check(self) -> Suite:
+        if not self.tasks:
+            raise ValueError("tasks is empty: nothing would be run; list a task")
+        if not self.attacks:
+            raise ValueError("attacks is empty: nothing would be run; list one as {attack: NAME}")
+        for number, entry in enumerate(self.attacks):
+            if not isinstance(entry.get("attack"), str):
+                raise ValueError(
+                    f"attacks.{number} is {shown(entry)}; write {{attack: NAME}} with its settings beside it"
+                )
         if self.sample is not None and self.limit is None:
             raise ValueError("a suite with a `sample` needs a `limit`: it is for trying things, not for ranking")
         return self
@@ -147,25 +178,72 @@ def load_suite(named: str) -> Suite:
         UsageError: it does not exist or does not obey the schema.
     """
     path = suite_path(named)
+    content, origins = _content(path, ())
     try:
-        return Suite.model_validate(_content(path))
-    except (yaml.YAMLError, ValidationError) as error:
+        text = json.dumps(content)
+        return Suite.model_validate_json(text, strict=True)  # JSON has no types that could be taken for another
+    except ValidationError as error:
+        raise UsageError(f"{path} is not a valid suite: {_faults(error, path, origins)}") from error
+    except UsageError as error:
         raise UsageError(f"{path} is not a valid suite: {error}") from error
 
 
-def _content(path: Path) -> Any:
-    """What a file says, on top of the suite that it ``extends``; local files and folders are relative to their own."""
-    content = yaml.safe_load(path.read_text())
+class _Origin(NamedTuple):
+    """The file that a key of a suite stands in."""
+
+    path: Path
+    document: Document
+
+
+def _faults(error: ValidationError, path: Path, origins: Mapping[str, _Origin]) -> str:
+    """What is wrong, by the files that say it."""
+    said: dict[str, None] = {}
+    for origin in dict.fromkeys(map(id, origins.values())):
+        one = next(o for o in origins.values() if id(o) == origin)
+        mine = [e for e in error.errors(include_url=False) if e["loc"] and origins.get(str(e["loc"][0])) is one]
+        if mine:
+            text = faults(mine, one.document)
+            said[text if one.path == path else f"in {one.path}, {text}"] = None
+    rest = [e for e in error.errors(include_url=False) if not e["loc"] or str(e["loc"][0]) not in origins]
+    if rest:
+        said[faults(rest)] = None
+    return "; ".join(said) + f"; a suite has: {', '.join(Suite.model_fields)}"
+
+
+def _content(path: Path, below: Sequence[Path]) -> tuple[dict[str, Any], dict[str, _Origin]]:
+    """What a file says, on top of the suite that it ``extends``, and where each key stands; local files and folders are
+    relative to their own. ``below``: the files that extend this one."""
+    if path.resolve() in below:
+        chain = " extends ".join(str(p) for p in (*below, path.resolve()))
+        raise UsageError(f"suites extend each other in a circle: {chain}; take one `extends` out")
+    document = read(path)
+    content = document.value
     if not isinstance(content, dict):
-        return content
+        raise UsageError(
+            f"{path} is not a valid suite: it is {shown(content)}, not a mapping; a suite has: "
+            f"{', '.join(Suite.model_fields)}"
+        )
     if isinstance(content.get("saes"), dict):
         content["saes"] = {hook: _anchor(source, path.parent) for hook, source in content["saes"].items()}
     _anchor_sources(content, path.parent)
-    base = content.pop("extends", None)
-    if base is None:
-        return content
-    file = str(path.parent / base) if str(base).endswith(SUFFIXES) else str(base)
-    return {**_content(suite_path(file)), **content}
+    origin = _Origin(path, document)
+    if "extends" not in content:
+        return content, dict.fromkeys(content, origin)
+    base, origins = _content(_extended(path, document), (*below, path.resolve()))
+    del content["extends"]
+    return {**base, **content}, {**origins, **dict.fromkeys(content, origin)}
+
+
+def _extended(path: Path, document: Document) -> Path:
+    """The file of the suite that another one extends."""
+    base = document.value["extends"]
+    where = f"{path}, line {document.line(('extends',))}: extends"
+    if not isinstance(base, str):
+        raise UsageError(f"{where}: {shown(base)} is no name; write the name or the file of one suite")
+    try:
+        return suite_path(str(path.parent / base) if base.endswith(SUFFIXES) else base)
+    except UsageError as error:
+        raise UsageError(f"{where}: {error}") from error
 
 
 def suite_path(named: str) -> Path:
@@ -175,8 +253,10 @@ def suite_path(named: str) -> Path:
         UsageError: there is none.
     """
     path = Path(named) if named.endswith(SUFFIXES) else Path(SUITES.get(named))
-    if not path.is_file():
-        raise UsageError(f"there is no suite file {str(path)!r}")
+    if not is_file(path):
+        raise UsageError(
+            f"there is no suite file {str(path)!r}; give the path of one, or one of {', '.join(SUITES.names())}"
+        )
     return path
 
 
@@ -184,13 +264,18 @@ def _anchor_sources(value: Any, folder: Path) -> None:
     """Wherever a ``source`` (of a model, of data) or the file of a ``kind`` is a local path, it is the file's."""
     for item in value.values() if isinstance(value, dict) else value if isinstance(value, list) else ():
         _anchor_sources(item, folder)
-    if isinstance(value, dict) and isinstance(value.get("source"), str):
+    if isinstance(value, dict) and "source" in value:
         value["source"] = _anchor(value["source"], folder)
-    if isinstance(value, dict) and ".py:" in str(value.get("kind")):
+    if isinstance(value, dict) and isinstance(value.get("kind"), str) and ".py:" in value["kind"]:
         file, _, name = value["kind"].rpartition(":")
         value["kind"] = f"{_anchor(file, folder)}:{name}"
 
 
 def _anchor(source: Any, folder: Path) -> Any:
-    local = (folder / str(source)).resolve()
-    return str(local) if local.exists() else source
+    if not isinstance(source, str) or not source.strip():
+        return source
+    try:
+        local = (folder / source).resolve()
+        return str(local) if local.exists() else source
+    except (OSError, ValueError):  # no file can be called so
+        return source

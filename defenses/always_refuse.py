@@ -15,8 +15,9 @@ from benchmark.contracts.defense import Defense, FittedDefense, Fitting
 from benchmark.errors import UsageError
 from benchmark.registry import register_defense
 from benchmark.sites import Site
+from defenses.ranges import Share
 from defenses.schedule import Schedule, Scheduled
-from defenses.sites import parse_site
+from defenses.sites import check_sites, parse_site
 
 SIZES = (1.0, 2.0, 4.0, 8.0)
 """Lengths that are tried, in units of the stream's median norm: from as loud as the stream to drowning it."""
@@ -29,16 +30,17 @@ class AlwaysRefuse(Defense):
 
     site: str | None = None
     """By default the site that the suite names for the task."""
-    target_share: float = 0.99
+    target_share: Share = 0.99
     """The smallest length that suppresses this share of ``fit``, whatever it costs; or the one that suppresses most."""
     schedule: str = "always"
     """always | prompt | generated | every:n."""
 
     def __post_init__(self) -> None:
         Schedule.parse(self.schedule)
+        check_sites([self.site] if self.site is not None else [])
 
     def fit(self, fitting: Fitting) -> FittedDefense:
-        site = parse_site(self.site) if self.site else fitting.site
+        site = parse_site(self.site) if self.site is not None else fitting.site
         toward = refusing_minus_complying(fitting, site)
         away = against_objective(fitting, site) if toward is None else toward
         unit = float(fitting.streams(site).norm(dim=1).median()) * away / away.norm()

@@ -17,7 +17,7 @@ from benchmark.registry import register_defense
 from benchmark.sites import Site
 from defenses.schedule import Positions, Schedule, Scheduled
 from defenses.shuffled_labels import ShuffledLabels
-from defenses.sites import named_sites, parse_site
+from defenses.sites import check_sites, named_sites, parse_site
 
 
 @register_defense("direction-ablation")
@@ -40,9 +40,11 @@ class DirectionAblation(Defense):
 
     def __post_init__(self) -> None:
         Schedule.parse(self.schedule)
+        check_sites(self.sites)
+        check_sites([self.source] if self.source is not None else [])
 
     def fit(self, fitting: Fitting) -> FittedDefense:
-        source = parse_site(self.source) if self.source else fitting.site
+        source = parse_site(self.source) if self.source is not None else fitting.site
         difference = difference_of_means(fitting, source)
         schedule = Schedule.parse(self.schedule)
         edit = Scheduled(partial(without, direction=difference / difference.norm()), schedule, self.positions)

@@ -13,6 +13,7 @@ from benchmark.errors import UsageError
 from benchmark.sae.dictionary import Dictionary
 from benchmark.sae.features import FeatureSet
 from benchmark.spec import fingerprint
+from defenses.ranges import Latent, Number, Share, Weight
 from defenses.selection import Activity, activity, by_effect, by_firing_rate, opposed, top
 from defenses.sites import parse_site
 
@@ -22,10 +23,20 @@ class Layer:
     """One site of a defense; several are live at once."""
 
     site: str
+    """Where it acts, for example ``blocks.4.hook_resid_post``."""
     sae: str | None = None
     """Local folder or ``release/sae_id``; by default the suite's SAE at the site."""
-    latents: tuple[int, ...] | None = None
+    latents: tuple[Latent, ...] | None = None
     """Given latents; by default they are selected."""
+
+    def __post_init__(self) -> None:
+        parse_site(self.site)
+        given = self.latents
+        if given is not None and not given:
+            raise UsageError(f"latents of {self.site} is empty; leave it out to have them selected, or name some")
+        if given is not None and len(set(given)) < len(given):
+            twice = sorted({i for i in given if given.count(i) > 1})
+            raise UsageError(f"latents of {self.site}: {twice[0]} is there twice; leave it out")
 
 
 @dataclass(frozen=True)
@@ -34,13 +45,13 @@ class Rule:
 
     select: Literal["effect", "firing-rate"] = "effect"
     """effect | firing-rate: by activation x gradient of the task's objective, or by how often a latent fires."""
-    count: int = 12
+    count: Number = 12
     """Latents selected a layer."""
-    contrast: float = 1.0
+    contrast: Weight = 1.0
     """Effect: weight of the effect on the retain set that is held against a latent."""
-    rate_ratio: float = 1.25
+    rate_ratio: Weight = 1.25
     """Effect: latents that do not fire so many times as often on the task as on the retain set are left alone."""
-    highest_retain_rate: float = 0.01
+    highest_retain_rate: Share = 0.01
     """Firing rate: latents that fire on a larger share of retain tokens are left alone."""
 
     def __post_init__(self) -> None:

@@ -20,7 +20,7 @@ from benchmark.registry import register_defense
 from benchmark.sites import Site
 from defenses.schedule import Positions, Schedule, Scheduled
 from defenses.shuffled_labels import ShuffledLabels
-from defenses.sites import named_sites
+from defenses.sites import check_sites, named_sites
 
 
 @register_defense("leace")
@@ -41,6 +41,7 @@ class Leace(Defense):
 
     def __post_init__(self) -> None:
         Schedule.parse(self.schedule)
+        check_sites(self.sites)
 
     def fit(self, fitting: Fitting) -> FittedDefense:
         sites = named_sites(fitting, self.sites) or [fitting.site]

@@ -31,8 +31,9 @@ class PromptDestroyer(Defense):
 
     def __post_init__(self) -> None:
         Schedule.parse(self.schedule)
+        parse_site(self.site)
         if not 0 < self.trace < 1:
-            raise UsageError(f"trace is {self.trace}; it must be in (0, 1)")
+            raise UsageError(f"trace is {self.trace}; give a share in (0, 1)")
 
     def fit(self, fitting: Fitting) -> FittedDefense:
         site = parse_site(self.site)

@@ -5,6 +5,7 @@ The control clamps random latents of equal activity.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal, NamedTuple
@@ -18,6 +19,7 @@ from benchmark.registry import register_defense
 from defenses.clamp_edit import ClampEdit, Mode
 from defenses.latents import Chosen, Layer, Rule, choose
 from defenses.monitors import Kind, make_monitor
+from defenses.ranges import Number, Share, Weight
 from defenses.schedule import Positions, Schedule
 from defenses.stand_ins import StandIns
 
@@ -46,14 +48,14 @@ class SaeClamp(Defense):
     select: Literal["effect", "firing-rate"] = "effect"
     """effect | firing-rate: by activation x gradient, which is what a latent does to the task's objective to first
     order, or by how often it fires."""
-    count: int = 12
+    count: Number = 12
     """Latents selected a layer."""
-    contrast: float = 1.0
+    contrast: Weight = 1.0
     """Effect: weight of the effect on the retain set that is held against a latent."""
-    rate_ratio: float = 1.25
+    rate_ratio: Weight = 1.25
     """Effect: latents that do not fire so many times as often on the task as on the retain set are left alone; not
     asked where latents are driven up."""
-    highest_retain_rate: float = 0.01
+    highest_retain_rate: Share = 0.01
     """Firing rate: latents that fire on a larger share of retain tokens are left alone."""
     mode: Mode | None = None
     """zero | set | set_if_active | scale; by default the study's: ``scale`` where the model's own text is judged
@@ -61,9 +63,9 @@ class SaeClamp(Defense):
     those are selected which push against the behavior."""
     strength: float | None = None
     """Multiple of a latent's mean positive activation on ``fit`` (mode ``scale``: the gain); None: calibrated."""
-    target_share: float = 0.6
+    target_share: Share = 0.6
     """Calibration: the smallest strength that suppresses this share of ``fit`` ..."""
-    retain_share: float = 0.99
+    retain_share: Share = 0.99
     """... while this share of the retain set is kept."""
     positions: Positions = "skip_special"
     """skip_special | all: whether BOS and padding are spared."""
@@ -78,6 +80,13 @@ class SaeClamp(Defense):
         Schedule.parse(self.schedule)
         if self.count < 1 or not 0 < self.target_share <= 1 or not 0 < self.retain_share <= 1:
             raise UsageError("sae-clamp: count must be at least 1, target_share and retain_share in (0, 1]")
+        if self.strength is not None and not math.isfinite(self.strength):
+            raise UsageError(f"strength is {self.strength}; give a finite number, or none to calibrate it")
+        if (self.strength or 0.0) < 0 and self.mode in (None, "set_if_active"):
+            raise UsageError(
+                f"strength is {self.strength}: in the mode set_if_active it is a magnitude, below 0 it would drive up "
+                "what it is to hold down; give one of at least 0, or another `mode`"
+            )
 
     def fit(self, fitting: Fitting) -> FittedDefense:
         chosen, strength, found = self.settle(fitting)

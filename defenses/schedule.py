@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import ClassVar, Literal
@@ -33,9 +34,9 @@ class Schedule:
             UsageError: anything else.
         """
         kind, _, period = text.partition(":")
-        if kind == "every" and period.isdigit() and int(period) > 0:
+        if kind == "every" and re.fullmatch(r"[1-9][0-9]{0,8}", period):
             return cls("every", int(period))
-        if not period and kind in ("always", "prompt", "generated"):
+        if text == kind and kind in ("always", "prompt", "generated"):
             return cls(kind)  # type: ignore[arg-type]
         raise UsageError(f"unknown schedule {text!r}; there are always, prompt, generated and every:<n>, n >= 1")
 

@@ -96,8 +96,10 @@ def top(score: Tensor, count: int, where: str) -> tuple[int, ...]:
     """The ``count`` best latents with a positive score, best first.
 
     Raises:
-        UsageError: none has.
+        UsageError: none has, or there are not so many latents.
     """
+    if count > len(score):
+        raise UsageError(f"{count} latents were asked for, and {where} has {len(score)}; give a smaller `count`")
     chosen = [i for i in score.argsort(descending=True, stable=True)[:count].tolist() if score[i] > 0]
     if not chosen:
         raise UsageError(f"no latent of {where} qualifies: every score is 0 or below; try the other `select` or site")

@@ -13,6 +13,7 @@ import torch
 
 from benchmark.contracts.defense import Defense, FittedDefense, Fitting
 from benchmark.contracts.example import Example
+from defenses.ranges import Seed
 
 
 @dataclass(frozen=True)
@@ -22,7 +23,7 @@ class ShuffledLabels(Defense):
     name = "shuffled-labels"
     recipe: Defense
     """What is fitted."""
-    seed: int = 0
+    seed: Seed = 0
     """Of the dealing."""
 
     def fit(self, fitting: Fitting) -> FittedDefense:

@@ -21,6 +21,20 @@ def parse_site(text: str) -> Site:
         raise UsageError(str(error)) from error
 
 
+def check_sites(names: Sequence[str]) -> None:
+    """Whether all names are sites, or they are ``all``.
+
+    Raises:
+        UsageError: one is none, or is there twice.
+    """
+    if list(names) == ["all"]:
+        return
+    for name in names:
+        parse_site(name)
+    if len(set(names)) < len(names):
+        raise UsageError(f"sites {', '.join(names)}: one is there twice; leave it out")
+
+
 def named_sites(fitting: Fitting, names: Sequence[str]) -> list[Site]:
     """Sites by their names; ``all`` is every boundary between layers, the model's ends included.
 

@@ -10,14 +10,16 @@ from torch import Tensor
 
 from benchmark.errors import UsageError
 from defenses.latents import Chosen
+from defenses.ranges import Number, Seed
 
 
 @dataclass(frozen=True)
 class StandIns:
     """How a stand-in is drawn for each latent."""
 
-    seed: int = 0
-    candidates: int = 8
+    seed: Seed = 0
+    """Of the drawing."""
+    candidates: Number = 8
     """It is drawn among so many that are closest to the latent in total activation on ``fit``."""
 
     def of(self, chosen: Chosen) -> Chosen:

@@ -45,9 +45,9 @@ class Refusal(DataTask):
     """Where its examples come from: source, columns, filters, splits, shares, shared_clusters, limit."""
     retain_data: Data | None = None
     """Harmless requests, kept while the verdict is ``complies``; the same columns."""
-    tokens: Annotated[int, Field(ge=1)] = 40
+    tokens: Annotated[int, Field(ge=1, le=100_000)] = 40
     """At most so many are generated."""
-    forced: Annotated[int, Field(ge=1)] = 12
+    forced: Annotated[int, Field(ge=1, le=100_000)] = 12
     """Tokens of the base model's answer that a search climbs on: so many that an answer which only begins so complies.
     A defense acts on what is generated too, and cut answers short after their first sentence when a search had stopped
     climbing there."""

@@ -5,7 +5,9 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar, Literal, NamedTuple
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, NamedTuple
+
+from pydantic import Field
 
 from benchmark.contracts.example import Goal
 
@@ -52,7 +54,7 @@ class Attack(ABC):
     ``jacobian``, not move anywhere (METHOD section 5)."""
     goal: Goal = "behavior"
     """behavior | wrong: bring the behavior back, or, as a control, reach a matched wrong target."""
-    restarts: int = 1
+    restarts: Annotated[int, Field(ge=1, le=1_000_000)] = 1
     """Searches an example and budget, the best of which counts."""
 
     @abstractmethod

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Annotated
 
 import torch
+from pydantic import Field
 from torch import Tensor
 
 from benchmark.contracts.attack import Attack, Attempt
@@ -21,9 +23,9 @@ class PaperRecovery(Attack):
     """Adam from zero, clipped to the budget; no early stop, no checkpoint: the last iterate is the result."""
 
     threat_model: str = AfterEdit.name
-    steps: int = 100
+    steps: Annotated[int, Field(ge=1, le=1_000_000)] = 100
     """All of them are taken."""
-    rate: float = 0.14
+    rate: Annotated[float, Field(gt=0, le=1_000)] = 0.14
     """Length of the first step as a share of the budget; the study's 0.1 a coordinate, on 768 of them within 20."""
 
     def run(self, problem: Problem) -> Attempt:

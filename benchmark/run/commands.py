@@ -8,13 +8,12 @@ from importlib.metadata import entry_points
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from rich.console import Console
-from rich.markup import escape
-from rich.table import Table
+from rich.text import Text
 
 from benchmark.run.flags import Json, requesting
 from benchmark.run.request import Request
 from benchmark.run.signals import NAMES, Stopped, courteous
+from benchmark.terminal import plain_table, terminal
 
 if TYPE_CHECKING:
     from benchmark.run.runner import Result
@@ -38,8 +37,8 @@ def evaluate(request: Request, as_json: Json = False) -> None:
 
 
 def _evaluate(request: Request, as_json: bool) -> None:
-    console = Console(stderr=as_json, markup=False, emoji=False)
-    console.print("loading the model, reading tasks ...", highlight=False)  # before what takes seconds to import
+    console = terminal(stderr=as_json)
+    console.print("loading the model, reading tasks ...")  # before what takes seconds to import
     from benchmark.run.display import Live
     from benchmark.run.runner import evaluate as run
 
@@ -76,16 +75,16 @@ def validate(request: Request, as_json: Json = False) -> None:
     if as_json:
         print(json.dumps(rows, indent=2))
     else:
-        table = Table("defense", "task", "promise", "kept", "evidence", box=None, pad_edge=False)
+        table = plain_table("defense", "task", "promise", "kept", "evidence")
         for row in rows:
-            kept = {True: "yes", False: "[bold red]NO[/bold red]", None: "(shown)"}[row["kept"]]
-            table.add_row(escape(row["defense"]), escape(row["task"]), row["promise"], kept, escape(row["evidence"]))
-        Console().print(table)
+            kept = {True: Text("yes"), False: Text("NO", "bold red"), None: Text("(shown)")}[row["kept"]]
+            table.add_row(row["defense"], row["task"], row["promise"], kept, row["evidence"])
+        terminal().print(table)
     if any(row["kept"] is False for row in rows):
         raise typer.Exit(1)
 
 
-@requesting("defense", *MEASURED_ON, "attacks", "limit", "options", "protocol")
+@requesting()
 def plan(
     request: Request,
     freeze: Annotated[
@@ -93,7 +92,7 @@ def plan(
     ] = False,
     as_json: Json = False,
 ) -> None:
-    """Show the cells that an evaluation would run, or measure a suite's constants."""
+    """Show the cells that an evaluation would run, or measure a suite's constants. It takes evaluate's options."""
     from benchmark.run.freeze import write_into
     from benchmark.run.prepare import prepare
     from benchmark.suite import suite_path
@@ -103,36 +102,46 @@ def plan(
         constants = {name: prepared.measured(name) for name in prepared.plan.tasks}
         path = suite_path(request.suite)
         write_into(path, constants)
-        Console().print(f"wrote the constants of {', '.join(constants)} into {path}", soft_wrap=True)
+        terminal().print(f"wrote the constants of {', '.join(constants)} into {path}", soft_wrap=True)
         return
     described = prepared.plan.describe()
     if as_json:
         print(json.dumps(described, indent=2))
         return
-    table = Table("key", "task", "defense", "attack", "threat model", "constraint", "budgets", box=None, pad_edge=False)
+    cells = plain_table("key", "task", "defense", "attack", "budgets", whole="key")
     for cell in described["cells"]:
         budgets = ", ".join(f"{b:g}" for b in cell["budgets"])
-        table.add_row(*(cell[k] for k in ("key", "task", "defense", "attack", "threat_model", "constraint")), budgets)
-    Console().print(table)
+        attack = f"{cell['attack']} ({cell['threat_model']}, {cell['constraint']})"
+        cells.add_row(cell["key"], cell["task"], cell["defense"], attack, budgets)
+    terminal().print(cells)
 
 
 def list_names(
     kind: Annotated[
-        str, typer.Argument(help="tasks, defenses, attacks, threats, judges, suites, sources or protocols.")
-    ],
+        str | None,
+        typer.Argument(
+            help="tasks, defenses, attacks, threats, judges, suites, sources or protocols; none: how many of each.",
+            show_default=False,
+        ),
+    ] = None,
     as_json: Json = False,
 ) -> None:
     """List what is registered, ours and third parties'; what cannot be loaded is listed as broken."""
-    from benchmark.catalogue import listed
+    from benchmark.catalogue import counted, listed
 
-    rows = listed(kind)
+    rows: list[dict[str, Any]] = [dict(row) for row in listed(kind)] if kind is not None else counted()
     if as_json:
         print(json.dumps(rows, indent=2))
         return
-    table = Table("name", "what it is", box=None, pad_edge=False)
+    table = (
+        plain_table("name", "what it is")
+        if kind is not None
+        else plain_table("kind", "names; `bench list KIND` lists them")
+    )
     for row in rows:
-        table.add_row(row["name"], row["summary"] if row["status"] == "ok" else f"broken: {row['summary']}")
-    Console().print(table)
+        broken = "broken: " if row.get("status") == "broken" else ""
+        table.add_row(row.get("name") or row["kind"], f"{broken}{row.get('summary', row.get('count'))}")
+    terminal().print(table)
 
 
 def show(
@@ -146,11 +155,11 @@ def show(
     if as_json:
         print(json.dumps(found, indent=2, default=str))
         return
-    console = Console()
-    console.print(f"{found['kind']} [bold]{found['name']}[/bold]  {found['where']}", highlight=False)
-    console.print(found["about"], markup=False, highlight=False)
+    console = terminal()
+    console.print(Text.assemble(f"{found['kind']} ", (found["name"], "bold"), f"  {found['where']}"))
+    console.print(found["about"])
     if found["settings"]:
-        table = Table("setting", "default", "meaning", box=None, pad_edge=False)
+        table = plain_table("setting", "default", "meaning")
         for setting in found["settings"]:
             table.add_row(setting["name"], str(setting["default"]), setting["meaning"])
         console.print(table)

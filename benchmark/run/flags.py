@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import Annotated, Any, Union, get_args, get_origin
 
 import typer
-import yaml
 
+from benchmark.documents import parse, shown
 from benchmark.errors import UsageError
 from benchmark.run.request import Request, flag_of
 
@@ -65,7 +65,7 @@ def _given(annotation: Any, name: str) -> Any:
     if name == "batch_size":
         return str | None  # a number, or the word auto
     plain = next(kind for kind in kinds if kind in (bool, int, str, Path))
-    return plain | None
+    return (str if plain is Path else plain) | None  # an empty text is no path, and would be made one
 
 
 def _alternatives(annotation: Any) -> list[Any]:
@@ -95,18 +95,21 @@ def _request(given: Mapping[str, Any]) -> Request:
 def _batch_size(text: str) -> int | None:
     if text == "auto":
         return None
-    if not text.isdigit() or int(text) < 1:
+    if not (text.isascii() and text.isdigit() and len(text) < 10) or int(text) < 1:
         raise UsageError(f"--batch-size {text!r}: write auto or a number of rows, at least 1")
     return int(text)
 
 
 def _options(pairs: list[str]) -> dict[str, Any]:
-    options = {}
+    options: dict[str, Any] = {}
     for pair in pairs:
         key, separator, value = pair.partition("=")
-        if not separator:
-            raise UsageError(f"-D {pair!r}: write key=value")
-        options[key.strip().replace("-", "_")] = yaml.safe_load(value)
+        name = key.strip().replace("-", "_")
+        if not separator or not name:
+            raise UsageError(f"-D {shown(pair)}: write key=value")
+        if name in options:
+            raise UsageError(f"-D {key}: it is given twice; leave one out")
+        options[name] = parse(value, f"-D {key}")
     return options
 
 

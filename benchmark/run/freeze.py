@@ -10,12 +10,12 @@ from dataclasses import replace
 from pathlib import Path
 
 import torch
-import yaml
 from torch import Tensor
 
 from benchmark.contracts.attack import Attack
 from benchmark.contracts.defense import FittedDefense
 from benchmark.contracts.example import Example
+from benchmark.documents import read, written
 from benchmark.errors import UsageError
 from benchmark.files import write_atomically
 from benchmark.measure.group import Group, Scale
@@ -136,11 +136,10 @@ def write_into(path: Path, frozen: Mapping[str, Frozen]) -> None:
     Raises:
         UsageError: the file itself does not list a task; nothing is written.
     """
-    content = yaml.safe_load(path.read_text())
+    content = read(path).value
     missing = [task for task in frozen if task not in content.get("tasks", {})]
     if missing:
         raise UsageError(f"{path} has no place for the constants of {', '.join(missing)}: list it there under `tasks:`")
     for task, constants in frozen.items():
         content["tasks"][task]["frozen"] = constants.model_dump()
-    text = yaml.safe_dump(content, sort_keys=False, width=120)
-    write_atomically(path, lambda part: part.write_text(text))
+    write_atomically(path, lambda part: part.write_text(written(content), "utf-8"))

@@ -228,9 +228,9 @@ def suite_attacks(suite: Suite, names: Sequence[str] | None = None) -> list[Atta
     """The suite's attacks, or those with the given names; an attack that the suite lacks runs with its defaults."""
     listed = [(str(entry["attack"]), {k: v for k, v in entry.items() if k != "attack"}) for entry in suite.attacks]
     if names is None:
-        return [resolve_attack(name, options) for name, options in listed]
+        return [resolve_attack(n, options, f"suite {suite.name}, attack {n}") for n, options in listed]
     chosen: list[Attack] = []
     for name in names:
-        matching = [resolve_attack(n, options) for n, options in listed if n == name]
+        matching = [resolve_attack(n, options, f"suite {suite.name}, attack {n}") for n, options in listed if n == name]
         chosen += matching or [resolve_attack(name)]
     return list(dict.fromkeys(chosen))

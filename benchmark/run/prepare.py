@@ -10,6 +10,7 @@ from benchmark.contracts.defense import Defense
 from benchmark.contracts.protocol import Protocol
 from benchmark.errors import UsageError
 from benchmark.model.subject import Subject, load
+from benchmark.names import checked_name
 from benchmark.registry import PROTOCOLS, suggestion, threat
 from benchmark.run.freeze import measure
 from benchmark.run.plan import Plan, make_plan, suite_attacks
@@ -155,7 +156,13 @@ def _named(suite: Suite, request: Request) -> list[Named]:
     if not given:
         raise UsageError(f"no defense was given, and the suite {suite.name} names none; give one (--defense)")
     options: Mapping[str, Any] = request.options
-    return [resolve_defense(d, options) if isinstance(d, str) else Named(d.name, d) for d in given]
+    return [resolve_defense(d, options) if isinstance(d, str) else _object(d) for d in given]
+
+
+def _object(defense: Defense) -> Named:
+    """An object from Python; one that was never registered goes by its class."""
+    kind = type(defense).__name__
+    return Named(checked_name(getattr(defense, "name", kind), f"the defense {kind}"), defense)
 
 
 def _controls(suite: Suite, named: Sequence[Named]) -> list[Named]:

@@ -5,16 +5,18 @@ Its fields are the only list of options: the flags of the command line and their
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal, NamedTuple
 
-import yaml
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
 from benchmark.contracts.defense import Defense
+from benchmark.documents import read, shown
 from benchmark.errors import UsageError
 from benchmark.registry import suggestion
+from benchmark.spec import by_field
 
 
 class Flag(NamedTuple):
@@ -29,11 +31,40 @@ def _several(value: Any) -> Any:
     return (value,) if isinstance(value, str | Defense) else value
 
 
+def _listed(value: Any) -> Any:
+    """Something, where nothing at all is not what leaving it out means."""
+    if isinstance(value, tuple) and not value:
+        raise ValueError("it is empty: nothing would be run; leave it out for the suite's own, or name one")
+    return value
+
+
 def _rows(value: Any) -> Any:
     return None if value == "auto" else value
 
 
-Names = Annotated[tuple[str, ...], BeforeValidator(_several)]
+def _device(value: str) -> str:
+    if not re.fullmatch(r"auto|cpu|cuda(:[0-9]{1,3})?", value):
+        raise ValueError("write auto, cpu, cuda or cuda:<index>")
+    return value
+
+
+def _folder(value: Any) -> Any:
+    """A path that a file system can have; the empty one would be the folder that one happens to be in."""
+    if not str(value).strip() or not str(value).isprintable():
+        raise ValueError("write a folder without control characters")
+    return value
+
+
+def _settings(value: Any) -> Any:
+    if isinstance(value, Mapping) and not all(isinstance(name, str) and name for name in value):
+        raise ValueError("settings have names that are text; write {setting: value}")
+    return by_field(value, "options") if isinstance(value, Mapping) else value
+
+
+Names = Annotated[tuple[str, ...], BeforeValidator(_several), AfterValidator(_listed)]
+Defenses = Annotated[tuple[str | Defense, ...], BeforeValidator(_several), AfterValidator(_listed)]
+Whole = Annotated[int, Field(strict=True)]
+Switch = Annotated[bool, Field(strict=True)]
 
 
 class Request(BaseModel):
@@ -41,7 +72,7 @@ class Request(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True, arbitrary_types_allowed=True, use_attribute_docstrings=True)
 
-    defense: Annotated[tuple[str | Defense, ...] | None, BeforeValidator(_several), Flag(("--defense", "-d"))] = None
+    defense: Annotated[Defenses | None, Flag(("--defense", "-d"))] = None
     """Defense: registered name, file.py:Class, or a YAML/JSON spec. Repeatable; default: the suite's."""
     suite: Annotated[str, Flag(("--suite", "-s"))] = "embedded"
     """Registered suite or YAML file."""
@@ -49,23 +80,23 @@ class Request(BaseModel):
     """Task of the suite, or file.py:Class. Repeatable; default: all of the suite."""
     attacks: Annotated[Names | None, Flag(("--attack", "-a"))] = None
     """Attack: registered name or file.py:Class. Repeatable; default: the suite's."""
-    limit: Annotated[int | None, Field(ge=1), Flag(("--limit",))] = None
+    limit: Annotated[Whole | None, Field(ge=1, lt=2**31), Flag(("--limit",))] = None
     """Test examples a task, for trying out; never ranked."""
-    output_dir: Annotated[Path | None, Flag(("--output-dir", "-o"))] = None
+    output_dir: Annotated[Annotated[Path, BeforeValidator(_folder)] | None, Flag(("--output-dir", "-o"))] = None
     """Run directory; repeat to resume. Default: one under runs/ that the plan determines."""
-    batch_size: Annotated[int | None, Field(ge=1), BeforeValidator(_rows), Flag(("--batch-size",))] = None
+    batch_size: Annotated[Whole | None, Field(ge=1, lt=2**31), BeforeValidator(_rows), Flag(("--batch-size",))] = None
     """Rows of a forward pass, or auto. Never changes a result."""
-    device: Annotated[str, Flag(("--device",))] = "auto"
+    device: Annotated[str, AfterValidator(_device), Flag(("--device",))] = "auto"
     """auto, cpu, cuda or cuda:<index>."""
     dtype: Annotated[str, Flag(("--dtype",))] = "float32"
     """float32, bfloat16, float16 or float64."""
-    seed: Annotated[int, Flag(("--seed",))] = 0
-    """One seed for everything; recorded."""
-    controls: Annotated[bool, Flag(("--controls/--no-controls",))] = True
+    seed: Annotated[Whole, Field(ge=0, lt=2**63), Flag(("--seed",))] = 0
+    """One seed for everything, of 63 bits; recorded."""
+    controls: Annotated[Switch, Flag(("--controls/--no-controls",))] = True
     """Also classify the undefended model and each defense's own control."""
-    attribution: Annotated[bool, Flag(("--attribution/--no-attribution",))] = False
+    attribution: Annotated[Switch, Flag(("--attribution/--no-attribution",))] = False
     """Also replay the parts of every recovery's perturbation."""
-    options: Annotated[Mapping[str, Any], Flag(("-D",))] = {}
+    options: Annotated[Mapping[str, Any], BeforeValidator(_settings), Flag(("-D",))] = {}
     """Setting of every given defense, key=value. Repeatable."""
     protocol: Annotated[str, Flag(("--protocol",))] = "strict"
     """strict, or paper: the published study's semantics, never ranked."""
@@ -77,7 +108,7 @@ class Request(BaseModel):
         Raises:
             UsageError: an option that does not exist, or a value that does not fit, all of them named.
         """
-        unknown = [name for name in values if name not in cls.model_fields]
+        unknown = [str(name) for name in values if name not in cls.model_fields]
         if unknown:
             known = list(cls.model_fields)
             named = "; ".join(f"unknown option {n!r}.{suggestion(n, known)}" for n in unknown)
@@ -85,7 +116,7 @@ class Request(BaseModel):
         try:
             return cls.model_validate(dict(values))
         except ValidationError as error:
-            lines = [f"{_flag(str(e['loc'][0]))}: {e['msg']} (got {e['input']!r})" for e in error.errors()]
+            lines = [_told(e) for e in error.errors(include_url=False)]
             raise UsageError(f"{where}: " + "; ".join(dict.fromkeys(lines))) from error
 
     @classmethod
@@ -95,13 +126,25 @@ class Request(BaseModel):
         Raises:
             UsageError: no such file, not YAML, or options that do not fit.
         """
-        try:
-            content = yaml.safe_load(path.read_text("utf-8"))
-        except (OSError, ValueError, yaml.YAMLError) as error:
-            raise UsageError(f"--config {path}: {error}") from error
+        content = _config(path)
         if not isinstance(content, dict):
             raise UsageError(f"--config {path}: a mapping of options is needed: {', '.join(cls.model_fields)}")
-        return cls.make({**content, **given}, f"--config {path}")
+        merged = {**content, **given}
+        if isinstance(content.get("options"), Mapping) and "options" in given:
+            merged["options"] = {**by_field(content["options"], f"--config {path}: options"), **given["options"]}
+        return cls.make(merged, f"--config {path}")
+
+
+def _config(path: Path) -> Any:
+    try:
+        return read(path).value
+    except UsageError as error:
+        raise UsageError(f"--config {error}") from error
+
+
+def _told(error: Any) -> str:
+    """One error of a field by its flag, with what was given."""
+    return f"{_flag(str(error['loc'][0]))}: {error['msg'].removeprefix('Value error, ')} (got {shown(error['input'])})"
 
 
 def flag_of(field: str) -> Flag:

@@ -91,8 +91,7 @@ def evaluate(request: Request | Given | None = None, *, listener: Listener | Non
 
 def default_directory(plan: Plan) -> Path:
     """runs/<suite>__<first defense>__<plan>: the same command finds its own directory again."""
-    first = file_name(next(iter(plan.defenses)))
-    return Path("runs") / f"{file_name(plan.suite.name)}__{first}__{plan.identity[:8]}"
+    return Path("runs") / f"{file_name(plan.suite.name, next(iter(plan.defenses)))}__{plan.identity[:8]}"
 
 
 class _Run:

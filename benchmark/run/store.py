@@ -223,7 +223,7 @@ def _json(content: Mapping[str, Any]) -> str:
 
 
 def _fit(task: str, defense: str) -> str:
-    return f"fits/{file_name(task)}__{file_name(defense)}.json"
+    return f"fits/{file_name(task, defense)}.json"
 
 
 def _last_byte(file: Any) -> bytes:

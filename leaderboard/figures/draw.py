@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmark.errors import UsageError
+from benchmark.files import file_name
 from leaderboard.figures.lines import Line, lines
 from leaderboard.figures.panels import PANELS, Panel
 from leaderboard.figures.replay import LABELS, replay, replayed
@@ -40,7 +41,7 @@ def draw(runs: Sequence[Run], folder: Path) -> list[Path]:
     written: list[Path] = []
     for defense, tasks in _attacked(runs).items():
         for name, figure in _figures(plt, defense, tasks, drawn, resampler):
-            written += _save(plt, figure, folder / f"{name}__{_file_name(defense)}")
+            written += _save(plt, figure, folder / file_name(name, defense))
     if not written:
         raise UsageError("the runs have no attacked examples: there is nothing to draw")
     return written
@@ -134,10 +135,6 @@ def _save(plt: Any, figure: Any, stem: Path) -> list[Path]:
         figure.savefig(path, dpi=160)
     plt.close(figure)
     return paths
-
-
-def _file_name(defense: str) -> str:
-    return "".join(c if c.isalnum() or c in "-_." else "_" for c in defense)
 
 
 def _pyplot() -> Any:

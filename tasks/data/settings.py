@@ -23,7 +23,7 @@ Wanted = str | int | float | bool
 class Data:
     """Where a task's examples come from, and who may look at which."""
 
-    source: str
+    source: Annotated[str, Field(pattern=r"\S")]
     """A file (.csv, .json, .jsonl, .parquet), ``hub:OWNER/NAME@COMMIT[:CONFIG[:SPLIT]]``, or ``NAME:ITEM`` of a
     registered source."""
     columns: Mapping[str, Place] = field(default_factory=dict)

@@ -108,7 +108,10 @@ def test_registered_suites_are_valid_and_frozen_on_the_weights_that_ship(name: s
     [
         ({"surprise": 1}, "surprise"),
         ({"tasks": {"toy": {"site": "layer 3", "budgets": {"before_edit": [0.1]}}}}, "blocks.<layer>"),
-        ({"tasks": {"toy": {"site": SITE, "budgets": {"before_edit": [0.2, 0.1]}}}}, "before_edit must be ascending"),
+        (
+            {"tasks": {"toy": {"site": SITE, "budgets": {"before_edit": [0.2, 0.1]}}}},
+            "tasks.toy.budgets.before_edit: budgets must be ascending",
+        ),
         ({"tasks": {"toy": {"site": SITE, "budgets": {"before_edit": []}}}}, "at least one"),
         ({"tasks": {"toy": {"site": SITE, "budgets": {}}}}, "at least one threat model"),
         ({"tasks": {"toy": {"site": SITE, "budgets": {"cosmic_rays": [1]}}}}, "cosmic_rays; threat models are: after"),

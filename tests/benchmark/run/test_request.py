@@ -121,7 +121,11 @@ def test_unknown_options_and_bad_values_are_named_as_they_are_given(
 
 @pytest.mark.parametrize(
     ("text", "message"),
-    [(None, "No such file"), ("- a\n- b\n", "a mapping of options is needed: defense, suite"), ("a: [1", "run.yaml: ")],
+    [
+        (None, "No such file"),
+        ("- a\n- b\n", "a mapping of options is needed: defense, suite"),
+        ("a: [1", "run.yaml is not valid YAML or JSON: line "),
+    ],
 )
 def test_a_file_that_is_no_request_is_named(text: str | None, message: str, tmp_path: Path) -> None:
     path = str(tmp_path / "run.yaml") if text is None else config(tmp_path, text)
@@ -133,7 +137,7 @@ def test_a_file_that_is_no_request_is_named(text: str | None, message: str, tmp_
 @pytest.mark.parametrize(("text", "rows"), [("auto", None), ("12", 12)])
 def test_rows_of_a_pass_may_be_left_to_the_machine(text: str, rows: int | None, tmp_path: Path) -> None:
     assert asked(["--batch-size", text]).batch_size == rows
-    assert asked(["--config", config(tmp_path, {"batch_size": text})]).batch_size == rows
+    assert asked(["--config", config(tmp_path, {"batch_size": rows or text})]).batch_size == rows
     with pytest.raises(UsageError, match="--batch-size 'many': write auto or a number"):
         asked(["--batch-size", "many"])
 
