@@ -16,7 +16,8 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 from benchmark.errors import UsageError
 from benchmark.registry import SUITES, THREATS
 from benchmark.sites import Site
-from benchmark.spec import fingerprint, portable, sha
+from benchmark.spec import portable
+from benchmark.values import fingerprint, sha
 
 Budget = Annotated[float, Field(gt=0)]
 SUFFIXES = (".yaml", ".yml")

@@ -26,8 +26,9 @@ from benchmark.run.provenance import environment
 from benchmark.run.request import Given, Request, Status
 from benchmark.run.store import Store, read_json
 from benchmark.search.pack_size import PackSize
-from benchmark.spec import Named, sha
+from benchmark.spec import Named
 from benchmark.suite import Frozen
+from benchmark.values import sha
 
 
 @dataclass(frozen=True)
