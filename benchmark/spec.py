@@ -18,7 +18,7 @@ from benchmark.contracts.defense import Defense
 from benchmark.contracts.task import Task
 from benchmark.errors import UsageError
 from benchmark.registry import ATTACKS, DEFENSES, TASKS, THREATS, from_file
-from benchmark.values import exact, fingerprint, held_by, is_place
+from benchmark.values import exact, held_by
 
 
 @dataclasses.dataclass(frozen=True)
@@ -149,12 +149,3 @@ def _described(value: Any, where: str) -> Any:
         held = {name: _described(part, f"{where}.{name}") for name, part in held_by(value, where).items()}
         return {"defense": type(value).__qualname__, "code": summary(Named(where, value).code), **held}
     return exact(value, where)
-
-
-def portable(value: Any, name: str = "") -> Any:
-    """JSON settings in which local files and folders are replaced by a hash of them: the same on every machine."""
-    if isinstance(value, dict):
-        return {key: portable(part, key) for key, part in value.items()}
-    if isinstance(value, list | tuple):
-        return [portable(part, name) for part in value]
-    return fingerprint(value) if isinstance(value, str) and is_place(value, name) else value

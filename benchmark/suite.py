@@ -16,8 +16,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 from benchmark.errors import UsageError
 from benchmark.registry import SUITES, THREATS
 from benchmark.sites import Site
-from benchmark.spec import portable
-from benchmark.values import fingerprint, sha
+from benchmark.values import exact, fingerprint, sha
 
 Budget = Annotated[float, Field(gt=0)]
 SUFFIXES = (".yaml", ".yml")
@@ -132,7 +131,7 @@ class Suite(_Strict):
         content = self.model_dump(mode="json", exclude=left_out)
         for settings in content["tasks"].values():
             settings["kind"] = _portable_kind(settings["kind"])
-        return sha(portable(content))
+        return sha(exact(content, "suite"))
 
 
 def _portable_kind(kind: str | None) -> str | None:

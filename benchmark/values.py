@@ -99,7 +99,8 @@ def _simple(value: Any, where: str, written: bool) -> tuple[bool, Any]:
 
 def _text(value: str | PurePath, where: str) -> str:
     """A text; a local file or folder is its content, wherever it lies."""
-    text, name = str(value), where.rpartition(".")[2]
+    text = str(value)
+    name = next((part for part in reversed(where.split(".")) if not part.isdigit()), "")
     return fingerprint(text) if isinstance(value, PurePath) or is_place(text, name) else text
 
 

@@ -69,8 +69,8 @@ def _task(task: TaskView, files: Files) -> dict[str, Any]:
         "name": task.name,
         "kind": task.kind.__qualname__,
         "version": task.version,
-        "examples": {split: sha(hashes) for split, hashes in content.items()},
-        "retain": {split: sha(hashes) for split, hashes in retained.items()},
+        "examples": {split: [len(hashes), sha(hashes)] for split, hashes in content.items()},
+        "retain": {split: [len(hashes), sha(hashes)] for split, hashes in retained.items()},
         "code": _beyond(files, code_of(leads, held)),
     }
 

@@ -12,6 +12,7 @@ from typing import Any
 import pyarrow as pa
 from safetensors.torch import save_file
 
+from benchmark.code import summary
 from benchmark.contracts.row import SCHEMA, table
 from benchmark.errors import BenchError, UsageError
 from benchmark.measure.outcome import Matched
@@ -20,6 +21,7 @@ from benchmark.run.card import card
 from benchmark.run.cell import Measurement, run_cell
 from benchmark.run.groups import Undefended, make_group, prepared_task
 from benchmark.run.listener import Listener, Silent
+from benchmark.run.parts import PARTS
 from benchmark.run.plan import Cell, Plan, access, suite_attacks
 from benchmark.run.prepare import Prepared, prepare
 from benchmark.run.provenance import environment
@@ -99,6 +101,8 @@ class _Run:
         self.started = _now()
 
     def run(self) -> Result:
+        for cell in self.plan.cells:
+            self.store.check_code(cell.key, cell.code)
         self.listener.started(self.plan, sum(self.store.finished(c.key) for c in self.plan.cells))
         self._header("running")
         try:
@@ -164,7 +168,7 @@ class _Run:
         if found.proposals:
             self.store.write_private(f"{cell.key}.safetensors", lambda part: save_file(found.proposals, part))
         rows = table(found.rows, self.plan.protocol.extra)
-        self.store.write(cell.key, rows)
+        self.store.write(cell.key, rows, cell.code)
         self.listener.finished(cell, rows.to_pylist(), False)
 
     def _matched(self, cell: Cell) -> Matched | None:
@@ -210,6 +214,7 @@ class _Run:
                     "revision": suite.model.revision,
                     "weights_sha": self.subject.weights_sha,
                 },
+                "code": self._code(),
                 "seed": request.seed,
                 "dtype": request.dtype,
                 "threats": {name: threat(name).describe() for name in self._threats()},
@@ -218,6 +223,12 @@ class _Run:
                 **environment(self.subject.device),
             },
         )
+
+    def _code(self) -> dict[str, Any]:
+        """Hash of the sources by part; their files are in plan.json."""
+        inputs = self.plan.inputs
+        named = {group: {n: summary(one["code"]) for n, one in inputs[group].items()} for group in PARTS.values()}
+        return {"engine": summary(inputs["engine"]), **named}
 
     def _threats(self) -> list[str]:
         """The threat models of the suite and of the plan."""

@@ -24,7 +24,10 @@ from filelock import FileLock, Timeout
 
 from benchmark.errors import RunDirectoryError
 from benchmark.files import write_atomically
+from benchmark.run.differences import differences
 
+CODE = b"recoverybench.code"
+"""Metadata of a cell's file: which code made it, by part, as JSON."""
 ERRORS = b"recoverybench.errors"
 """Metadata of a cell's file: how many of its rows failed. A cell with any is tried again."""
 
@@ -63,12 +66,14 @@ class Store:
                     f"give an empty or new --output-dir"
                 )
             return
-        found = read_json(known).get("identity")
+        held = read_json(known)
+        found = held.get("identity")
         if found != plan["identity"]:
+            differ = differences(held.get("inputs"), plan["inputs"]) or ["the suite, a defense, an attack or the code"]
             raise RunDirectoryError(
-                f"{self.root} holds a run of another plan ({found}, this one is {plan['identity']}): the suite, a "
-                f"defense, an attack, the seed, the dtype or the limit differ. Give another --output-dir, or repeat "
-                f"that run's command to resume it. Nothing was changed"
+                f"{self.root} holds a run of another plan ({found}, this one is {plan['identity']}). What differs: "
+                f"{'; '.join(differ)}. Give another --output-dir, or repeat that run's command, with the code that it "
+                "had, to resume it. Nothing was changed"
             )
 
     def _prepare(self, plan: Mapping[str, Any]) -> None:
@@ -101,14 +106,31 @@ class Store:
         with self._damaged(self._cell(key)):
             return int((pq.read_schema(self._cell(key)).metadata or {}).get(ERRORS, b"0")) == 0
 
-    def write(self, key: str, rows: pa.Table) -> None:
-        """Save a cell, whole or not at all.
+    def check_code(self, key: str, code: Mapping[str, str]) -> None:
+        """That a cell that is there was made by this code.
+
+        Raises:
+            RunDirectoryError: the file is of another run, or is damaged.
+        """
+        if not self.has(key):
+            return
+        with self._damaged(self._cell(key)):
+            made = (pq.read_schema(self._cell(key)).metadata or {}).get(CODE)
+        if made != _code(code):
+            told = (made or b"it does not say which").decode(errors="replace")
+            raise RunDirectoryError(
+                f"{self._cell(key)} was made by other code ({told}) than this run's ({_code(code).decode()}): the "
+                "directory mixes runs. Delete the file and repeat the command, or give another --output-dir"
+            )
+
+    def write(self, key: str, rows: pa.Table, code: Mapping[str, str]) -> None:
+        """Save a cell, whole or not at all, with which code made it.
 
         Raises:
             RunDirectoryError: the disk is full or not writable; finished cells stay.
         """
         failed = str(rows["status"].to_pylist().count("error")).encode()
-        marked = rows.replace_schema_metadata({**(rows.schema.metadata or {}), ERRORS: failed})
+        marked = rows.replace_schema_metadata({**(rows.schema.metadata or {}), ERRORS: failed, CODE: _code(code)})
         self._atomic(self._cell(key), lambda part: pq.write_table(marked, part, compression="zstd"))
 
     def read(self, key: str) -> pa.Table:
@@ -162,6 +184,10 @@ class Store:
                 f"cannot write to {self.root}: {what}. Finished cells are safe; "
                 f"make room and repeat the command to resume"
             ) from error
+
+
+def _code(code: Mapping[str, str]) -> bytes:
+    return json.dumps(dict(code), sort_keys=True).encode()
 
 
 def read_json(path: Path) -> dict[str, Any]:
