@@ -40,7 +40,7 @@ class Frozen(_Strict):
     """Measured once for the suite's model, on ``fit`` and ``dev``; the same for every defense."""
 
     weights_sha: str
-    """Hash of the weights that the constants were measured on."""
+    """Hash of the weights, configuration and tokenizer that the constants were measured on."""
     residual_norms: dict[str, float]
     """Hook name of each layer's input (and the last one's output) -> median residual norm at the readout on ``fit``."""
     embedding_norm: float
