@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-import hashlib
-import inspect
 import json
 import sys
 from collections.abc import Callable, Mapping
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 from pydantic import ConfigDict, TypeAdapter, ValidationError, with_config
 
+from benchmark.code import Files, classes_in, code_of, summary
 from benchmark.contracts.attack import Attack
 from benchmark.contracts.defense import Defense
 from benchmark.contracts.task import Task
@@ -22,9 +22,7 @@ from benchmark.errors import UsageError
 from benchmark.files import is_file
 from benchmark.names import checked_name
 from benchmark.registry import ATTACKS, DEFENSES, TASKS, THREATS, from_file, is_reference, told
-
-_LOCAL = frozenset({"sae", "model", "source"})
-"""Settings that may be a local folder of weights or a local file of data."""
+from benchmark.values import exact, held_by
 
 
 @dataclasses.dataclass(frozen=True)
@@ -34,10 +32,21 @@ class Named:
     name: str
     defense: Defense
 
-    @property
+    @cached_property
     def spec(self) -> dict[str, Any]:
-        """Everything that says what it does, as JSON values."""
-        return portable(json.loads(json.dumps(_described(self.defense), default=str)))
+        """Everything that says what it does, as JSON values.
+
+        Raises:
+            UsageError: a setting, or what its code refers to, has no exact form.
+        """
+        return _described(self.defense, self.name)
+
+    @cached_property
+    def code(self) -> Files:
+        """The sources of its class and of what it is made of."""
+        held = classes_in(self.defense)
+        recipes = [kind for kind in held if isinstance(kind, type) and issubclass(kind, Defense)]
+        return code_of([type(self.defense), *recipes], held)
 
 
 def resolve_defense(named: str, options: Mapping[str, Any] | None = None) -> Named:
@@ -199,49 +208,20 @@ def _adapter(kind: type, where: str) -> TypeAdapter[Any]:
 
 
 def settings(thing: Any) -> dict[str, Any]:
-    """The settings of a recipe as JSON values, from which it can be built again."""
-    values = dataclasses.asdict(thing) if dataclasses.is_dataclass(thing) and not isinstance(thing, type) else {}
-    return json.loads(json.dumps(values, default=str))
+    """The settings of a recipe as JSON values; plain ones build it again.
+
+    Raises:
+        UsageError: a setting has no exact form.
+    """
+    kind = type(thing).__name__
+    return {name: exact(value, f"{kind}.{name}", written=True) for name, value in held_by(thing).items()}
 
 
-def _described(value: Any) -> Any:
-    """The same with the class of every recipe in it, the outermost too: two that are equal do the same."""
+def _described(value: Any, where: str) -> Any:
+    """The same with the class of every recipe in it and its code, the outermost too: two that are equal do the same."""
     if isinstance(value, list | tuple):
-        return [_described(part) for part in value]
-    if isinstance(value, Mapping):
-        return {key: _described(part) for key, part in value.items()}
-    fields = dataclasses.fields(value) if dataclasses.is_dataclass(value) else ()
-    found = {f.name: _described(getattr(value, f.name)) for f in fields}
+        return [_described(part, f"{where}.{i}") for i, part in enumerate(value)]
     if isinstance(value, Defense):
-        return {"defense": type(value).__name__, "code": code_hash(type(value)), **found}
-    return found if fields else value
-
-
-def sha(value: Any) -> str:
-    """Short hash of JSON values, independent of the order of keys."""
-    return hashlib.sha256(json.dumps(value, sort_keys=True, allow_nan=False).encode()).hexdigest()[:16]
-
-
-def portable(value: Any) -> Any:
-    """Settings in which local weights and data are replaced by a hash of them: the same on every machine."""
-    if isinstance(value, dict):
-        return {k: fingerprint(v) if k in _LOCAL and isinstance(v, str) else portable(v) for k, v in value.items()}
-    return [portable(v) for v in value] if isinstance(value, list) else value
-
-
-def fingerprint(source: str) -> str:
-    """A hash of a local file or folder; anything else, a name in a registry or on a hub, stands for itself."""
-    where = Path(source)
-    if not where.exists():
-        return source
-    digest = hashlib.sha256()
-    for path in sorted(p for p in where.iterdir() if p.is_file()) if where.is_dir() else [where]:
-        digest.update(path.name.encode() + path.read_bytes())
-    return f"sha256:{digest.hexdigest()[:16]}"
-
-
-def code_hash(kind: type) -> str | None:
-    """Hash of the file of a class given by path: without a release, its text is its version."""
-    if not kind.__module__.startswith("recoverybench_file_"):
-        return None
-    return hashlib.sha256(Path(inspect.getfile(kind)).read_bytes()).hexdigest()[:16]
+        held = {name: _described(part, f"{where}.{name}") for name, part in held_by(value, where).items()}
+        return {"defense": type(value).__qualname__, "code": summary(Named(where, value).code), **held}
+    return exact(value, where)

@@ -20,7 +20,7 @@ from benchmark.files import is_file
 from benchmark.names import checked_name
 from benchmark.registry import SUITES, THREATS
 from benchmark.sites import Site
-from benchmark.spec import fingerprint, portable, sha
+from benchmark.values import exact, fingerprint, sha
 
 Budget = Annotated[float, Field(gt=0)]
 SUFFIXES = (".yaml", ".yml")
@@ -66,7 +66,7 @@ class Frozen(_Strict):
     """Measured once for the suite's model, on ``fit`` and ``dev``; the same for every defense."""
 
     weights_sha: str
-    """Hash of the weights that the constants were measured on."""
+    """Hash of the weights, configuration and tokenizer that the constants were measured on."""
     residual_norms: dict[str, float]
     """Hook name of each layer's input (and the last one's output) -> median residual norm at the readout on ``fit``."""
     embedding_norm: float
@@ -162,7 +162,7 @@ class Suite(_Strict):
         content = self.model_dump(mode="json", exclude=left_out)
         for settings in content["tasks"].values():
             settings["kind"] = _portable_kind(settings["kind"])
-        return sha(portable(content))
+        return sha(exact(content, "suite"))
 
 
 def _portable_kind(kind: str | None) -> str | None:

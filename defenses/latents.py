@@ -12,7 +12,7 @@ from benchmark.contracts.defense import Fitting
 from benchmark.errors import UsageError
 from benchmark.sae.dictionary import Dictionary
 from benchmark.sae.features import FeatureSet
-from benchmark.spec import fingerprint
+from benchmark.values import fingerprint
 from defenses.ranges import Latent, Number, Share, Weight
 from defenses.selection import Activity, activity, by_effect, by_firing_rate, opposed, top
 from defenses.sites import parse_site

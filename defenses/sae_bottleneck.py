@@ -12,7 +12,7 @@ from functools import partial
 
 from benchmark.contracts.defense import Defense, FittedDefense, Fitting
 from benchmark.registry import register_defense
-from benchmark.spec import fingerprint
+from benchmark.values import fingerprint
 from defenses.clamp_edit import reconstruct
 from defenses.latents import default_layers, open_dictionaries
 from defenses.monitors import make_monitor

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -13,6 +12,8 @@ import torch
 from torch import Tensor, nn
 
 from benchmark.errors import UsageError
+from benchmark.model.identity import identity_in_memory, identity_of_folder
+from benchmark.model.loading import read_model, read_tokenizer
 from benchmark.sites import Site
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16, "float64": torch.float64}
@@ -75,17 +76,11 @@ class Subject:
 
     @cached_property
     def weights_sha(self) -> str:
-        """Hash of the weights as they are stored, whatever dtype they are used in."""
-        digest = hashlib.sha256()
-        stored = sorted(self.folder.glob("*.safetensors")) if self.folder else []
-        for path in stored:
-            digest.update(path.read_bytes())
-        if stored:
-            return digest.hexdigest()
-        for name, tensor in sorted(self.model.state_dict().items()):
-            digest.update(name.encode())
-            digest.update(tensor.detach().float().cpu().contiguous().numpy().tobytes())
-        return digest.hexdigest()
+        """Hash of everything that makes it this model: weights as they are stored, whatever dtype they are used in,
+        configuration, tokenizer and chat template."""
+        if self.folder is not None:
+            return identity_of_folder(self.folder)
+        return identity_in_memory(self.model, self.tokenizer)
 
     def check(self, site: Site) -> Site:
         """The site itself, if the model has it.
@@ -130,27 +125,33 @@ def load(
     Raises:
         UsageError: unknown dtype, no such folder or hub id, unusable device.
     """
-    from transformers import AutoModelForCausalLM, AutoTokenizer
-
     if dtype not in DTYPES:
         raise UsageError(f"unknown dtype {dtype!r}; there are {', '.join(DTYPES)}")
     target = pick_device(device)
-    options: dict[str, Any] = {"revision": revision} if revision else {}
-    try:
-        tokenizer = AutoTokenizer.from_pretrained(str(source), **options)
-        model: Any = AutoModelForCausalLM.from_pretrained(
-            str(source), dtype=DTYPES[dtype], use_safetensors=True, **options
-        )
-    except (OSError, ValueError) as error:
-        raise UsageError(f"cannot load a causal language model from {str(source)!r}: {error}") from error
+    model = read_model(str(source), revision, DTYPES[dtype])
     return Subject(
-        model.to(target),
-        tokenizer,
+        moved(model, target),
+        read_tokenizer(str(source), revision),
         name or Path(source).name,
         revision or "",
         dict(saes or {}),
         Path(source) if Path(source).is_dir() else None,
     )
+
+
+def moved(model: Any, target: torch.device) -> Any:
+    """The model on a device.
+
+    Raises:
+        UsageError: the device takes no model, or none of its dtype.
+    """
+    try:
+        return model.to(target)
+    except torch.OutOfMemoryError as error:
+        raise UsageError(f"the model does not fit into the memory of {target}; use --device cpu") from error
+    except (RuntimeError, TypeError, NotImplementedError, AssertionError) as error:
+        told = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise UsageError(f"the model cannot be moved to {target}: {told}; use --device cpu") from error
 
 
 def pick_device(device: str) -> torch.device:
@@ -163,8 +164,29 @@ def pick_device(device: str) -> torch.device:
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     try:
         chosen = torch.device(device)
-    except RuntimeError as error:
-        raise UsageError(f"unknown device {device!r}; write cpu, cuda or cuda:<index>") from error
-    if chosen.type == "cuda" and not torch.cuda.is_available():
-        raise UsageError(f"device {device!r} was asked for, but torch sees no CUDA device; use --device cpu")
+    except (RuntimeError, ValueError, TypeError) as error:
+        raise UsageError(f"unknown device {device!r}; {_devices()}") from error
+    if chosen.type not in _usable():
+        why = (
+            f"torch sees no {chosen.type.upper()} device here"
+            if chosen.type in ("cuda", "mps")
+            else "no model runs on it"
+        )
+        raise UsageError(f"device {device!r} was asked for, but {why}; {_devices()}")
+    if chosen.index is not None and chosen.index >= _usable()[chosen.type]:
+        raise UsageError(
+            f"device {device!r} was asked for, but there are {_usable()[chosen.type]} of them; {_devices()}"
+        )
     return chosen
+
+
+def _usable() -> dict[str, int]:
+    """Kind of device -> how many there are."""
+    found = {"cpu": 1, "cuda": torch.cuda.device_count() if torch.cuda.is_available() else 0}
+    found["mps"] = int(torch.backends.mps.is_available())
+    return {kind: number for kind, number in found.items() if number}
+
+
+def _devices() -> str:
+    numbered = [f"{kind}:{i}" for kind, number in _usable().items() if kind != "cpu" for i in range(number)]
+    return f"there are: auto, {', '.join([*_usable(), *numbered])}"

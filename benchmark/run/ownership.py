@@ -10,6 +10,7 @@ from typing import Any
 
 from benchmark.errors import RunDirectoryError
 from benchmark.files import PART
+from benchmark.run.differences import differences
 
 DAMAGED = ".damaged"
 """What the name of a file ends in that was set aside and made again."""
@@ -35,7 +36,7 @@ def refuse_foreign(root: Path, plan: Mapping[str, Any]) -> None:
     if not root.is_dir():
         raise RunDirectoryError(f"{root} is a file; give another --output-dir")
     if (root / "plan.json").exists():
-        return _refuse_other_plan(root / "plan.json", plan["identity"])
+        return _refuse_other_plan(root / "plan.json", plan)
     strangers = sorted(_strangers(root, plan))
     if strangers:
         raise RunDirectoryError(
@@ -49,16 +50,18 @@ def drafts(root: Path) -> list[Path]:
     return [path for path, ours in _entries(root) if ours and path.name.endswith(PART)]
 
 
-def _refuse_other_plan(file: Path, identity: str) -> None:
+def _refuse_other_plan(file: Path, plan: Mapping[str, Any]) -> None:
     again = "delete it and repeat the command: it is written again, and finished cells of this plan are kept"
-    found = read_json(file, again).get("identity")
+    held = read_json(file, again)
+    found, identity = held.get("identity"), plan["identity"]
     if not isinstance(found, str):
         raise RunDirectoryError(f"{file} is no plan of a run; give another --output-dir, or {again}")
     if found != identity:
+        differ = differences(held.get("inputs"), plan["inputs"]) or ["the suite, a defense, an attack or the code"]
         raise RunDirectoryError(
-            f"{file.parent} holds a run of another plan ({found}, this one is {identity}): the suite, a defense, an "
-            f"attack, the seed, the dtype, the limit or the code of one of them differ. Give another --output-dir, or "
-            f"repeat that run's command to resume it. Nothing was changed"
+            f"{file.parent} holds a run of another plan ({found}, this one is {identity}). What differs: "
+            f"{'; '.join(differ)}. Give another --output-dir, or repeat that run's command, with the code that it had, "
+            "to resume it. Nothing was changed"
         )
 
 

@@ -10,16 +10,16 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from benchmark.code import summary
 from benchmark.contracts.attack import Attack
 from benchmark.contracts.protocol import Protocol
 from benchmark.errors import UsageError
 from benchmark.registry import threat
+from benchmark.run.parts import PARTS, attack_label, parts_of
 from benchmark.run.task_view import TaskView
-from benchmark.spec import Named, code_hash, fingerprint, resolve_attack, settings, sha
+from benchmark.spec import Named, resolve_attack, settings
 from benchmark.suite import Suite
-
-SEMANTICS = 1
-"""Goes up when the same cell would give other results."""
+from benchmark.values import fingerprint, sha
 
 SANITY_FACTOR = 10.0
 """An attack also runs at this multiple of its largest budget: it must succeed there, or it is not a test."""
@@ -40,6 +40,8 @@ class Cell:
     seed: int = 0
     matched: str | None = None
     """Key of the wrong-target cell that tells whether a recovery is selective."""
+    code: Mapping[str, str] = field(default_factory=dict, hash=False)
+    """engine, task, defense, attack -> hash of the sources that take part."""
 
     def describe(self) -> dict[str, Any]:
         """The cell as JSON values, for plan.json."""
@@ -57,6 +59,7 @@ class Cell:
             "sanity_budgets": sorted(self.sanity),
             "seed": self.seed,
             "matched": self.matched,
+            "code": dict(self.code),
             "controls": [] if attack.is_control else [{**access(c), "goal": c.goal} for c in attack.controls()],
             "file": f"cells/{self.key}.parquet",
         }
@@ -78,6 +81,8 @@ class Plan:
     identity: str = field(default="")
     """Hash of the cells' keys: a run directory belongs to exactly one."""
     protocol: Protocol = field(default_factory=Protocol)
+    inputs: Mapping[str, Any] = field(default_factory=dict)
+    """What the keys were made of, part by part: what a directory of another plan is compared with."""
 
     def describe(self) -> dict[str, Any]:
         """The plan as JSON values, for plan.json."""
@@ -85,6 +90,7 @@ class Plan:
             "identity": self.identity,
             "suite": self.suite.name,
             "protocol": self.protocol.name,
+            "inputs": self.inputs,
             "cells": [c.describe() for c in self.cells],
         }
 
@@ -122,18 +128,21 @@ def make_plan(
         for named in control_defenses:
             cells += _cells(suite, task, named, classify)
     saes = {site: fingerprint(source) for site, source in suite.saes.items()}
-    common = {
-        "semantics": SEMANTICS,
+    inputs = {
         "suite": suite.hash,
-        "weights": [weights_sha, saes],
+        "model": weights_sha,
+        "saes": saes,
         "dtype": dtype,
         "seed": seed,
         "protocol": protocol.name,
+        "attribution": attribution,
+        **parts_of(cells, everyone, tasks, protocol),
     }
-    common |= {"attribution": True} if attribution else {}
-    keyed = _with_keys(cells, everyone, tasks, common, seed)
+    keyed = [_keyed(cell, inputs, seed) for cell in cells]
+    keys = {cell.key: found.key for cell, found in zip(cells, keyed, strict=True)}
+    keyed = [replace(c, matched=keys[c.matched] if c.matched else None) for c in keyed]
     _refuse_twins(keyed)
-    return Plan(suite, everyone, tasks, tuple(keyed), sha([c.key for c in keyed]), protocol)
+    return Plan(suite, everyone, tasks, tuple(keyed), sha([c.key for c in keyed]), protocol, inputs)
 
 
 def _applying(suite: Suite, tasks: Mapping[str, TaskView], attacks: Sequence[Attack]) -> dict[str, list[Attack]]:
@@ -186,34 +195,15 @@ def _budgets(suite: Suite, task: str, attack: Attack) -> tuple[tuple[float, ...]
     return (*grid, beyond), frozenset({beyond})
 
 
-def _with_keys(
-    cells: Sequence[Cell],
-    defenses: Mapping[str, Named],
-    tasks: Mapping[str, TaskView],
-    common: Mapping[str, Any],
-    seed: int,
-) -> list[Cell]:
-    """Replace provisional names by keys; ``matched`` follows."""
-    content = {
-        name: [name, task.kind.__name__, code_hash(task.kind), task.version, _content(task)]
-        for name, task in tasks.items()
-    }
-    keys: dict[str, str] = {}
-    for cell in cells:
-        what = {
-            **common,
-            "task": content[cell.task],
-            "defense": defenses[cell.defense].spec,
-            "name": cell.defense,
-            "attack": [cell.attack.name, settings(cell.attack)],
-            "budgets": list(cell.budgets),
-        }
-        keys[cell.key] = sha(what)
-    return [replace(c, key=keys[c.key], seed=seed, matched=keys[c.matched] if c.matched else None) for c in cells]
-
-
-def _content(task: TaskView) -> list[str]:
-    return [e.content_hash for e in task.examples("test")]
+def _keyed(cell: Cell, inputs: Mapping[str, Any], seed: int) -> Cell:
+    """The cell with its key, and the code that it goes through."""
+    attack, kind = inputs["attacks"][attack_label(cell.attack)], PARTS
+    mine = {"task": inputs["tasks"][cell.task], "defense": inputs["defenses"][cell.defense], "attack": attack}
+    common = {name: value for name, value in inputs.items() if name not in ("engine", *kind.values())}
+    code = {"engine": summary(inputs["engine"]), **{part: summary(mine[part]["code"]) for part in kind}}
+    contents = {part: {n: v for n, v in mine[part].items() if n != "code"} for part in kind}
+    what = {**common, **contents, "code": code, "name": cell.defense, "budgets": list(cell.budgets)}
+    return replace(cell, key=sha(what), seed=seed, code=code)
 
 
 def _refuse_twins(cells: Sequence[Cell]) -> None:

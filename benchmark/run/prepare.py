@@ -41,7 +41,8 @@ class Prepared:
         frozen = self.plan.suite.tasks[task].frozen
         if frozen is None:
             return "the suite has none"
-        return None if frozen.weights_sha == self.subject.weights_sha else "the suite's were measured on other weights"
+        same = frozen.weights_sha == self.subject.weights_sha
+        return None if same else "the suite's were measured on other weights, or another configuration or tokenizer"
 
     def constants(self, task: str) -> Frozen:
         """The suite's constants for a task, measured now where they are stale."""

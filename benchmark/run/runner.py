@@ -12,6 +12,7 @@ from typing import Any
 
 import pyarrow as pa
 
+from benchmark.code import summary
 from benchmark.contracts.row import SCHEMA, table
 from benchmark.errors import BenchError, RunDirectoryError, UsageError
 from benchmark.files import file_name
@@ -23,6 +24,7 @@ from benchmark.run.groups import Undefended, make_group, prepared_task
 from benchmark.run.listener import Listener, Silent
 from benchmark.run.memory import enough_memory
 from benchmark.run.ownership import read_json
+from benchmark.run.parts import PARTS
 from benchmark.run.plan import Cell, Plan, access, suite_attacks
 from benchmark.run.prepare import Prepared, prepare
 from benchmark.run.provenance import environment
@@ -30,8 +32,9 @@ from benchmark.run.request import Given, Request, Status
 from benchmark.run.signals import courteous
 from benchmark.run.store import Store
 from benchmark.search.pack_size import PackSize
-from benchmark.spec import Named, sha
+from benchmark.spec import Named
 from benchmark.suite import Frozen
+from benchmark.values import sha
 
 
 @dataclass(frozen=True)
@@ -108,6 +111,8 @@ class _Run:
 
     def run(self) -> Result:
         self._take_up()
+        for cell in self.plan.cells:
+            self.store.check_code(cell.key, cell.code)
         self.listener.started(self.plan, sum(self.store.finished(c.key) for c in self.plan.cells))
         self._header("running")
         try:
@@ -183,7 +188,7 @@ class _Run:
             what = f"{cell.task} x {cell.defense} x {cell.attack.title}: failed on {len(found.failures)} packs"
             self._error(what, last, found.failures[-1])
         rows = table(found.rows, self.plan.protocol.extra)
-        self.store.write(cell.key, rows, found.proposals)
+        self.store.write(cell.key, rows, cell.code, found.proposals)
         self.listener.finished(cell, rows.to_pylist(), False)
 
     def _matched(self, cell: Cell) -> Matched | None:
@@ -231,6 +236,7 @@ class _Run:
                     "revision": suite.model.revision,
                     "weights_sha": self.subject.weights_sha,
                 },
+                "code": self._code(),
                 "seed": request.seed,
                 "dtype": request.dtype,
                 "threats": {name: threat(name).describe() for name in self._threats()},
@@ -239,6 +245,12 @@ class _Run:
                 **environment(self.subject.device),
             },
         )
+
+    def _code(self) -> dict[str, Any]:
+        """Hash of the sources by part; their files are in plan.json."""
+        inputs = self.plan.inputs
+        named = {group: {n: summary(one["code"]) for n, one in inputs[group].items()} for group in PARTS.values()}
+        return {"engine": summary(inputs["engine"]), **named}
 
     def _threats(self) -> list[str]:
         """The threat models of the suite and of the plan."""

@@ -32,6 +32,8 @@ from benchmark.errors import RunDirectoryError
 from benchmark.files import file_name, remedy, write_atomically
 from benchmark.run.ownership import DAMAGED, drafts, read_json, refuse_foreign
 
+CODE = b"recoverybench.code"
+"""Metadata of a cell's file: which code made it, by part, as JSON."""
 ERRORS = b"recoverybench.errors"
 """Metadata of a cell's file: how many of its rows failed. A cell with any is tried again."""
 PERTURBATIONS = b"recoverybench.perturbations"
@@ -118,8 +120,27 @@ class Store:
             metadata = pq.read_schema(self._cell(key)).metadata or {}
         return int(metadata.get(ERRORS, b"0")) == 0 and self._loss(key) is None
 
-    def write(self, key: str, rows: pa.Table, perturbations: Mapping[str, Tensor] | None = None) -> None:
-        """Save a cell, whole or not at all: its perturbations, by example, and then its rows.
+    def check_code(self, key: str, code: Mapping[str, str]) -> None:
+        """That a cell that is there was made by this code.
+
+        Raises:
+            RunDirectoryError: the file is of another run, or is damaged.
+        """
+        if not self.has(key):
+            return
+        with self._damaged(self._cell(key)):
+            made = (pq.read_schema(self._cell(key)).metadata or {}).get(CODE)
+        if made != _code(code):
+            told = (made or b"it does not say which").decode(errors="replace")
+            raise RunDirectoryError(
+                f"{self._cell(key)} was made by other code ({told}) than this run's ({_code(code).decode()}): the "
+                "directory mixes runs. Delete the file and repeat the command, or give another --output-dir"
+            )
+
+    def write(
+        self, key: str, rows: pa.Table, code: Mapping[str, str], perturbations: Mapping[str, Tensor] | None = None
+    ) -> None:
+        """Save a cell, whole or not at all: its perturbations, by example, and then its rows, with which code made it.
 
         Raises:
             RunDirectoryError: the disk is full or not writable; finished cells stay.
@@ -128,7 +149,7 @@ class Store:
             found = dict(perturbations)
             self._atomic(self._private(key), lambda part: save_file(found, part))
         failed = str(rows["status"].to_pylist().count("error")).encode()
-        notes = {ERRORS: failed, PERTURBATIONS: str(len(perturbations or {})).encode()}
+        notes = {ERRORS: failed, PERTURBATIONS: str(len(perturbations or {})).encode(), CODE: _code(code)}
         marked = rows.replace_schema_metadata({**(rows.schema.metadata or {}), **notes})
         self._atomic(self._cell(key), lambda part: pq.write_table(marked, part, compression="zstd"))
 
@@ -220,6 +241,10 @@ class Store:
 
 def _json(content: Mapping[str, Any]) -> str:
     return json.dumps(content, indent=2, allow_nan=False) + "\n"
+
+
+def _code(code: Mapping[str, str]) -> bytes:
+    return json.dumps(dict(code), sort_keys=True).encode()
 
 
 def _fit(task: str, defense: str) -> str:

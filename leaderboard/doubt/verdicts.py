@@ -58,6 +58,9 @@ def _run_reasons(run: Run, defense: str) -> Iterator[str]:
         yield f"the run is {manifest.status}"
     if any(cell.defense == defense for cell in run.missing):
         yield f"{sum(cell.defense == defense for cell in run.missing)} cells are missing"
+    strange = sum(cell.plan.defense == defense and cell.strange for cell in run.cells)
+    if strange:
+        yield f"{strange} cells were made by other code than the rest of the run: the directory mixes runs"
     if manifest.limit is not None:
         yield f"the run was limited to {manifest.limit:g} examples"
     if not manifest.ranked:

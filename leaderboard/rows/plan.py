@@ -42,6 +42,8 @@ class PlannedCell(Recorded):
     """So far beyond the others that the attack must be able to do anything; none where it need not."""
     controls: list[ControlRecord] = []
     """What must stand beside it."""
+    code: dict[str, str] | None = None
+    """Which code makes it, by part; null: the run does not say."""
     file: str
 
     @property

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -30,6 +32,8 @@ class MeasuredCell:
     threat: ThreatRecord
     rows: pa.Table
     """Those at budgets above the steering ceiling are marked as sanity rows, whatever the file says."""
+    strange: bool = False
+    """Its file says that other code made it than the plan's."""
 
     @property
     def scored(self) -> bool:
@@ -83,11 +87,13 @@ def _measured(root: Path, manifest: Manifest, cell: PlannedCell) -> MeasuredCell
         raise RunDirectoryError(
             f"{root / 'plan.json'} has the cell {cell} on {cell.task}, of which run.json says nothing; repeat the run"
         )
-    return MeasuredCell(cell, threat, up_to(_read_rows(root / cell.file), task.ceilings.get(cell.threat_model)))
+    rows, code = _read_rows(root / cell.file)
+    return MeasuredCell(cell, threat, up_to(rows, task.ceilings.get(cell.threat_model)), code != cell.code)
 
 
-def _read_rows(file: Path) -> pa.Table:
-    """The rows with all columns of this version; those that the file does not have yet are null."""
+def _read_rows(file: Path) -> tuple[pa.Table, Any]:
+    """The rows with all columns of this version, those that the file does not have yet null; and which code made them,
+    None: it does not say."""
     try:
         written = pq.read_schema(file)
         rows = pq.read_table(file, schema=SCHEMA)
@@ -99,4 +105,11 @@ def _read_rows(file: Path) -> pa.Table:
     lacking = ESSENTIAL - set(written.names)
     if lacking:
         raise RunDirectoryError(f"{file} lacks the columns {', '.join(sorted(lacking))}; delete it and repeat the run")
-    return rows
+    return rows, _code((written.metadata or {}).get(b"recoverybench.code"))
+
+
+def _code(told: bytes | None) -> Any:
+    try:
+        return None if told is None else json.loads(told)
+    except ValueError:
+        return "unreadable"

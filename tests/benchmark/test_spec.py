@@ -13,7 +13,8 @@ from benchmark.contracts.attack import Attack
 from benchmark.contracts.defense import Defense, FittedDefense, Fitting
 from benchmark.errors import UsageError
 from benchmark.registry import ATTACKS, DEFENSES
-from benchmark.spec import Named, build, resolve_attack, resolve_defense, settings, sha
+from benchmark.spec import Named, build, resolve_attack, resolve_defense, settings
+from benchmark.values import sha
 from defenses.sae_clamp import SaeClamp
 from tests import tiny
 
@@ -213,6 +214,7 @@ def test_a_hash_is_blind_to_the_order_of_keys_and_to_nothing_else() -> None:
         sha({"a": float("nan")})
 
 
-def test_equal_code_from_a_file_is_part_of_the_identity_and_released_code_is_not() -> None:
-    assert resolve_defense("sae-clamp").spec["code"] is None
-    assert Named("x", SaeClamp()).spec["defense"] == "SaeClamp"
+def test_what_a_defense_is_holds_its_class_and_its_code() -> None:
+    spec = resolve_defense("sae-clamp").spec
+    assert spec["defense"] == "SaeClamp" and spec["code"] == Named("x", SaeClamp()).spec["code"]
+    assert spec["code"] != resolve_defense("leace").spec["code"]

@@ -102,4 +102,6 @@ def test_frozen_constants_are_used_as_they_are_and_on_other_weights_measured_ane
     content["tasks"]["toy"]["frozen"]["weights_sha"] = "of others"
     path.write_text(yaml.safe_dump(content))
     evaluate(DEFENSE, suite=str(path), output_dir=tmp_path / "c", **few)
-    assert measured_in(tmp_path / "c") == ["the suite's were measured on other weights"]
+    assert measured_in(tmp_path / "c") == [
+        "the suite's were measured on other weights, or another configuration or tokenizer"
+    ]

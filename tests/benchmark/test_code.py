@@ -1,0 +1,289 @@
+"""Which code takes part: whatever is edited that a class rests on makes it another class, and nothing else does."""
+
+from __future__ import annotations
+
+import importlib
+import importlib.machinery
+import json
+import os
+import shutil
+import subprocess
+import sys
+import textwrap
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from benchmark import code
+from benchmark.code import code_of, engine
+from benchmark.contracts.defense import Defense
+from benchmark.errors import UsageError
+from benchmark.registry import from_file
+
+ROOT = Path(__file__).parents[2]
+MINE = """
+from benchmark import Defense, FittedDefense
+
+class Mine(Defense):
+    def fit(self, fitting):
+        {line}
+        return FittedDefense({{}})
+"""
+
+
+def written(file: Path, text: str) -> Path:
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.write_text(textwrap.dedent(text))
+    return file
+
+
+def mine(folder: Path, line: str = "import helper") -> dict[str, str]:
+    """The sources of a defense in ``folder`` that is given by path."""
+    file = written(folder / "mine.py", MINE.format(line=line))
+    return dict(code_of([from_file(f"{file}:Mine", Defense)]))
+
+
+# --- files beside a file
+
+
+@pytest.mark.parametrize(
+    ("line", "file"),
+    [
+        ("import helper", "helper.py"),
+        ("from helper import shift", "helper.py"),
+        ("from parts.inner import shift", "parts/inner.py"),
+        ("from parts import inner", "parts/inner.py"),
+        ("import parts.inner as p", "parts/__init__.py"),
+        ("from .helper import shift", "helper.py"),
+        ("from . import helper", "helper.py"),
+        ("importlib.import_module('helper')", "helper.py"),
+        ("import second", "helper.py"),
+        (
+            "\n        if 1:\n            try:\n                import helper\n            except ImportError: pass",
+            "helper.py",
+        ),
+    ],
+)
+def test_an_edited_file_beside_is_seen_however_it_is_imported(tmp_path: Path, line: str, file: str) -> None:
+    for name in ("helper.py", "parts/__init__.py", "parts/inner.py", "stranger.py"):
+        written(tmp_path / name, "shift = 1\n")
+    written(tmp_path / "second.py", "def late():\n    import helper\n")
+    first = mine(tmp_path, line)
+    assert file in first and "stranger.py" not in first
+    written(tmp_path / "stranger.py", "shift = 2\n")
+    assert mine(tmp_path, line) == first
+    written(tmp_path / file, "shift = 22\n")
+    again = mine(tmp_path, line)
+    assert {name for name in again if again[name] != first[name]} == {file}
+
+
+def test_a_file_is_the_same_in_another_folder_and_another_when_it_is_edited(tmp_path: Path) -> None:
+    for folder in ("here", "there"):
+        written(tmp_path / folder / "helper.py", "shift = 1\n")
+    assert mine(tmp_path / "here") == mine(tmp_path / "there")
+    assert mine(tmp_path / "here", "import helper, os") != mine(tmp_path / "there")
+
+
+def test_what_was_installed_or_came_with_python_is_left_out(tmp_path: Path) -> None:
+    found = mine(tmp_path, "import json, torch, numpy.linalg")
+    assert set(found) == {"mine.py", *(name for name in found if name.split(".")[0] == "benchmark")}
+    assert {"benchmark", "benchmark.contracts.defense"} <= set(found)
+
+
+@pytest.fixture
+def package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[], dict[str, str]]]:
+    """The sources of a defense in a package on Python's path, which imports from itself and from a module there."""
+    lab = tmp_path / "site"
+    written(lab / "my_lab" / "__init__.py", "")
+    written(lab / "my_lab" / "defense.py", "from .deep import part\nimport my_tools\n" + MINE.format(line="pass"))
+    written(lab / "my_lab" / "deep" / "__init__.py", "")
+    written(lab / "my_lab" / "deep" / "part.py", "from ..constants import SHIFT\n")
+    written(lab / "my_lab" / "constants.py", "SHIFT = 1\n")
+    written(lab / "my_tools.py", "x = 1\n")
+    monkeypatch.syspath_prepend(lab)
+
+    def found() -> dict[str, str]:
+        for name in [n for n in sys.modules if n.startswith(("my_lab", "my_tools"))]:
+            del sys.modules[name]
+        importlib.invalidate_caches()
+        return dict(code_of([importlib.import_module("my_lab.defense").Mine]))
+
+    yield found
+
+
+@pytest.mark.parametrize("edited", ["my_lab/constants.py", "my_lab/deep/__init__.py", "my_tools.py"])
+def test_an_edited_module_of_a_package_is_seen(
+    package: Callable[[], dict[str, str]], tmp_path: Path, edited: str
+) -> None:
+    first = package()
+    assert package() == first and {"my_lab.constants", "my_lab.deep.part", "my_tools"} <= set(first)
+    written(tmp_path / "site" / edited, "SHIFT = 22\nx = 22\n")
+    changed = {name for name, digest in package().items() if first[name] != digest}
+    assert changed == {edited.removesuffix(".py").removesuffix("/__init__").replace("/", ".")}
+
+
+def test_an_edit_behind_the_back_of_a_running_process_is_refused(
+    package: Callable[[], dict[str, str]], tmp_path: Path
+) -> None:
+    package()
+    kind = sys.modules["my_lab.defense"].Mine
+    assert code_of([kind])
+    written(tmp_path / "site" / "my_lab" / "constants.py", "SHIFT = 333\n")
+    with pytest.raises(UsageError, match="constants.py was changed after Python loaded it.*Start it again"):
+        code_of([kind])
+    importlib.reload(sys.modules["my_lab.constants"])
+    assert code_of([kind])
+
+
+def test_a_source_that_cannot_be_read_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    written(tmp_path / "helper.py", "shift = 1\n")
+    plain = Path.open
+
+    def refuse(self: Path, *rest: Any, **named: Any) -> Any:
+        if self.name == "helper.py":
+            raise PermissionError(13, "Permission denied")
+        return plain(self, *rest, **named)
+
+    monkeypatch.setattr(Path, "open", refuse)
+    with pytest.raises(UsageError, match="helper.py cannot be read .Permission denied.*whether it changed"):
+        mine(tmp_path)
+
+
+def test_compiled_code_stands_by_its_bytes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    written(tmp_path / "fast_lab" / "__init__.py", "")
+    written(tmp_path / "fast_lab" / "user.py", "if 0:\n    from fast_lab import inner\n" + MINE.format(line="pass"))
+    suffix = importlib.machinery.EXTENSION_SUFFIXES[0]
+    (tmp_path / "fast_lab" / f"inner{suffix}").write_bytes(b"\x7fELF one")
+    monkeypatch.syspath_prepend(tmp_path)
+    kind = importlib.import_module("fast_lab.user").Mine
+    first = code_of([kind])["fast_lab.inner"]
+    (tmp_path / "fast_lab" / f"inner{suffix}").write_bytes(b"\x7fELF other")
+    assert code_of([kind])["fast_lab.inner"] != first
+
+
+# --- the engine
+
+
+def test_the_engine_is_what_measures_and_not_what_shows() -> None:
+    files = engine()
+    assert {"benchmark.run.cell", "benchmark.run.groups", "benchmark.measure.remeasure", "benchmark.contracts.row"} <= {
+        *files
+    }
+    assert {"benchmark.code", "benchmark.values", "benchmark.model.passes", "benchmark.search.minimal_norm"} <= {*files}
+    assert not {n for n in files if n.startswith(("leaderboard", "benchmark.published", "tasks", "attacks"))}
+    assert not {"benchmark.cli", "benchmark.run.commands", "benchmark.run.display", "benchmark.catalogue"} & {*files}
+
+
+@pytest.mark.parametrize(
+    ("edited", "seen"), [("benchmark/measure/remeasure.py", True), ("benchmark/run/display.py", False)]
+)
+def test_an_edited_engine_is_another_engine(tmp_path: Path, edited: str, seen: bool) -> None:
+    shutil.copytree(ROOT / "benchmark", tmp_path / "benchmark", ignore=shutil.ignore_patterns("__pycache__"))
+    program = "import json; from benchmark.code import engine; print(json.dumps(engine()))"
+
+    def asked() -> dict[str, str]:
+        there = {**os.environ, "PYTHONPATH": str(tmp_path), "PYTHONDONTWRITEBYTECODE": "1"}
+        done = subprocess.run(
+            [sys.executable, "-c", program], capture_output=True, text=True, env=there, cwd=tmp_path, check=True
+        )
+        return json.loads(done.stdout)
+
+    first = asked()
+    assert first == engine()
+    with (tmp_path / edited).open("a") as file:
+        file.write("\n# edited\n")
+    changed = {name for name, digest in asked().items() if first.get(name) != digest}
+    assert changed == ({edited.removesuffix(".py").replace("/", ".")} if seen else set())
+
+
+# --- classes that no file holds
+
+NOTEBOOK = """
+import math
+from benchmark import Defense, FittedDefense
+scale = 2.0
+table = {"a": [1.0, 2.0]}
+def helper(x):
+    return deeper(x) + scale
+def deeper(x):
+    return [x * k for k in (1, 2)]
+class Base(Defense):
+    step = 1
+class Mine(Base):
+    def fit(self, fitting):
+        def inner(h, where):
+            return helper(h) if table else math.sqrt(self.step)
+        return FittedDefense({})
+"""
+
+
+def typed(text: str, **names: Any) -> dict[str, str]:
+    """The code of ``Mine`` after a text was typed at a prompt."""
+    space: dict[str, Any] = {"__name__": "a_notebook", **names}
+    exec(compile(text, "<cell 3>", "exec"), space)  # as a notebook does
+    return dict(code_of([space["Mine"]]))
+
+
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [
+        ("return helper(h) if", "return -helper(h) if"),
+        ("deeper(x) + scale", "deeper(x) - scale"),
+        ("x * k for", "x + k for"),
+        ("(1, 2)]", "(1, 3)]"),
+        ("scale = 2.0", "scale = 2.5"),
+        ('"a": [1.0, 2.0]', '"a": [1.0, 2.5]'),
+        ("step = 1", "step = 2"),
+        ("math.sqrt", "math.floor"),
+        ("def helper(x):", "def helper(x, y=1):"),
+    ],
+)
+def test_an_edit_in_a_notebook_is_seen_wherever_the_class_reaches(before: str, after: str) -> None:
+    assert before in NOTEBOOK and typed(NOTEBOOK) == typed(NOTEBOOK)
+    assert typed(NOTEBOOK.replace(before, after)) != typed(NOTEBOOK)
+
+
+def test_what_the_class_does_not_reach_and_where_it_stands_do_not_count() -> None:
+    assert typed("\n\nunused = 3\n" + NOTEBOOK) == typed(NOTEBOOK)
+
+
+def test_what_typed_code_refers_to_and_cannot_be_hashed_is_refused() -> None:
+    text = NOTEBOOK.replace("scale = 2.0", "scale = (x for x in ())")
+    with pytest.raises(UsageError, match=r"helper \(the name scale\) is a .*generator.*FILE.py:Class"):
+        typed(text)
+
+
+def test_what_a_class_was_made_around_counts() -> None:
+    def made(value: Any) -> type:
+        class Mine(Defense):
+            def fit(self, fitting: Any) -> Any:
+                return value
+
+        return Mine
+
+    assert code_of([made(1.0)]) == code_of([made(1.0)]) != code_of([made(2.0)])
+    with pytest.raises(UsageError, match="its variable value"):
+        code_of([made(iter(()))])
+
+
+def test_a_method_that_is_put_into_a_class_later_counts(monkeypatch: pytest.MonkeyPatch) -> None:
+    from defenses.none import NoDefense
+
+    first = code_of([NoDefense])
+    space: dict[str, Any] = {"__name__": "a_notebook"}
+    exec(compile("def fit(self, fitting):\n    return 1", "<cell 4>", "exec"), space)
+    monkeypatch.setattr(NoDefense, "fit", space["fit"])
+    assert code_of([NoDefense]) != first
+
+
+def test_sources_are_read_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    parsed: list[Path] = []
+    plain = code._imports
+    monkeypatch.setattr(code, "_imports", lambda path, content: parsed.append(path) or plain(path, content))
+    written(tmp_path / "helper.py", "shift = 1\n")
+    first = mine(tmp_path)
+    assert tmp_path / "helper.py" in parsed
+    parsed.clear()
+    assert mine(tmp_path) == first and tmp_path / "helper.py" not in parsed
