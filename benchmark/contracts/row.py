@@ -14,7 +14,7 @@ from typing import Any, ClassVar, NamedTuple, get_args, get_origin
 import pyarrow as pa
 from pydantic import BaseModel, ConfigDict
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 """Goes up when a column changes its meaning or type, or disappears. New columns do not raise it."""
 
 
@@ -78,10 +78,6 @@ class Outcome(Record):
     """verdict under attack"""
     eps_star: float | None = None
     """smallest budget of the grid at which the goal was reached; null: at none"""
-    eps_star_wrong: float | None = None
-    """the same for the matched wrong target; null: at none, or not run"""
-    selective: bool | None = None
-    """recovered at a smaller budget than the wrong target; null where that was not run"""
     flags: tuple[str, ...] = ()
     """codes of what is doubtful about the row"""
     status: str

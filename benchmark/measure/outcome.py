@@ -60,31 +60,16 @@ class Left(NamedTuple):
     """None: there was nothing to attack."""
 
 
-class Matched(NamedTuple):
-    """The matched wrong target."""
-
-    eps_star: Mapping[str, float | None]
-    """Example id -> smallest budget at which it was reached; absent or None: at none."""
-    failed: frozenset[str] = frozenset()
-    """Examples on which its search failed: nothing is known of them."""
-
-
 def make_rows(
-    group: Group,
-    example: int,
-    identities: Sequence[Identity],
-    found: Sequence[Attacked] | Left,
-    matched: Matched | None,
+    group: Group, example: int, identities: Sequence[Identity], found: Sequence[Attacked] | Left
 ) -> list[Row]:
-    """The rows of one example, one a budget; ``matched``: None where no wrong target was run."""
+    """The rows of one example, one a budget."""
     if isinstance(found, Left):
         return [_left(group, example, identity, found) for identity in identities]
     pairs = list(zip(identities, found, strict=True))
     reached = [i.budget_eps for i, a in pairs if a.measured.recovered and not i.sanity]
-    known = None if matched is None or group.examples[example].id in matched.failed else matched
-    wrong = known.eps_star.get(group.examples[example].id) if known else None
-    stars = min(reached, default=None), wrong
-    return [_row(group, example, *pair, stars, ran=known is not None) for pair in pairs]
+    star = min(reached, default=None)
+    return [_row(group, example, *pair, star) for pair in pairs]
 
 
 def _left(group: Group, i: int, identity: Identity, why: Left) -> Row:
@@ -104,17 +89,8 @@ def _left(group: Group, i: int, identity: Identity, why: Left) -> Row:
     return Row(identity=identity, outcome=outcome, margins=margins(group, i, None, "behavior"))
 
 
-def _row(
-    group: Group,
-    i: int,
-    identity: Identity,
-    attacked: Attacked,
-    stars: tuple[float | None, float | None],
-    *,
-    ran: bool,
-) -> Row:
-    m, (star, wrong) = attacked.measured, stars
-    sooner = star is not None and (wrong is None or star < wrong)
+def _row(group: Group, i: int, identity: Identity, attacked: Attacked, star: float | None) -> Row:
+    m = attacked.measured
     outcome = Outcome(
         eligible=True,
         suppressed=True,
@@ -124,8 +100,6 @@ def _row(
         label_defended=group.defended.labels[i],
         label_attacked=m.label,
         eps_star=star,
-        eps_star_wrong=wrong,
-        selective=(m.recovered and sooner) if ran else None,
         flags=attacked.flags,
         status="ok",
     )

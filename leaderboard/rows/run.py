@@ -14,10 +14,11 @@ from leaderboard.rows.fits import Fit
 from leaderboard.rows.manifest import Manifest, ThreatRecord
 from leaderboard.rows.plan import Plan, PlannedCell
 from leaderboard.rows.recorded import parse
+from leaderboard.rows.reference import compared
 from leaderboard.rows.selection import up_to
 
 ESSENTIAL = frozenset(
-    {"example_id", "cluster_id", "budget_eps", "sanity", "eligible", "suppressed", "recovered", "selective", "status"}
+    {"example_id", "cluster_id", "budget_eps", "sanity", "eligible", "suppressed", "recovered", "eps_star", "status"}
 )
 """Columns without which there is no score."""
 
@@ -29,7 +30,8 @@ class MeasuredCell:
     plan: PlannedCell
     threat: ThreatRecord
     rows: pa.Table
-    """Those at budgets above the steering ceiling are marked as sanity rows, whatever the file says."""
+    """Those at budgets above the steering ceiling are marked as sanity rows, whatever the file says; with what they
+    compare with on the undefended model."""
 
     @property
     def scored(self) -> bool:
@@ -83,7 +85,8 @@ def _measured(root: Path, manifest: Manifest, cell: PlannedCell) -> MeasuredCell
         raise RunDirectoryError(
             f"{root / 'plan.json'} has the cell {cell} on {cell.task}, of which run.json says nothing; repeat the run"
         )
-    return MeasuredCell(cell, threat, up_to(_read_rows(root / cell.file), task.ceilings.get(cell.threat_model)))
+    rows = up_to(_read_rows(root / cell.file), task.ceilings.get(cell.threat_model))
+    return MeasuredCell(cell, threat, compared(rows, task.steered.get(cell.threat_model)))
 
 
 def _read_rows(file: Path) -> pa.Table:

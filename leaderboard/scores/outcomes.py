@@ -30,7 +30,7 @@ class Outcomes:
     recovered: Array
     """(examples, budgets) bool: at exactly this budget."""
     selective: Array
-    """The same, less the recoveries known to be no easier than the matched wrong target."""
+    """The same, less the recoveries known to be no easier than the wrong target on the undefended model."""
     undetected: Array
     """The same, less the recoveries that a monitor called attacked."""
     degenerate: Array
