@@ -49,6 +49,9 @@ class Frozen(_Strict):
     ``dev``; None, or left out: none is known."""
     tau: float
     """95th percentile of the drift that swapping one benign prompt for another of the same length causes."""
+    floor: float | None = Field(None, ge=0)
+    """Total probability of what the verdict chooses from, below which a reading is degenerate: a share of the
+    undefended median on ``fit``; None: the verdict chooses from nothing."""
     steered: dict[str, dict[str, float]] = {}
     """Threat model -> ``test`` example -> smallest ranked budget at which the undefended model is steered to the
     example's wrong target: what a recovery has to beat to be selective. An example that is not listed is steered at no

@@ -59,6 +59,10 @@ class Identity(Record):
     """budget beyond the steering ceiling: for sanity flags only, never ranked"""
 
 
+TARGET_SHOWN = "the defended model shows every wrong target before any attack"
+"""``error`` of a row that aims at a wrong target and was not run, because there is none left."""
+
+
 class Outcome(Record):
     """What became of the example."""
 

@@ -10,6 +10,7 @@ from torch import Tensor
 from benchmark.contracts.example import Goal
 from benchmark.contracts.row import Attribution, Cost, Identity, Margins, Outcome, Row, Written
 from benchmark.measure.group import Group
+from benchmark.measure.judging import DEGENERATE
 from benchmark.measure.remeasure import VIOLATION, Measured
 
 OVERSHOT = 0.5
@@ -120,7 +121,7 @@ def _row(group: Group, i: int, identity: Identity, attacked: Attacked, star: flo
 def _named(m: Measured) -> str:
     if m.recovered:
         return "recovered"
-    return "degenerate" if m.label == "degenerate" and not m.margin > 0 else "held"
+    return DEGENERATE if m.broken or (m.label == DEGENERATE and not m.margin > 0) else "held"
 
 
 def margins(group: Group, i: int, attacked: float | None, goal: Goal) -> Margins:
@@ -153,7 +154,7 @@ def flags(
         **{code: on and not measured.recovered for code, on in doubts.items()},
         "constraint-violated": measured.violation > VIOLATION,
         "budget-violated": measured.size.norm > budget * (1 + 1e-4) + 1e-9,
-        "remeasurement-lost": reached and not measured.recovered,
+        "remeasurement-lost": reached and not measured.recovered and not measured.broken,
         "overshoot": (margins.overshoot or 0.0) > OVERSHOT,
         "near-zero-normaliser": measured.drift is not None and measured.drift.near_zero,
     }

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from benchmark.contracts.attack import Attack
 from benchmark.contracts.example import Example
-from benchmark.contracts.row import Identity, Row
+from benchmark.contracts.row import TARGET_SHOWN, Identity, Row
 from benchmark.measure.group import Group
 from benchmark.measure.outcome import Attacked, Found, Left, make_rows
 from benchmark.model.pack import Pack, halves, make_packs
@@ -44,6 +44,9 @@ def run_cell(group: Group, cell: Cell, pack_size: PackSize, *, run_id: str = "")
     if why := _not_applicable(group, attack):
         found |= dict.fromkeys((e.id for e in attacked), Left("not_run", why))
         attacked = []
+    else:
+        found |= dict.fromkeys((e.id for e in attacked), Left("not_run", TARGET_SHOWN))
+        attacked = group.aimed(attack.goal)
     for examples, result in _attacked(group, cell, attacked, pack_size, failures):
         for i, example in enumerate(examples):
             if isinstance(result, Left):

@@ -34,6 +34,8 @@ from benchmark.search.pack_size import PackSize
 from benchmark.sites import Site
 from benchmark.suite import Frozen, TaskSettings
 
+FLOOR = 0.01
+"""Share of the undefended model's median probability of the choices, below which it is broken."""
 STEERED = 0.10
 """Share of ``dev`` that may be steered to a wrong target at the ceiling."""
 
@@ -47,6 +49,7 @@ def measure(
     dev, test = (
         _undefended(subject, task, settings, task.examples(split), Scale(norms, embedding)) for split in ("dev", "test")
     )
+    floor = _floor(subject, task, fit)
     steering = _steering(task, settings, attacks)
     ceilings = {name: _ceiling(dev, attack, batch_rows) for name, attack in steering.items()}
     return Frozen(
@@ -55,6 +58,7 @@ def measure(
         embedding_norm=round(embedding, 6),
         ceilings={name: ceilings.get(name) for name in settings.budgets},
         tau=_tau(subject, task, settings, fit),
+        floor=floor,
         steered={
             name: _steered(test, attack, _ranked(settings.budgets[name], ceilings[name]), batch_rows)
             for name, attack in steering.items()
@@ -139,6 +143,12 @@ def _attacked(group: Group, attack: Attack, budgets: tuple[float, ...], batch_ro
     if measured.failures:  # a search that fails steers nobody, which is no constant
         raise RuntimeError(f"no ceiling of {attack.threat_model} on {group.task.name}: {measured.failures[-1]}")
     return [r for r in measured.rows if r.outcome.suppressed]
+
+
+def _floor(subject: Subject, task: TaskView, examples: Sequence[Example]) -> float | None:
+    """``FLOOR`` of the median mass; None: the readout has none."""
+    mass = judge(subject, task, examples, {}).mass
+    return None if mass is None else float(f"{FLOOR * float(mass.median()):.6g}")
 
 
 @torch.no_grad()
