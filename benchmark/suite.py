@@ -49,7 +49,7 @@ class Frozen(_Strict):
     ``dev``; None, or left out: none is known."""
     tau: float
     """95th percentile of the drift that swapping one benign prompt for another of the same length causes."""
-    floor: float | None = Field(None, ge=0)
+    floor: Annotated[float, Field(ge=0)] | None = None
     """Total probability of what the verdict chooses from, below which a reading is degenerate: a share of the
     undefended median on ``fit``; None: the verdict chooses from nothing."""
     steered: dict[str, dict[str, float]] = {}

@@ -97,6 +97,8 @@ class Margins(Record):
     """the task's margin, undefended (behavior: > 0)"""
     margin_defended: float
     """the same, defended"""
+    margin_start: float | None = None
+    """margin of the goal, defended and before the attack; null: not attacked, or the goal is a text"""
     margin_attacked: float | None = None
     """the same, under attack; with goal `wrong` the margin of the wrong target"""
     recovered_fraction: float | None = None

@@ -13,6 +13,7 @@ from torch import Tensor
 from benchmark.contracts.defense import Edit, FittedDefense, Latents
 from benchmark.contracts.example import Example, Goal
 from benchmark.contracts.protocol import Protocol
+from benchmark.contracts.readout import Criteria
 from benchmark.contracts.task import Task
 from benchmark.measure.detection import Detector
 from benchmark.measure.judging import Judged
@@ -83,6 +84,19 @@ class Group:
         shows all of them."""
         targets = [self.task.readout.wrong(e, read) for e, read in zip(self.examples, self.defended.read, strict=True)]
         return torch.tensor([-1 if target is None else target for target in targets], dtype=torch.long)
+
+    @cached_property
+    def wrong_margins(self) -> list[float] | None:
+        """(examples,): margin of each wrong target under the defense, before any attack; None: targets are texts."""
+        if self.task.readout.writes_text:
+            return None
+        found = zip(self.examples, self.defended.read, self.wrong, strict=True)
+        return [self._wrong_margin(example, read, target) for example, read, target in found]
+
+    def _wrong_margin(self, example: Example, read: Tensor, target: Tensor) -> float:
+        answer = torch.tensor([example.answer])
+        criteria = Criteria(answer, target[None].clamp(min=0), torch.full((1,), torch.inf), "wrong")
+        return float(self.task.verdict(read[None], criteria).margin)
 
     @property
     def suppressed(self) -> Tensor:

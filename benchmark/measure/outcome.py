@@ -128,12 +128,16 @@ def margins(group: Group, i: int, attacked: float | None, goal: Goal) -> Margins
     """How clearly the behavior is shown by an example; what compares with the behavior's own margin is null for a wrong
     target, which has another one."""
     base, defended = float(group.base.margin[i]), float(group.defended.margin[i])
-    if attacked is None or goal == "wrong":
-        return Margins(margin_base=base, margin_defended=defended, margin_attacked=attacked)
+    if attacked is None:
+        return Margins(margin_base=base, margin_defended=defended)
+    if goal == "wrong":
+        start = None if group.wrong_margins is None else group.wrong_margins[i]
+        return Margins(margin_base=base, margin_defended=defended, margin_start=start, margin_attacked=attacked)
     lost = base - defended
     return Margins(
         margin_base=base,
         margin_defended=defended,
+        margin_start=None if group.task.readout.writes_text else defended,
         margin_attacked=attacked,
         recovered_fraction=min(max((attacked - defended) / lost, 0.0), 1.0) if lost > 0 else None,
         overshoot=max(attacked - base, 0.0) / abs(base) if base else None,

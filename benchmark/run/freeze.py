@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import torch
 import yaml
@@ -171,16 +172,48 @@ def _pairwise_change(act: Tensor) -> Tensor:
 
 
 def write_into(path: Path, frozen: Mapping[str, Frozen]) -> None:
-    """Put the constants into a suite file; comments of the file are lost, everything else stays.
+    """Put the constants into a suite file; everything else of it stays as it is written.
+
+    (A file whose tasks are not written in block style is written anew, and loses its comments.)
 
     Raises:
         UsageError: the file itself does not list a task; nothing is written.
     """
-    content = yaml.safe_load(path.read_text())
+    text = path.read_text()
+    content = yaml.safe_load(text)
     missing = [task for task in frozen if task not in content.get("tasks", {})]
     if missing:
         raise UsageError(f"{path} has no place for the constants of {', '.join(missing)}: list it there under `tasks:`")
     for task, constants in frozen.items():
         content["tasks"][task]["frozen"] = constants.model_dump()
-    text = yaml.safe_dump(content, sort_keys=False, width=120)
+        text = _with_constants(text, task, constants)
+    if yaml.safe_load(text) != content:
+        text = yaml.safe_dump(content, sort_keys=False, width=120)
     write_atomically(path, lambda part: part.write_text(text))
+
+
+def _with_constants(text: str, task: str, constants: Frozen) -> str:
+    """The text of a suite with the lines of a task's ``frozen:`` exchanged, or added behind its other lines."""
+    settings = _entries(_entries(yaml.compose(text))["tasks"][1])[task][1]
+    entries = _entries(settings)
+    column = settings.value[0][0].start_mark.column
+    dumped = yaml.safe_dump({"frozen": constants.model_dump()}, sort_keys=False, width=112, default_flow_style=None)
+    lines = "\n".join(" " * column + line for line in dumped.rstrip().split("\n"))
+    if "frozen" not in entries:
+        end = _end(settings)
+        return f"{text[:end]}\n{lines}{text[end:]}"
+    key, value = entries["frozen"]
+    return text[: key.start_mark.index - column] + lines + text[_end(value) :]
+
+
+def _entries(node: Any) -> dict[str, tuple[Any, Any]]:
+    """A mapping's keys -> its nodes of the key and of the value."""
+    return {key.value: (key, value) for key, value in node.value}
+
+
+def _end(node: Any) -> int:
+    """Where the last character of a node is, comments behind it left out."""
+    if isinstance(node, yaml.CollectionNode) and not node.flow_style and node.value:
+        last = node.value[-1]
+        return _end(last[1] if isinstance(last, tuple) else last)
+    return node.end_mark.index

@@ -29,7 +29,9 @@ def untrainable(group: Group, attack: Attack) -> str | None:
         return None
     if group.perturbed == "all":
         return "what is learned on some prompts has their length, and the task perturbs whole prompts"
-    return None if on_fit(group).aimed(attack.goal) else "no example of fit is suppressed: there is nothing to learn from"
+    return (
+        None if on_fit(group).aimed(attack.goal) else "no example of fit is suppressed: there is nothing to learn from"
+    )
 
 
 def on_fit(group: Group) -> Group:

@@ -17,7 +17,7 @@ COMPARED = pa.schema(
     [
         *SCHEMA,
         pa.field("eps_star_wrong", pa.float64()),  # null: the undefended model is steered at no budget, or not known
-        pa.field("selective", pa.bool_()),  # null: there is nothing to compare with
+        pa.field("selective", pa.bool_()),  # the goal is reached at a smaller budget; null: nothing to compare with
     ]
 )
 """The columns of the rows and, behind them, those of the comparison."""
@@ -33,9 +33,13 @@ def compared(rows: pa.Table, steered: Mapping[str, float] | None) -> pa.Table:
     known = steered or {}
     wrong = np.array([known.get(example, np.inf) for example in text(rows, "example_id")], dtype=float)
     sooner = flag(rows, "recovered") & (real(rows, "eps_star") < wrong)
-    aimed = (text(rows, "goal") == "behavior") & rows.column("recovered").is_valid().to_numpy()
-    unknown = ~aimed if steered is not None else np.ones(rows.num_rows, dtype=bool)
+    unknown = rows.column("recovered").is_null().to_numpy() | (steered is None)
     stars = pa.array(wrong, pa.float64(), mask=np.isinf(wrong))
     both = {"eps_star_wrong": stars, "selective": pa.array(sooner, pa.bool_(), mask=unknown)}
     columns = [rows.column(name) for name in SCHEMA.names]
     return pa.Table.from_arrays([*columns, *both.values()], schema=COMPARED)
+
+
+def is_compared(rows: pa.Table) -> bool:
+    """Whether there is anything to compare with."""
+    return rows.column("selective").null_count < rows.num_rows
