@@ -63,7 +63,7 @@ class ModelSource(_Strict):
 
 
 class Frozen(_Strict):
-    """Measured once for the suite's model, on ``fit`` and ``dev``; the same for every defense."""
+    """Measured once for the suite's model and without any defense, so that none can move them."""
 
     weights_sha: str
     """Hash of the weights, configuration and tokenizer that the constants were measured on."""
@@ -75,6 +75,13 @@ class Frozen(_Strict):
     ``dev``; None, or left out: none is known."""
     tau: float
     """95th percentile of the drift that swapping one benign prompt for another of the same length causes."""
+    floor: Annotated[float, Field(ge=0)] | None = None
+    """Total probability of what the verdict chooses from, below which a reading is degenerate: a share of the
+    undefended median on ``fit``; None: the verdict chooses from nothing."""
+    steered: dict[str, dict[str, float]] = {}
+    """Threat model -> ``test`` example -> smallest ranked budget at which the undefended model is steered to the
+    example's wrong target: what a recovery has to beat to be selective. An example that is not listed is steered at no
+    budget; of a threat model that is left out nothing is known."""
 
 
 class TaskSettings(_Strict):

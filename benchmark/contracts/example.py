@@ -31,7 +31,7 @@ class Example:
     """Index of the choice, or of the class, that is the behavior."""
     wrong: tuple[int, ...] = (1,)
     """Candidates for the matched wrong target, by preference: the first that the defended model does not show already
-    is used, since a target that is there before any attack is no control."""
+    is used, since a target that is there before any attack is none."""
 
     @property
     def content_hash(self) -> str:

@@ -180,10 +180,20 @@ class Readout(ABC):
         """(rows,) bool: the goal is reached, with so much to spare that the clean re-measurement will agree."""
         return verdict(read, criteria).margin > SLACK * criteria.saturation.abs()
 
-    def wrong(self, example: Example, read: Any) -> int:
-        """Index of the wrong target, one that the defended model's ``read`` does not show already."""
+    def wrong(self, example: Example, read: Any) -> int | None:
+        """Index of the wrong target, one that the defended model's ``read`` does not show already; None: it shows all
+        candidates, and what is there before any attack is no target."""
         shown = int(read.argmax())
-        return next((w for w in example.wrong if w != shown), example.wrong[0])
+        return next((w for w in example.wrong if w != shown), None)
+
+    def mass(self, reader: Any, last: Last, rows: Tensor) -> Tensor | None:
+        """(rows,): probability of everything together that the verdict chooses from, which is small where a model is
+        broken, whatever it prefers. None: the verdict chooses from nothing. Asked on clean passes only.
+
+        Args:
+            reader: of the pack, as ``reader`` makes it.
+        """
+        return None
 
     def keeps(self, example: Example, read: Any, shown: bool) -> bool:
         """Whether a retain example is right: its answer outranks all else. ``shown``: the task's verdict says so."""

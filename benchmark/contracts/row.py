@@ -14,7 +14,7 @@ from typing import Any, ClassVar, NamedTuple, get_args, get_origin
 import pyarrow as pa
 from pydantic import BaseModel, ConfigDict
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 """Goes up when a column changes its meaning or type, or disappears. New columns do not raise it."""
 
 
@@ -59,6 +59,10 @@ class Identity(Record):
     """budget beyond the steering ceiling: for sanity flags only, never ranked"""
 
 
+TARGET_SHOWN = "the defended model shows every wrong target before any attack"
+"""``error`` of a row that aims at a wrong target and was not run, because there is none left."""
+
+
 class Outcome(Record):
     """What became of the example."""
 
@@ -78,10 +82,6 @@ class Outcome(Record):
     """verdict under attack"""
     eps_star: float | None = None
     """smallest budget of the grid at which the goal was reached; null: at none"""
-    eps_star_wrong: float | None = None
-    """the same for the matched wrong target; null: at none, or not run"""
-    selective: bool | None = None
-    """recovered at a smaller budget than the wrong target; null where that was not run"""
     flags: tuple[str, ...] = ()
     """codes of what is doubtful about the row"""
     status: str
@@ -97,6 +97,8 @@ class Margins(Record):
     """the task's margin, undefended (behavior: > 0)"""
     margin_defended: float
     """the same, defended"""
+    margin_start: float | None = None
+    """margin of the goal, defended and before the attack; null: not attacked, or the goal is a text"""
     margin_attacked: float | None = None
     """the same, under attack; with goal `wrong` the margin of the wrong target"""
     recovered_fraction: float | None = None

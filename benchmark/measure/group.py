@@ -11,8 +11,9 @@ import torch
 from torch import Tensor
 
 from benchmark.contracts.defense import Edit, FittedDefense, Latents
-from benchmark.contracts.example import Example
+from benchmark.contracts.example import Example, Goal
 from benchmark.contracts.protocol import Protocol
+from benchmark.contracts.readout import Criteria
 from benchmark.contracts.task import Task
 from benchmark.measure.detection import Detector
 from benchmark.measure.judging import Judged
@@ -69,6 +70,8 @@ class Group:
     attribution: bool = False
     """Whether recoveries are split into parts that are replayed."""
     protocol: Protocol = field(default_factory=Protocol)
+    floor: float | None = None
+    """``Readout.mass`` below which what is read is degenerate; None: nothing is."""
 
     @cached_property
     def place(self) -> dict[str, int]:
@@ -77,9 +80,23 @@ class Group:
 
     @cached_property
     def wrong(self) -> Tensor:
-        """(examples,): index of each example's wrong target, one that the defended model does not show already."""
+        """(examples,): index of each example's wrong target, one that the defended model does not show already; -1: it
+        shows all of them."""
         targets = [self.task.readout.wrong(e, read) for e, read in zip(self.examples, self.defended.read, strict=True)]
-        return torch.tensor(targets)
+        return torch.tensor([-1 if target is None else target for target in targets], dtype=torch.long)
+
+    @cached_property
+    def wrong_margins(self) -> list[float] | None:
+        """(examples,): margin of each wrong target under the defense, before any attack; None: targets are texts."""
+        if self.task.readout.writes_text:
+            return None
+        found = zip(self.examples, self.defended.read, self.wrong, strict=True)
+        return [self._wrong_margin(example, read, target) for example, read, target in found]
+
+    def _wrong_margin(self, example: Example, read: Tensor, target: Tensor) -> float:
+        answer = torch.tensor([example.answer])
+        criteria = Criteria(answer, target[None].clamp(min=0), torch.full((1,), torch.inf), "wrong")
+        return float(self.task.verdict(read[None], criteria).margin)
 
     @property
     def suppressed(self) -> Tensor:
@@ -90,6 +107,12 @@ class Group:
     def attacked(self) -> list[Example]:
         """The suppressed examples."""
         return [e for e, hit in zip(self.examples, self.suppressed.tolist(), strict=True) if hit]
+
+    def aimed(self, goal: Goal) -> list[Example]:
+        """The suppressed examples that have a target for a goal."""
+        if goal == "behavior":
+            return self.attacked
+        return [e for e in self.attacked if self.wrong[self.place[e.id]] >= 0]
 
     @property
     def drift_floor(self) -> float:

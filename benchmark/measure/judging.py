@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from functools import cached_property
 from typing import Any, NamedTuple
 
@@ -11,10 +12,11 @@ from torch import Tensor
 
 from benchmark.contracts.defense import Edit
 from benchmark.contracts.example import Example
-from benchmark.contracts.readout import Judging
+from benchmark.contracts.readout import Judging, Text
 from benchmark.contracts.task import Task
 from benchmark.model.edits import by_boundary
 from benchmark.model.pack import Pack, make_packs
+from benchmark.model.passes import FullPass
 from benchmark.model.streams import ROWS, whole
 from benchmark.model.subject import Subject
 from benchmark.sites import Site
@@ -28,11 +30,37 @@ class Judged(NamedTuple):
     """(examples,), above 0 where the behavior is shown; on the CPU."""
     read: list[Any]
     """What each example was judged by: a tensor (choices,) or (classes,), or a text; on the CPU."""
+    mass: Tensor | None = None
+    """(examples,): ``Readout.mass``; None: the readout has none."""
+    broken: Tensor | None = None
+    """(examples,) bool: the mass is below the floor, and the margin means nothing; None: there is no floor."""
 
     @property
     def shown(self) -> Tensor:
         """(examples,), bool."""
-        return self.margin > 0
+        return self.margin > 0 if self.broken is None else (self.margin > 0) & ~self.broken
+
+
+DEGENERATE = "degenerate"
+"""Label of what is neither the behavior nor its absence: the model is broken there."""
+
+
+class Weighed:
+    """A clean pass that keeps what it weighed."""
+
+    def __init__(self, run: FullPass) -> None:
+        self.run = run
+        self.mass: Tensor | None = None
+        """(rows,) of the last pass."""
+
+    def __call__(self, delta: Tensor | None, rows: Tensor) -> Any:
+        seen = self.run(delta, rows)
+        self.mass = seen.mass
+        return seen
+
+    def write(self, delta: Tensor | None, rows: Tensor, limit: int) -> list[Text]:
+        """What is written; nothing is weighed."""
+        return self.run.write(delta, rows, limit)
 
 
 @torch.no_grad()
@@ -48,19 +76,37 @@ def judge(
     examples: Sequence[Example],
     edits: Mapping[Site, Edit],
     verdict: Judging | None = None,
+    floor: float | None = None,
 ) -> Judged:
-    """Run the live (defended) model on ``examples`` and let the task judge, or ``verdict`` in its place."""
+    """Run the live (defended) model on ``examples`` and let the task judge, or ``verdict`` in its place.
+
+    Args:
+        floor: ``Readout.mass`` below which an example is degenerate; None: none is.
+    """
     placed = by_boundary(subject, edits)
-    found: dict[str, tuple[str, Tensor, Any]] = {}
+    found: dict[str, tuple[str, Tensor, Any, Tensor | None]] = {}
     for pack in make_packs(subject, task, examples, ROWS):
-        read = task.readout.judged(whole(subject, pack, placed), None, pack.everyone)
+        run = Weighed(replace(whole(subject, pack, placed), weigh=task.readout.mass))
+        read = task.readout.judged(run, None, pack.everyone)
         said = (verdict or task.verdict)(read, pack.unread())
         kept = [r.cpu() if isinstance(r, Tensor) else r for r in read]
-        parts = zip(pack.examples, said.labels, said.margin.cpu(), kept, strict=True)
-        found |= {e.id: (label, margin, r) for e, label, margin, r in parts}
+        mass = [None] * len(pack) if run.mass is None else run.mass.cpu()
+        parts = zip(pack.examples, said.labels, said.margin.cpu(), kept, mass, strict=True)
+        found |= {e.id: (label, margin, r, m) for e, label, margin, r, m in parts}
     rows = [found[e.id] for e in examples]
-    margin = torch.stack([m for _, m, _ in rows]) if rows else torch.zeros(0)
-    return Judged([label for label, _, _ in rows], margin, [r for _, _, r in rows])
+    margin = torch.stack([m for _, m, _, _ in rows]) if rows else torch.zeros(0)
+    judged = Judged([label for label, *_ in rows], margin, [r for _, _, r, _ in rows])
+    weighed = [mass for *_, mass in rows if mass is not None]
+    return _weighed(judged, torch.stack(weighed), floor) if weighed else judged
+
+
+def _weighed(judged: Judged, mass: Tensor, floor: float | None) -> Judged:
+    """The judgement with what was weighed."""
+    if floor is None:
+        return judged._replace(mass=mass)
+    broken = mass < floor
+    labels = [DEGENERATE if b else label for label, b in zip(judged.labels, broken.tolist(), strict=True)]
+    return judged._replace(labels=labels, mass=mass, broken=broken)
 
 
 @torch.no_grad()

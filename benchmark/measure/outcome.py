@@ -10,6 +10,7 @@ from torch import Tensor
 from benchmark.contracts.example import Goal
 from benchmark.contracts.row import Attribution, Cost, Identity, Margins, Outcome, Row, Written
 from benchmark.measure.group import Group
+from benchmark.measure.judging import DEGENERATE
 from benchmark.measure.remeasure import VIOLATION, Measured
 
 OVERSHOT = 0.5
@@ -60,31 +61,16 @@ class Left(NamedTuple):
     """None: there was nothing to attack."""
 
 
-class Matched(NamedTuple):
-    """The matched wrong target."""
-
-    eps_star: Mapping[str, float | None]
-    """Example id -> smallest budget at which it was reached; absent or None: at none."""
-    failed: frozenset[str] = frozenset()
-    """Examples on which its search failed: nothing is known of them."""
-
-
 def make_rows(
-    group: Group,
-    example: int,
-    identities: Sequence[Identity],
-    found: Sequence[Attacked] | Left,
-    matched: Matched | None,
+    group: Group, example: int, identities: Sequence[Identity], found: Sequence[Attacked] | Left
 ) -> list[Row]:
-    """The rows of one example, one a budget; ``matched``: None where no wrong target was run."""
+    """The rows of one example, one a budget."""
     if isinstance(found, Left):
         return [_left(group, example, identity, found) for identity in identities]
     pairs = list(zip(identities, found, strict=True))
     reached = [i.budget_eps for i, a in pairs if a.measured.recovered and not i.sanity]
-    known = None if matched is None or group.examples[example].id in matched.failed else matched
-    wrong = known.eps_star.get(group.examples[example].id) if known else None
-    stars = min(reached, default=None), wrong
-    return [_row(group, example, *pair, stars, ran=known is not None) for pair in pairs]
+    star = min(reached, default=None)
+    return [_row(group, example, *pair, star) for pair in pairs]
 
 
 def _left(group: Group, i: int, identity: Identity, why: Left) -> Row:
@@ -104,17 +90,8 @@ def _left(group: Group, i: int, identity: Identity, why: Left) -> Row:
     return Row(identity=identity, outcome=outcome, margins=margins(group, i, None, "behavior"))
 
 
-def _row(
-    group: Group,
-    i: int,
-    identity: Identity,
-    attacked: Attacked,
-    stars: tuple[float | None, float | None],
-    *,
-    ran: bool,
-) -> Row:
-    m, (star, wrong) = attacked.measured, stars
-    sooner = star is not None and (wrong is None or star < wrong)
+def _row(group: Group, i: int, identity: Identity, attacked: Attacked, star: float | None) -> Row:
+    m = attacked.measured
     outcome = Outcome(
         eligible=True,
         suppressed=True,
@@ -124,8 +101,6 @@ def _row(
         label_defended=group.defended.labels[i],
         label_attacked=m.label,
         eps_star=star,
-        eps_star_wrong=wrong,
-        selective=(m.recovered and sooner) if ran else None,
         flags=attacked.flags,
         status="ok",
     )
@@ -146,19 +121,23 @@ def _row(
 def _named(m: Measured) -> str:
     if m.recovered:
         return "recovered"
-    return "degenerate" if m.label == "degenerate" and not m.margin > 0 else "held"
+    return DEGENERATE if m.broken or (m.label == DEGENERATE and not m.margin > 0) else "held"
 
 
 def margins(group: Group, i: int, attacked: float | None, goal: Goal) -> Margins:
     """How clearly the behavior is shown by an example; what compares with the behavior's own margin is null for a wrong
     target, which has another one."""
     base, defended = float(group.base.margin[i]), float(group.defended.margin[i])
-    if attacked is None or goal == "wrong":
-        return Margins(margin_base=base, margin_defended=defended, margin_attacked=attacked)
+    if attacked is None:
+        return Margins(margin_base=base, margin_defended=defended)
+    if goal == "wrong":
+        start = None if group.wrong_margins is None else group.wrong_margins[i]
+        return Margins(margin_base=base, margin_defended=defended, margin_start=start, margin_attacked=attacked)
     lost = base - defended
     return Margins(
         margin_base=base,
         margin_defended=defended,
+        margin_start=None if group.task.readout.writes_text else defended,
         margin_attacked=attacked,
         recovered_fraction=min(max((attacked - defended) / lost, 0.0), 1.0) if lost > 0 else None,
         overshoot=max(attacked - base, 0.0) / abs(base) if base else None,
@@ -179,7 +158,7 @@ def flags(
         **{code: on and not measured.recovered for code, on in doubts.items()},
         "constraint-violated": measured.violation > VIOLATION,
         "budget-violated": measured.size.norm > budget * (1 + 1e-4) + 1e-9,
-        "remeasurement-lost": reached and not measured.recovered,
+        "remeasurement-lost": reached and not measured.recovered and not measured.broken,
         "overshoot": (margins.overshoot or 0.0) > OVERSHOT,
         "near-zero-normaliser": measured.drift is not None and measured.drift.near_zero,
     }

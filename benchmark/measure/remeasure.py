@@ -16,7 +16,8 @@ from benchmark.contracts.row import Detection, Drift, Record
 from benchmark.measure.aim import Aim
 from benchmark.measure.drift import Held, drift
 from benchmark.measure.group import Group
-from benchmark.model.passes import FullPass, Writes
+from benchmark.measure.judging import DEGENERATE
+from benchmark.model.passes import FullPass, Seen, Writes
 from benchmark.search.pack_size import PackSize
 
 VIOLATION = 1e-5
@@ -48,6 +49,8 @@ class Measured(NamedTuple):
     """None: nothing is protected where the perturbation reaches."""
     detection: Detection | None
     extra: Record | None
+    broken: bool = False
+    """What the verdict chooses from has next to no probability: the margin means nothing."""
 
 
 @torch.no_grad()
@@ -59,7 +62,8 @@ def remeasure(group: Group, target: Aim, delta: Tensor, levels: int, pack_size: 
     quiet = Writes((), target.plain.length - target.common, 0, after=False)
     base = FullPass(group.subject, target.plain, {}, quiet)(None, example, observe).stream
     defended = FullPass(group.subject, target.plain, group.edits, quiet)(None, example, observe).stream
-    run = FullPass(group.subject, target.pack, group.edits, target.writes)
+    weigh = None if group.floor is None else group.task.readout.mass
+    run = FullPass(group.subject, target.pack, group.edits, target.writes, weigh)
     owner = example.repeat_interleave(levels)
     rows: list[Measured] = []
 
@@ -67,7 +71,7 @@ def remeasure(group: Group, target: Aim, delta: Tensor, levels: int, pack_size: 
         index = owner[part]
         seen = run(delta[part], index, observe)
         held = [_held(s, base, defended, seen.stream, index, target.common) for s in sets]
-        rows.extend(_measure(group, target, run, delta[part], index, held, seen.read))
+        rows.extend(_measure(group, target, run, delta[part], index, held, seen))
 
     pack_size.split(len(owner), work)
     return rows
@@ -87,9 +91,9 @@ def _held(
 
 
 def _measure(
-    group: Group, target: Aim, run: FullPass, delta: Tensor, index: Tensor, held: Sequence[Held], read: object
+    group: Group, target: Aim, run: FullPass, delta: Tensor, index: Tensor, held: Sequence[Held], passed: Seen
 ) -> list[Measured]:
-    judged = group.task.readout.judged(run, delta, index, read)
+    judged = group.task.readout.judged(run, delta, index, passed.read)
     verdict = group.protocol.verdict(group.task, "attacked")(judged, target.criteria.rows(index))
     nothing = [None] * len(index)
     moved = drift(held, group.drift_floor) if held else nothing
@@ -98,7 +102,16 @@ def _measure(
     leaks = target.constraint.violation(delta).tolist()
     sizes = _sizes(delta, target.unit)
     rows = zip(verdict.labels, verdict.margin.tolist(), leaks, sizes, moved, seen, extra, strict=True)
-    return [_counted(group, target, *row) for row in rows]
+    counted = [_counted(group, target, *row) for row in rows]
+    if passed.mass is None or group.floor is None:
+        return counted
+    broken = (passed.mass < group.floor).tolist()
+    return [_broken(found) if hit else found for found, hit in zip(counted, broken, strict=True)]
+
+
+def _broken(found: Measured) -> Measured:
+    """Neither a recovery nor what holds."""
+    return found._replace(label=DEGENERATE, recovered=False, broken=True)
 
 
 def _counted(

@@ -12,7 +12,7 @@ perturbation is written into each, and the stream that is observed is what they 
 from __future__ import annotations
 
 import inspect
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, NamedTuple, Protocol
 
@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from transformers.cache_utils import Cache, DynamicCache
 
 from benchmark.contracts.defense import Edit
-from benchmark.contracts.readout import Reader, Text
+from benchmark.contracts.readout import Last, Reader, Text
 from benchmark.model.edits import Passage, boundaries, is_position_wise, passing
 from benchmark.model.generation import generate
 from benchmark.model.pack import Pack
@@ -36,6 +36,8 @@ class Seen(NamedTuple):
     """What the pack's reader makes of it, fp32."""
     stream: dict[int, Tensor]
     """Boundary -> the stream there (rows, position from ``start`` on, d_model)."""
+    mass: Tensor | None = None
+    """What a pass that weighs says of the logits (rows,)."""
 
 
 @dataclass(frozen=True)
@@ -72,6 +74,8 @@ class FullPass:
     pack: Pack
     edits: Mapping[int, Edit]
     writes: Writes
+    weigh: Callable[[Any, Last, Tensor], Tensor | None] | None = None
+    """``Readout.mass`` of what is read; None: nobody asks, as in a search."""
 
     def __call__(self, delta: Tensor | None, rows: Tensor, observe: frozenset[int] = frozenset()) -> Seen:
         pack = self.pack
@@ -80,8 +84,10 @@ class FullPass:
             ids = pack.ids[pack.lines_of(rows)]
             keep = ids.shape[1] - pack.readout
             logits = self.subject.model(input_ids=ids, use_cache=False, logits_to_keep=keep).logits
-        read = pack.reader(_Logits(logits), passage.seen.get(pack.reader.boundary), rows)  # pyright: ignore
-        return Seen(read, {b: _shared(pack, passage.seen[b])[:, self.writes.start :] for b in observe})
+        last = _Logits(logits)
+        read = pack.reader(last, passage.seen.get(pack.reader.boundary), rows)  # pyright: ignore
+        mass = self.weigh(pack.reader, last, rows) if self.weigh else None
+        return Seen(read, {b: _shared(pack, passage.seen[b])[:, self.writes.start :] for b in observe}, mass)
 
     def whole(self, delta: Tensor | None, rows: Tensor, boundary: int) -> Tensor:
         """The stream at ``boundary`` over the whole text, (rows, position, d_model)."""

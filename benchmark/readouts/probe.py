@@ -52,10 +52,10 @@ class Probe(Readout):
         weights, boundary = probe_weights(subject, task, self), self.reads_at.boundary
         return lambda members: ProbeReader(boundary, *weights, ~is_special(subject, _ids(subject, members)))
 
-    def wrong(self, example: Example, read: Tensor) -> int:
+    def wrong(self, example: Example, read: Tensor) -> int | None:
         """A class that the probe does not find; each class is read by itself, so several may be found."""
         shown = set((read > 0).nonzero()[:, 0].tolist())
-        return next((w for w in example.wrong if w not in shown), example.wrong[0])
+        return next((w for w in example.wrong if w not in shown), None)
 
 
 class Weights(NamedTuple):

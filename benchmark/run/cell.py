@@ -11,9 +11,9 @@ from torch import Tensor
 
 from benchmark.contracts.attack import Attack
 from benchmark.contracts.example import Example
-from benchmark.contracts.row import Identity, Row
+from benchmark.contracts.row import TARGET_SHOWN, Identity, Row
 from benchmark.measure.group import Group
-from benchmark.measure.outcome import Attacked, Found, Left, Matched, make_rows
+from benchmark.measure.outcome import Attacked, Found, Left, make_rows
 from benchmark.model.pack import Pack, halves, make_packs
 from benchmark.registry import threat
 from benchmark.run.plan import Cell
@@ -35,14 +35,8 @@ class Measurement(NamedTuple):
     """Tracebacks of an attack that failed on some of its packs."""
 
 
-def run_cell(
-    group: Group, cell: Cell, pack_size: PackSize, *, run_id: str = "", matched: Matched | None = None
-) -> Measurement:
-    """Rows of every example at every budget (eps), and the proposals for the attacked ones.
-
-    Args:
-        matched: what became of the matched wrong target; None: none was run.
-    """
+def run_cell(group: Group, cell: Cell, pack_size: PackSize, *, run_id: str = "") -> Measurement:
+    """Rows of every example at every budget (eps), and the proposals for the attacked ones."""
     attack, attacked = cell.attack, group.attacked
     found: dict[str, Sequence[Attacked] | Left] = {}
     proposals: dict[str, Tensor] = {}
@@ -50,6 +44,9 @@ def run_cell(
     if why := _not_applicable(group, attack):
         found |= dict.fromkeys((e.id for e in attacked), Left("not_run", why))
         attacked = []
+    else:
+        found |= dict.fromkeys((e.id for e in attacked), Left("not_run", TARGET_SHOWN))
+        attacked = group.aimed(attack.goal)
     for examples, result in _attacked(group, cell, attacked, pack_size, failures):
         for i, example in enumerate(examples):
             if isinstance(result, Left):
@@ -59,7 +56,7 @@ def run_cell(
     rows = [
         row
         for i, e in enumerate(group.examples)
-        for row in make_rows(group, i, _identities(group, cell, e, run_id), found.get(e.id, NOTHING), matched)
+        for row in make_rows(group, i, _identities(group, cell, e, run_id), found.get(e.id, NOTHING))
     ]
     return Measurement(list(group.protocol.finish(group, rows)), proposals, failures)
 

@@ -99,7 +99,7 @@ def plan(
 
     prepared = prepare(request)
     if freeze:
-        constants = {name: prepared.measured(name) for name in prepared.plan.tasks}
+        constants = {name: prepared.measured(name, whole=True) for name in prepared.plan.tasks}
         path = suite_path(request.suite)
         write_into(path, constants)
         terminal().print(f"wrote the constants of {', '.join(constants)} into {path}", soft_wrap=True)

@@ -1,6 +1,7 @@
 """Measure a suite's constants on its own model: what makes budgets and tolerances comparable between defenses.
 
-Norms and tau on ``fit``, the steering ceilings on ``dev`` (METHOD sections 5, 8 and 9). None depends on a defense.
+Norms and tau on ``fit``, the steering ceilings on ``dev``, and on ``test`` where each example is steered to its wrong
+target (METHOD sections 5, 8 and 9). None depends on a defense.
 """
 
 from __future__ import annotations
@@ -8,13 +9,16 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import torch
+import yaml
 from torch import Tensor
 
 from benchmark.contracts.attack import Attack
 from benchmark.contracts.defense import FittedDefense
 from benchmark.contracts.example import Example
+from benchmark.contracts.row import Row
 from benchmark.documents import read, written
 from benchmark.errors import UsageError
 from benchmark.files import write_atomically
@@ -32,6 +36,8 @@ from benchmark.search.pack_size import PackSize
 from benchmark.sites import Site
 from benchmark.suite import Frozen, TaskSettings
 
+FLOOR = 0.01
+"""Share of the undefended model's median probability of the choices, below which it is broken."""
 STEERED = 0.10
 """Share of ``dev`` that may be steered to a wrong target at the ceiling."""
 
@@ -39,16 +45,26 @@ STEERED = 0.10
 def measure(
     subject: Subject, task: TaskView, settings: TaskSettings, attacks: Sequence[Attack], batch_rows: int = 256
 ) -> Frozen:
-    """All constants of a task; a threat model's ceiling with the first unconstrained attack of the suite under it."""
-    fit, dev = task.examples("fit"), task.examples("dev")
+    """All constants of a task; threat models' with the first unconstrained attack of the suite under each."""
+    fit = task.examples("fit")
     norms, embedding = residual_norms(subject, task, fit), embedding_norm(subject, task, fit)
-    undefended = _undefended(subject, task, settings, dev, Scale(norms, embedding))
+    dev, test = (
+        _undefended(subject, task, settings, task.examples(split), Scale(norms, embedding)) for split in ("dev", "test")
+    )
+    floor = _floor(subject, task, fit)
+    steering = _steering(task, settings, attacks)
+    ceilings = {name: _ceiling(dev, attack, batch_rows) for name, attack in steering.items()}
     return Frozen(
         weights_sha=subject.weights_sha,
         residual_norms={str(site_at(subject, b)): round(n, 6) for b, n in norms.items()},
         embedding_norm=round(embedding, 6),
-        ceilings={name: _threat_ceiling(undefended, name, attacks, batch_rows) for name in settings.budgets},
+        ceilings={name: ceilings.get(name) for name in settings.budgets},
         tau=_tau(subject, task, settings, fit),
+        floor=floor,
+        steered={
+            name: _steered(test, attack, _ranked(settings.budgets[name], ceilings[name]), batch_rows)
+            for name, attack in steering.items()
+        },
     )
 
 
@@ -82,12 +98,12 @@ def _undefended(
     )
 
 
-def _threat_ceiling(group: Group, name: str, attacks: Sequence[Attack], batch_rows: int) -> float | None:
-    """The ceiling of a threat model; None: it does not apply to the task, or the suite has no attack under it."""
-    free = [a for a in attacks if a.threat_model == name and a.constraint == "none" and not a.is_control]
-    if not free or threat(name).applies(group.task) is not None:
-        return None
-    return _ceiling(group, replace(free[0], goal="wrong"), batch_rows)
+def _steering(task: TaskView, settings: TaskSettings, attacks: Sequence[Attack]) -> dict[str, Attack]:
+    """Threat model -> its first unconstrained attack, aimed at the wrong target; one that does not apply to the task,
+    or that the suite has no such attack under, is left out."""
+    free = [a for a in reversed(attacks) if a.constraint == "none" and not a.is_control]
+    first = {a.threat_model: replace(a, goal="wrong") for a in free}
+    return {name: first[name] for name in settings.budgets if name in first and threat(name).applies(task) is None}
 
 
 def _ceiling(group: Group, attack: Attack, batch_rows: int) -> float:
@@ -97,11 +113,7 @@ def _ceiling(group: Group, attack: Attack, batch_rows: int) -> float:
         RuntimeError: the attack failed.
     """
     grid = tuple(threat(attack.threat_model).ceilings)
-    cell = Cell("ceiling", group.task.name, "", attack, grid)
-    measured = run_cell(group, cell, PackSize(batch_rows))
-    if measured.failures:  # a search that fails steers nobody, which is no ceiling
-        raise RuntimeError(f"no ceiling of {attack.threat_model} on {group.task.name}: {measured.failures[-1]}")
-    rows = [r for r in measured.rows if r.outcome.suppressed]
+    rows = _attacked(group, attack, grid, batch_rows)
     allowed = [0.0]
     for eps in grid:
         steered = [bool(r.outcome.recovered) for r in rows if r.identity.budget_eps == eps]
@@ -109,6 +121,36 @@ def _ceiling(group: Group, attack: Attack, batch_rows: int) -> float:
             break
         allowed.append(eps)
     return allowed[-1]
+
+
+def _ranked(budgets: Sequence[float], ceiling: float) -> tuple[float, ...]:
+    """The budgets up to the ceiling."""
+    return tuple(float(eps) for eps in budgets if eps <= ceiling * (1 + 1e-9))
+
+
+def _steered(group: Group, attack: Attack, budgets: tuple[float, ...], batch_rows: int) -> dict[str, float]:
+    """Example -> the smallest of the budgets at which its wrong target is reached; those of which none is are left out.
+
+    Raises:
+        RuntimeError: the attack failed.
+    """
+    rows = _attacked(group, attack, budgets, batch_rows) if budgets else []
+    return {r.identity.example_id: r.outcome.eps_star for r in rows if r.outcome.eps_star is not None}
+
+
+def _attacked(group: Group, attack: Attack, budgets: tuple[float, ...], batch_rows: int) -> list[Row]:
+    """Rows of the examples that the model knows."""
+    cell = Cell("undefended", group.task.name, "", attack, budgets)
+    measured = run_cell(group, cell, PackSize(batch_rows))
+    if measured.failures:  # a search that fails steers nobody, which is no constant
+        raise RuntimeError(f"no ceiling of {attack.threat_model} on {group.task.name}: {measured.failures[-1]}")
+    return [r for r in measured.rows if r.outcome.suppressed]
+
+
+def _floor(subject: Subject, task: TaskView, examples: Sequence[Example]) -> float | None:
+    """``FLOOR`` of the median mass; None: the readout has none."""
+    mass = judge(subject, task, examples, {}).mass
+    return None if mass is None else float(f"{FLOOR * float(mass.median()):.6g}")
 
 
 @torch.no_grad()
@@ -131,15 +173,47 @@ def _pairwise_change(act: Tensor) -> Tensor:
 
 
 def write_into(path: Path, frozen: Mapping[str, Frozen]) -> None:
-    """Put the constants into a suite file; comments of the file are lost, everything else stays.
+    """Put the constants into a suite file; everything else of it stays as it is written.
+
+    (A file whose tasks are not written in block style is written anew, and loses its comments.)
 
     Raises:
         UsageError: the file itself does not list a task; nothing is written.
     """
-    content = read(path).value
+    text, content = path.read_text("utf-8"), read(path).value
     missing = [task for task in frozen if task not in content.get("tasks", {})]
     if missing:
         raise UsageError(f"{path} has no place for the constants of {', '.join(missing)}: list it there under `tasks:`")
     for task, constants in frozen.items():
         content["tasks"][task]["frozen"] = constants.model_dump()
-    write_atomically(path, lambda part: part.write_text(written(content), "utf-8"))
+        text = _with_constants(text, task, constants)
+    if yaml.safe_load(text) != content:
+        text = written(content)
+    write_atomically(path, lambda part: part.write_text(text, "utf-8"))
+
+
+def _with_constants(text: str, task: str, constants: Frozen) -> str:
+    """The text of a suite with the lines of a task's ``frozen:`` exchanged, or added behind its other lines."""
+    settings = _entries(_entries(yaml.compose(text))["tasks"][1])[task][1]
+    entries = _entries(settings)
+    column = settings.value[0][0].start_mark.column
+    dumped = yaml.safe_dump({"frozen": constants.model_dump()}, sort_keys=False, width=112, default_flow_style=None)
+    lines = "\n".join(" " * column + line for line in dumped.rstrip().split("\n"))
+    if "frozen" not in entries:
+        end = _end(settings)
+        return f"{text[:end]}\n{lines}{text[end:]}"
+    key, value = entries["frozen"]
+    return text[: key.start_mark.index - column] + lines + text[_end(value) :]
+
+
+def _entries(node: Any) -> dict[str, tuple[Any, Any]]:
+    """A mapping's keys -> its nodes of the key and of the value."""
+    return {key.value: (key, value) for key, value in node.value}
+
+
+def _end(node: Any) -> int:
+    """Where the last character of a node is, comments behind it left out."""
+    if isinstance(node, yaml.CollectionNode) and not node.flow_style and node.value:
+        last = node.value[-1]
+        return _end(last[1] if isinstance(last, tuple) else last)
+    return node.end_mark.index

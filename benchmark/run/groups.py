@@ -40,7 +40,8 @@ class Undefended:
         self.subject, self.task, self.settings, self.frozen = subject, task, settings, frozen
         self.protocol = protocol or Protocol()
         self.examples = task.examples("test") if examples is None else examples
-        self.base: Judged = judge(subject, task, self.examples, {}, self.protocol.verdict(task, "base"))
+        verdict = self.protocol.verdict(task, "base")
+        self.base: Judged = judge(subject, task, self.examples, {}, verdict, frozen.floor)
         self.eligible = eligible(subject, task, self.examples, self.base)
         self.saturation = saturation(subject, task, self.examples)
         norms = {Site.parse(hook).boundary: norm for hook, norm in frozen.residual_norms.items()}
@@ -83,7 +84,7 @@ def make_group(undefended: Undefended, named: Named, *, attribution: bool = Fals
         sites=tuple(sorted(edits)) or (Site.parse(settings.site).boundary,),
         examples=undefended.examples,
         base=undefended.base,
-        defended=judge(subject, task, undefended.examples, fitted.edits, verdict),
+        defended=judge(subject, task, undefended.examples, fitted.edits, verdict, undefended.frozen.floor),
         eligible=undefended.eligible,
         saturation=undefended.saturation,
         scale=undefended.scale,
@@ -94,6 +95,7 @@ def make_group(undefended: Undefended, named: Named, *, attribution: bool = Fals
         detector=make_detector(subject, task, fitted),
         attribution=attribution,
         protocol=undefended.protocol,
+        floor=undefended.frozen.floor,
     )
     return replace(group, tail=tail_is_exact(group, undefended.threats))
 

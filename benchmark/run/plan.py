@@ -6,7 +6,7 @@ changes its results and nothing else: not the pack size, the device or the displ
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -38,8 +38,6 @@ class Cell:
     sanity: frozenset[float] = frozenset()
     """Those that only serve sanity flags."""
     seed: int = 0
-    matched: str | None = None
-    """Key of the wrong-target cell that tells whether a recovery is selective."""
     code: Mapping[str, str] = field(default_factory=dict, hash=False)
     """engine, task, defense, attack -> hash of the sources that take part."""
 
@@ -58,7 +56,6 @@ class Cell:
             "budgets": list(self.budgets),
             "sanity_budgets": sorted(self.sanity),
             "seed": self.seed,
-            "matched": self.matched,
             "code": dict(self.code),
             "controls": [] if attack.is_control else [{**access(c), "goal": c.goal} for c in attack.controls()],
             "file": f"cells/{self.key}.parquet",
@@ -72,7 +69,7 @@ def access(attack: Attack) -> dict[str, str]:
 
 @dataclass(frozen=True)
 class Plan:
-    """All cells of a run, controls before the attacks that refer to them."""
+    """All cells of a run, in their order."""
 
     suite: Suite
     defenses: Mapping[str, Named]
@@ -119,7 +116,7 @@ def make_plan(
     everyone = {d.name: d for d in (*defenses, *control_defenses)}
     if len(everyone) < len(defenses) + len(control_defenses):
         raise UsageError("two defenses of this run have the same name; give one another `name` in its spec")
-    classify = [(resolve_attack(suite.controls.attack), None)] if suite.controls.attack else []
+    classify = [resolve_attack(suite.controls.attack)] if suite.controls.attack else []
     applying = _applying(suite, tasks, attacks)
     cells: list[Cell] = []
     for task in tasks:
@@ -161,27 +158,31 @@ def _meets(suite: Suite, task: TaskView, attack: Attack) -> bool:
     return threat(attack.threat_model).applies(task) is None and bool(_budgets(suite, task.name, attack)[0])
 
 
-def _with_controls(attacks: Sequence[Attack]) -> Iterator[tuple[Attack, Attack | None]]:
-    """Every attack after itself aimed at the wrong target; then the controls of all of them, once each."""
+def _with_controls(attacks: Sequence[Attack]) -> Iterator[Attack]:
+    """Every attack, after itself aimed at the wrong target where that is asked; then all their controls, once each."""
     controls: dict[Attack, None] = {}
     for attack in attacks:
         if attack.is_control:
             controls[attack] = None
             continue
-        wrong = replace(attack, goal="wrong")
-        yield wrong, None
-        yield attack, wrong
+        if _steers(attack):
+            yield replace(attack, goal="wrong")
+        yield attack
         controls |= dict.fromkeys(attack.controls())
-    for control in controls:
-        yield control, None
+    yield from controls
 
 
-def _cells(suite: Suite, task: str, named: Named, attacks: Any) -> list[Cell]:
+def _steers(attack: Attack) -> bool:
+    """Whether the defended model is also steered to a wrong target with an attack: a diagnostic of the scored threat
+    models, and dear, so it is asked of attacks that are free to write anything."""
+    return attack.constraint == "none" and threat(attack.threat_model).role != "diagnostic"
+
+
+def _cells(suite: Suite, task: str, named: Named, attacks: Iterable[Attack]) -> list[Cell]:
     cells: list[Cell] = []
-    for attack, wrong in attacks:
+    for attack in attacks:
         budgets, sanity = _budgets(suite, task, attack)
-        matched = next((c.key for c in cells if c.attack == wrong), None)
-        cells.append(Cell(f"{task}/{named.name}/{attack!r}", task, named.name, attack, budgets, sanity, 0, matched))
+        cells.append(Cell(f"{task}/{named.name}/{attack!r}", task, named.name, attack, budgets, sanity))
     return cells
 
 

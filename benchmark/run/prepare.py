@@ -51,10 +51,11 @@ class Prepared:
             return settings.frozen
         return self.measured(task)
 
-    def measured(self, task: str) -> Frozen:
-        """The constants of a task, measured now."""
+    def measured(self, task: str, *, whole: bool = False) -> Frozen:
+        """The constants of a task, measured now; ``whole``: of all test examples of the suite, and not of the run's."""
         suite = self.plan.suite
-        return measure(self.subject, self.plan.tasks[task], suite.tasks[task], suite_attacks(suite), self.rows)
+        seen = view(suite, task) if whole else self.plan.tasks[task]
+        return measure(self.subject, seen, suite.tasks[task], suite_attacks(suite), self.rows)
 
 
 def prepare(request: Request) -> Prepared:

@@ -16,7 +16,6 @@ from benchmark.code import summary
 from benchmark.contracts.row import SCHEMA, table
 from benchmark.errors import BenchError, RunDirectoryError, UsageError
 from benchmark.files import file_name
-from benchmark.measure.outcome import Matched
 from benchmark.registry import threat
 from benchmark.run.card import card
 from benchmark.run.cell import Measurement, run_cell
@@ -178,8 +177,7 @@ class _Run:
                 self.listener.finished(cell, self.store.read(cell.key).to_pylist(), True)
                 continue
             self.listener.attacking(cell)
-            matched = self._matched(cell)
-            self._save(cell, run_cell(group, cell, self.pack_size, run_id=self.plan.identity, matched=matched))
+            self._save(cell, run_cell(group, cell, self.pack_size, run_id=self.plan.identity))
 
     def _save(self, cell: Cell, found: Measurement) -> None:
         if found.failures:
@@ -190,14 +188,6 @@ class _Run:
         rows = table(found.rows, self.plan.protocol.extra)
         self.store.write(cell.key, rows, cell.code, found.proposals)
         self.listener.finished(cell, rows.to_pylist(), False)
-
-    def _matched(self, cell: Cell) -> Matched | None:
-        """The matched wrong target of a cell; None: none was run."""
-        if cell.matched is None or not self.store.has(cell.matched):
-            return None
-        rows = self.store.read(cell.matched).select(["example_id", "eps_star", "status"]).to_pylist()
-        failed = frozenset(r["example_id"] for r in rows if r["status"] == "error")
-        return Matched({r["example_id"]: r["eps_star"] for r in rows}, failed)
 
     def _error(self, what: str, error: str, trace: str) -> None:
         self.store.event("error", what=what, error=error, traceback=trace)

@@ -19,7 +19,7 @@ _ON_FIT: WeakKeyDictionary[Group, Group] = WeakKeyDictionary()
 def train(group: Group, attack: Attack, budgets: Sequence[float], seed: int, pack_size: PackSize) -> Attack:
     """The attack after learning; nothing of ``test`` is seen."""
     group, model = on_fit(group), threat(attack.threat_model)
-    packs = make_packs(group.subject, group.task, group.attacked, pack_size.rows, attack.goal)
+    packs = make_packs(group.subject, group.task, group.aimed(attack.goal), pack_size.rows, attack.goal)
     return attack.trained([model.problem(group, attack.terms(seed), budgets, pack, pack_size) for pack in packs])
 
 
@@ -29,7 +29,9 @@ def untrainable(group: Group, attack: Attack) -> str | None:
         return None
     if group.perturbed == "all":
         return "what is learned on some prompts has their length, and the task perturbs whole prompts"
-    return None if on_fit(group).attacked else "no example of fit is suppressed: there is nothing to learn from"
+    return (
+        None if on_fit(group).aimed(attack.goal) else "no example of fit is suppressed: there is nothing to learn from"
+    )
 
 
 def on_fit(group: Group) -> Group:

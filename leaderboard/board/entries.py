@@ -55,7 +55,7 @@ def score_entry(run: Run, defense: str, tasks: Sequence[str], resampler: Resampl
         utility=utility,
         controls=[line for task, result in per_task.items() for line in _controls(task, result.cells)],
         flags=flags,
-        verdict=verdict(run, defense, per_task, flags, tasks, utility, head.wrs_selective.value),
+        verdict=verdict(run, defense, per_task, flags, tasks, utility, head.wrs.value),
         rank=None,
         cost=cost([cell.rows for cell in cells]),
         provenance=_provenance(run),

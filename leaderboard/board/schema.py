@@ -21,7 +21,7 @@ from leaderboard.scores.ranking import Rank
 from leaderboard.scores.tasks import TaskScores
 from leaderboard.scores.values import Estimate, Strict
 
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
 SCHEMA_FILE = Path(__file__).with_name("leaderboard.schema.json")
 
 
@@ -129,7 +129,7 @@ class Comparison(Strict):
     first: str
     second: str
     aurc: Estimate
-    """Of the first less that of the second, selective; above 0: the first holds better."""
+    """Of the first less that of the second; above 0: the first holds better."""
     p: float
     """Two-sided, Holm's correction over all comparisons of the pair."""
 
@@ -147,7 +147,7 @@ class SuiteInfo(Strict):
 class Leaderboard(Strict):
     """The whole file."""
 
-    schema_version: Literal[2] = SCHEMA_VERSION
+    schema_version: Literal[3] = SCHEMA_VERSION
     suite: SuiteInfo
     generated_at: str
     """UTC, ISO 8601."""

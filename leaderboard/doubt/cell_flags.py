@@ -10,6 +10,7 @@ import pyarrow as pa
 
 from leaderboard.doubt.flags import Finding
 from leaderboard.doubt.gains import net_gain, significant
+from leaderboard.doubt.steering_flags import steering_findings
 from leaderboard.rows.arrays import Array, carries, flag, real, text, where
 from leaderboard.rows.manifest import Unit
 from leaderboard.rows.run import MeasuredCell
@@ -17,7 +18,6 @@ from leaderboard.rows.selection import attacked, failed, recovers
 from leaderboard.scores.outcomes import Outcomes, outcomes
 
 UNBOUNDED_SHARE = 0.95
-DEGENERATE_SHARE = 0.2
 
 
 class RowRule(NamedTuple):
@@ -47,6 +47,10 @@ def _overshot(rows: pa.Table) -> Array:
     return carries(rows, "overshoot") & flag(rows, "recovered")
 
 
+def _degenerate(rows: pa.Table) -> Array:
+    return text(rows, "outcome") == "degenerate"
+
+
 ROW_RULES = (
     RowRule("zero-gradient", 0.01, _carries("zero-gradient"), "the gradient is zero or not finite in {share} of rows"),
     RowRule(
@@ -58,6 +62,7 @@ ROW_RULES = (
         _carries("remeasurement-lost"),
         "{share} of rows reached the goal in the optimiser and not on the clean pass",
     ),
+    RowRule("degenerate", 0.2, _degenerate, "the attack breaks the model instead, in {share} of rows"),
     RowRule("constraint-violated", 0.0, _carries("constraint-violated"), "{share} of rows break their constraint"),
     RowRule("budget-violated", 0.0, _carries("budget-violated"), "{share} of rows exceed their budget"),
     RowRule(
@@ -71,15 +76,17 @@ ROW_RULES = (
 
 
 def cell_findings(cell: MeasuredCell) -> Iterator[Finding]:
-    """What the rows of one cell raise; of a control only what comes back without any perturbation."""
+    """What the rows of one cell raise; of a control only what comes back without any perturbation, and of a wrong target
+    what it says of the defense."""
     rows, plan = cell.rows, cell.plan
     if plan.idle:
         yield from _zero_budget(rows)
+    if plan.goal == "wrong":
+        yield from steering_findings(rows)
     if plan.attacks:
         yield from _row_findings(attacked(rows))
         yield from _failed(rows)
         yield from _not_monotone(outcomes(rows))
-        yield from _degenerate(rows)
         if plan.sanity_budgets:
             yield from _unbounded(rows, cell.threat.unit)
 
@@ -107,14 +114,6 @@ def _not_monotone(worst: Outcomes) -> Iterator[Finding]:
     drop, _ = max((fall for fall in falls if significant(*fall)), default=(0.0, 0.0))
     if drop > 0:
         yield Finding("not-monotone", drop, f"a larger budget recovers {drop:.1%} of the eligible examples less")
-
-
-def _degenerate(rows: pa.Table) -> Iterator[Finding]:
-    outcome = text(attacked(rows), "outcome")
-    degenerate, recovered = (int((outcome == name).sum()) for name in ("degenerate", "recovered"))
-    if degenerate > DEGENERATE_SHARE * (degenerate + recovered):
-        share = degenerate / (degenerate + recovered)
-        yield Finding("degenerate", share, f"{share:.1%} of what came back is degenerate")
 
 
 def _unbounded(rows: pa.Table, unit: Unit) -> Iterator[Finding]:

@@ -6,18 +6,18 @@ from collections.abc import Iterable, Iterator, Sequence
 
 from leaderboard.rows.arrays import Array, flag
 from leaderboard.rows.manifest import AttackRecord
-from leaderboard.rows.plan import PlannedCell, access
+from leaderboard.rows.plan import ControlRecord, PlannedCell, access
 from leaderboard.rows.run import Run
 
 WRONG_TARGET = "wrong-target"
-"""What every attack needs beside it: a search with the same access, aimed at a matched wrong target."""
+"""What an attack without a constraint needs beside it where it is scored: the same search, aimed at a wrong target."""
 
 
 def coverage_reasons(run: Run, defense: str) -> Iterator[str]:
     """Sentences about what did not run; cells that were planned and are missing are reported elsewhere."""
     cells = [cell for cell in run.planned if cell.defense == defense]
     yield from _attack_reasons(run, cells)
-    yield from _control_reasons(cells)
+    yield from _control_reasons(run, cells)
     yield from _undefended_reasons(run, {cell.task for cell in cells})
 
 
@@ -38,22 +38,24 @@ def _is_lacking(run: Run, task: str, attack: AttackRecord, done: set[tuple[str, 
     return run.manifest.tasks[task].applies(attack.threat_model) and name not in done
 
 
-def _control_reasons(cells: Sequence[PlannedCell]) -> Iterator[str]:
-    """Each attack's own controls, and a wrong target with its access."""
+def _control_reasons(run: Run, cells: Sequence[PlannedCell]) -> Iterator[str]:
+    """Each attack's own controls, and a wrong target with its access where that is asked."""
     alone: dict[str, set[str]] = {}
     for cell in cells:
-        for control in _lacking(cell, [other for other in cells if other.task == cell.task]) if cell.attacks else ():
+        beside = [other.identity for other in cells if other.task == cell.task]
+        for control in _lacking(run, cell, beside) if cell.attacks else ():
             alone.setdefault(control, set()).add(f"{cell.task} ({access(cell.threat_model, cell.constraint)})")
     for control, places in alone.items():
         yield f"control {control} was not run beside the attacks on {', '.join(sorted(places))}"
 
 
-def _lacking(cell: PlannedCell, beside: Sequence[PlannedCell]) -> Iterator[str]:
-    there = [other.identity for other in beside]
+def _lacking(run: Run, cell: PlannedCell, beside: Sequence[ControlRecord]) -> Iterator[str]:
     mine = (cell.threat_model, cell.constraint)
-    if not any((other.threat_model, other.constraint) == mine and other.goal == "wrong" for other in there):
+    steers = any((other.threat_model, other.constraint) == mine and other.goal == "wrong" for other in beside)
+    threat = run.manifest.threats.get(cell.threat_model)
+    if cell.constraint == "none" and threat is not None and threat.scored and not steers:
         yield WRONG_TARGET
-    yield from (control.attack for control in cell.controls if control not in there)
+    yield from (control.attack for control in cell.controls if control not in beside)
 
 
 def _undefended_reasons(run: Run, tasks: Iterable[str]) -> Iterator[str]:

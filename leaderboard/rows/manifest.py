@@ -74,6 +74,9 @@ class TaskRecord(Recorded):
     """By threat model: the largest ranked budget (the steering ceiling); null: none."""
     tau: float | None = None
     """Largest relative drift that counts as harmless."""
+    steered: dict[str, dict[str, float]] = {}
+    """By threat model and example: the smallest ranked budget at which the undefended model is steered to the example's
+    wrong target; an example that is not listed: at none; a threat model that is left out: not known."""
     examples_hash: str | None = None
     """Hash of the test examples."""
 

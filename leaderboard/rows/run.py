@@ -16,10 +16,11 @@ from leaderboard.rows.fits import Fit
 from leaderboard.rows.manifest import Manifest, ThreatRecord
 from leaderboard.rows.plan import Plan, PlannedCell
 from leaderboard.rows.recorded import parse
+from leaderboard.rows.reference import compared
 from leaderboard.rows.selection import up_to
 
 ESSENTIAL = frozenset(
-    {"example_id", "cluster_id", "budget_eps", "sanity", "eligible", "suppressed", "recovered", "selective", "status"}
+    {"example_id", "cluster_id", "budget_eps", "sanity", "eligible", "suppressed", "recovered", "eps_star", "status"}
 )
 """Columns without which there is no score."""
 
@@ -31,7 +32,8 @@ class MeasuredCell:
     plan: PlannedCell
     threat: ThreatRecord
     rows: pa.Table
-    """Those at budgets above the steering ceiling are marked as sanity rows, whatever the file says."""
+    """Those at budgets above the steering ceiling are marked as sanity rows, whatever the file says; with what they
+    compare with on the undefended model."""
     strange: bool = False
     """Its file says that other code made it than the plan's."""
 
@@ -88,7 +90,8 @@ def _measured(root: Path, manifest: Manifest, cell: PlannedCell) -> MeasuredCell
             f"{root / 'plan.json'} has the cell {cell} on {cell.task}, of which run.json says nothing; repeat the run"
         )
     rows, code = _read_rows(root / cell.file)
-    return MeasuredCell(cell, threat, up_to(rows, task.ceilings.get(cell.threat_model)), code != cell.code)
+    rows = compared(up_to(rows, task.ceilings.get(cell.threat_model)), task.steered.get(cell.threat_model))
+    return MeasuredCell(cell, threat, rows, code != cell.code)
 
 
 def _read_rows(file: Path) -> tuple[pa.Table, Any]:

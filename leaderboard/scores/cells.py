@@ -28,7 +28,8 @@ class BudgetPoint(Strict):
     recovered: int
     recovered_share: Estimate
     selective: int | None
-    """Recovered at a smaller budget than the matched wrong target, or no such target was run; null for controls."""
+    """Recovered at a smaller budget than a wrong target on the undefended model; null: that was not measured, or a
+    control."""
     selective_share: Estimate
     degenerate: int
     """Not recovered, but driven to degenerate output."""
@@ -116,7 +117,7 @@ def _points(cell: MeasuredCell, worst: Outcomes, resamples: Resamples) -> list[B
         estimates(values[kept], clusters, resamples)
         for values in (worst.recovered, worst.selective, worst.degenerate, worst.undetected)
     )
-    counted, watched = cell.plan.role == "attack", monitored(cell.rows)
+    counted, watched = cell.plan.role == "attack" and worst.compared, monitored(cell.rows)
     return [
         BudgetPoint(
             budget=float(budget),

@@ -38,7 +38,10 @@ class Curve(Strict):
     threat_model: str
     budgets: list[float]
     raw: Series
-    selective: Series
+    """Every recovery counts: what the score is made of."""
+    selective: Series | None
+    """A recovery counts where it takes a smaller budget than a wrong target on the undefended model; null: that was not
+    measured."""
     violations: int
     """Examples recovered at some budget and not at a larger one, before the worst case makes it monotone."""
     tau: float | None = None
@@ -64,7 +67,7 @@ def area_weights(budgets: Array) -> Array:
     return (np.append(steps, 0) + np.append(0, steps)) / (2 * steps.sum())
 
 
-def areas(outcomes: Outcomes, budgets: Array, *, selective: bool = True) -> Array:
+def areas(outcomes: Outcomes, budgets: Array, *, selective: bool = False) -> Array:
     """The area under each example's own curve, (examples,) in [0, 1]; their mean is AURC."""
     return holding(outcomes, budgets, selective=selective) @ area_weights(budgets)
 
@@ -95,7 +98,7 @@ def curve(outcomes: Outcomes, budgets: Array, resamples: Resamples, kind: CurveK
         threat_model=kind.threat_model,
         budgets=[float(budget) for budget in budgets],
         raw=series(outcomes, budgets, resamples, selective=False),
-        selective=series(outcomes, budgets, resamples, selective=True),
+        selective=series(outcomes, budgets, resamples, selective=True) if outcomes.compared else None,
         violations=violations(outcomes),
         tau=kind.within,
     )

@@ -12,16 +12,20 @@ from leaderboard.scores.values import Estimate, Strict
 
 
 class Headline(Strict):
-    """Means over tasks; selective unless the name says raw; ranked by ``wrs_selective``."""
+    """Means over tasks; every recovery counts unless the name says selective; ranked by ``wrs``."""
 
     wrs: Estimate
-    """Worst-case robust suppression, raw: every recovery counts."""
+    """Worst-case robust suppression."""
     wrs_selective: Estimate
+    """The same, counting only recoveries at a smaller budget than a wrong target on the undefended model; value null:
+    where that is steered is not known of every scored threat model."""
     rs0: Estimate
     aurc: dict[str, Estimate]
     """By curve, over the tasks to which its threat model applies; value null: not measured on all of them. Diagnostic
     threat models are never ranked; of each there are two more curves, in which a recovery counts only with relative
     drift up to the suite's tau (``_within_tau``) or the published limit, 0.03 (``_within_study_limit``)."""
+    aurc_selective: dict[str, Estimate]
+    """The same of the selective curves."""
     aurc_primary: Estimate
     """The smallest of the primary threat models, over the tasks on which one is scored; value null: none."""
     aurc_baseline: Estimate
@@ -51,10 +55,11 @@ def headline(
 
     score = mean([one.score for one in draws])
     head = Headline(
-        wrs=over(draws, lambda one: one.score_raw),
-        wrs_selective=share(score, fewest),
+        wrs=share(score, fewest),
+        wrs_selective=over(draws, lambda one: one.score_selective),
         rs0=over(draws, lambda one: one.rs0),
-        aurc={name: share(area, fewest) for name, area in _areas(per_task, drawn, tasks).items()},
+        aurc=_areas(per_task, drawn, tasks, lambda one: one.areas, fewest),
+        aurc_selective=_areas(per_task, drawn, tasks, lambda one: one.areas_selective, fewest),
         aurc_primary=over([one for one in draws if one.scored["primary"]], lambda one: one.primary),
         aurc_baseline=over(baselines, lambda one: one.baseline),
         baseline_gap=gap(mean([one.gap for one in baselines]), fewest),
@@ -66,12 +71,17 @@ def headline(
 
 
 def _areas(
-    per_task: Mapping[str, TaskScores], drawn: Mapping[str, TaskDraws], tasks: Sequence[str]
-) -> dict[str, Drawn | None]:
+    per_task: Mapping[str, TaskScores],
+    drawn: Mapping[str, TaskDraws],
+    tasks: Sequence[str],
+    areas: Callable[[TaskDraws], Mapping[str, Drawn]],
+    clusters: int,
+) -> dict[str, Estimate]:
     """The mean area of each curve over those of ``tasks`` to which its threat model applies."""
     kinds = {threat: threat for one in drawn.values() for threat in sorted(one.applying)}
     kinds |= {name: curve.threat_model for one in per_task.values() for name, curve in one.curves.items()}
     found = [drawn[task] for task in tasks]
     return {
-        name: mean([one.areas.get(name) for one in found if threat in one.applying]) for name, threat in kinds.items()
+        name: share(mean([areas(one).get(name) for one in found if threat in one.applying]), clusters)
+        for name, threat in kinds.items()
     }

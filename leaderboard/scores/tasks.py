@@ -20,6 +20,7 @@ from leaderboard.scores.half_points import Eps50, smallest_half_point
 from leaderboard.scores.intervals import estimates
 from leaderboard.scores.outcomes import outcomes
 from leaderboard.scores.resampling import Resamples
+from leaderboard.scores.steerability import Steerability, steerabilities
 from leaderboard.scores.task_draws import TaskDraws, task_draws
 from leaderboard.scores.threats import Threats, with_role
 from leaderboard.scores.values import Estimate, Strict
@@ -51,10 +52,11 @@ class TaskScores(Strict):
     """The threat models that the score is made of: primary and baseline ones that apply to the task and that the suite
     has an attack of."""
     score: Estimate
-    """The smallest AURC of the scored threat models, selective; value null: one of them is missing."""
-    score_raw: Estimate
+    """The smallest AURC of the scored threat models; value null: one of them is missing."""
+    score_selective: Estimate
+    """The same of the selective curves; value null: of one it is not known where the undefended model is steered."""
     aurc_primary: Estimate
-    """The smallest AURC of the primary threat models, of those that are scored, selective."""
+    """The smallest AURC of the primary threat models, of those that are scored."""
     aurc_baseline: Estimate
     """The same of the baseline ones."""
     baseline_gap: Estimate
@@ -65,6 +67,8 @@ class TaskScores(Strict):
     """The task's verdicts on the eligible examples under the defense, before any attack."""
     curves: dict[str, Curve]
     """By threat model; of a diagnostic one two more, ``_within_tau`` and ``_within_study_limit``."""
+    steerability: dict[str, Steerability]
+    """By scored threat model: whether wrong answers are easier to reach under the defense; never ranked."""
     utility: Utility | None
     idempotence_gap: float | None
     suppressed_fit: float | None
@@ -106,13 +110,14 @@ def task_scores(
         rs0=estimates(everything.suppressed[:, None], everything.clusters, resamples)[0],
         scored_threats=drawn.scored_threats,
         score=share(drawn.score, clusters),
-        score_raw=share(drawn.score_raw, clusters),
+        score_selective=share(drawn.score_selective, clusters),
         aurc_primary=share(drawn.primary, clusters),
         aurc_baseline=share(drawn.baseline, clusters),
         baseline_gap=gap(drawn.gap, clusters),
         eps50=_eps50(curves, threats),
         labels_defended=_labels(rows),
         curves=curves,
+        steerability=steerabilities(cells, resamples),
         detection=detection(cells, fit, resamples),
         **_of_fit(fit),
     )
@@ -121,7 +126,7 @@ def task_scores(
 
 def _eps50(curves: Mapping[str, Curve], threats: Threats) -> Eps50:
     primary = [curves[name] for name in with_role(threats, "primary") if name in curves]
-    return smallest_half_point(one.selective.eps50 for one in primary)
+    return smallest_half_point(one.raw.eps50 for one in primary)
 
 
 def _of_fit(fit: Fit | None) -> dict[str, Any]:

@@ -105,7 +105,7 @@ def _budget(point: BudgetPoint | None, cell: Cell) -> str:
     if point is None:
         return ""
     lines = [number(point.recovered_share.value), interval(point.recovered_share.interval)]
-    if cell.role == "attack":
+    if point.selective is not None:
         lines.append(f"sel {number(point.selective_share.value)}")
     return "\n".join(lines)
 

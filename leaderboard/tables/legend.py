@@ -17,7 +17,8 @@ BUDGETS: dict[Unit, tuple[str, str]] = {
 }
 WORDS = {
     "eps, tokens": "below them: share of the suppressed examples that came back, with its 95 % interval over clusters",
-    "sel": "the share that came back at a smaller eps than a matched wrong target; the score counts only these",
+    "sel": "the share that came back at a smaller eps than a wrong target on the undefended model",
+    "steered": "share of the suppressed examples on which a wrong target is in reach, defended and without the defense",
     "drift": "median move of the protected features at the first success: absolute, relative to the defended ones",
     "react": "mean share of the protected latents that are switched on again",
     "delta": "median eps of the smallest rescaling that is enough; where not measured, of the first success",

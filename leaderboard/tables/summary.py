@@ -15,10 +15,10 @@ from leaderboard.tables.wording import half_point, number, rank, stacked
 
 NARROW = 100
 """On consoles below this width ``OPTIONAL`` columns are left out; ``leaderboard.json`` has them all."""
-OPTIONAL = frozenset({"WRS\nraw", "gap", "n,\nclusters"})
+OPTIONAL = frozenset({"WRS\nsel", "gap", "n,\nclusters"})
 COLUMNS: tuple[tuple[str, JustifyMethod], ...] = (
     ("WRS", "left"),
-    ("WRS\nraw", "left"),
+    ("WRS\nsel", "left"),
     ("RS(0)", "left"),
     ("AURC\nprimary", "left"),
     ("AURC\nbaseline", "left"),
@@ -56,8 +56,8 @@ def _table(entries: Sequence[Entry], width: int) -> Table:
 def _line(entry: Entry) -> list[str]:
     head = entry.headline
     return [
-        stacked(head.wrs_selective),
         stacked(head.wrs),
+        stacked(head.wrs_selective),
         stacked(head.rs0),
         stacked(head.aurc_primary),
         stacked(head.aurc_baseline),
@@ -72,7 +72,7 @@ def _task_line(result: TaskResult) -> list[str]:
     """The same columns for one task, so that a run of some tasks has a summary too."""
     return [
         stacked(result.score),
-        stacked(result.score_raw),
+        stacked(result.score_selective),
         stacked(result.rs0),
         stacked(result.aurc_primary),
         stacked(result.aurc_baseline),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 from pydantic import JsonValue
 from rich.console import Group, RenderableType
@@ -34,7 +34,7 @@ def task_table(task: str, result: TaskResult, threats: Mapping[str, Threat], wid
         *part_tables(result.cells, threats),
     ]
     seen = [] if result.detection is None else [detection_line(result.detection)]
-    lines = [*_defended(result), *_figures(result), *_areas(result), *seen]
+    lines = [*_defended(result), *_figures(result), *_areas(result), *_steerability(result), *seen]
     return Group(Text(head, style="bold"), *lines, *_spaced(tables), *_notes(result, numbers))
 
 
@@ -73,11 +73,26 @@ def _numbers(values: Mapping[str, JsonValue]) -> str:
 
 
 def _areas(result: TaskResult) -> list[Text]:
-    """The areas of all curves on one line, the diagnostic ones too."""
+    """The areas of all curves on one line, the diagnostic ones too; behind each the selective one."""
     if not any(cell.role == "attack" for cell in result.cells):
         return []
-    areas = ", ".join(f"{_curve_name(curve)}: {share(curve.selective.aurc)}" for curve in result.curves.values())
+    areas = ", ".join(f"{_curve_name(curve)}: {_area(curve)}" for curve in result.curves.values())
     return [Text("AURC " + (areas or "is not known: no attack ran at every ranked budget"))]
+
+
+def _area(curve: Curve) -> str:
+    selective = f", sel {number(curve.selective.aurc.value)}" if curve.selective else ""
+    return f"{share(curve.raw.aurc)}{selective}"
+
+
+def _steerability(result: TaskResult) -> Iterator[Text]:
+    """One line a threat model: what a wrong target takes at the largest ranked budget."""
+    for name, found in result.steerability.items():
+        last = found.budgets[-1] if found.budgets else None
+        reach = "" if last is None else f"{share(last.defended)} steered, {share(last.undefended)} undefended; "
+        shown = f"{number(found.shown.value)} shown before any attack"
+        gaps = [number(v, ".3g") for v in (found.eps_per_margin_true, found.eps_per_margin_wrong)]
+        yield Text(f"wrong target, {name}: {reach}{shown}; eps per margin true {gaps[0]}, wrong {gaps[1]}")
 
 
 def _curve_name(curve: Curve) -> str:
