@@ -15,6 +15,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 
 from benchmark.errors import UsageError
 from benchmark.registry import SUITES, THREATS
+from benchmark.sealed import refuse_while_learning
 from benchmark.sites import Site
 from benchmark.spec import fingerprint, portable, sha
 
@@ -146,6 +147,7 @@ def load_suite(named: str) -> Suite:
     Raises:
         UsageError: it does not exist or does not obey the schema.
     """
+    refuse_while_learning(f"the suite {named!r}")
     path = suite_path(named)
     try:
         return Suite.model_validate(_content(path))

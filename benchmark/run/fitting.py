@@ -27,7 +27,7 @@ from benchmark.model.streams import (
 )
 from benchmark.model.subject import Subject
 from benchmark.registry import threat as named_threat
-from benchmark.run.task_view import TaskView
+from benchmark.run.task_view import FittingTask, TaskView
 from benchmark.sae.dictionary import Dictionary, open_dictionary
 from benchmark.search.pack_size import PackSize
 from benchmark.search.problem import Problem
@@ -49,7 +49,7 @@ class Fit(Fitting):
     def __init__(
         self,
         subject: Subject,
-        task: TaskView,
+        task: TaskView | FittingTask,
         site: Site,
         *,
         scale: Scale | None = None,
@@ -57,8 +57,8 @@ class Fit(Fitting):
         suffix_tokens: int = 4,
     ) -> None:
         """``scale`` (measured if not given), ``perturbed``, ``suffix_tokens``: of the suite's attackers."""
-        self._view = task.for_fitting()
-        self.subject, self.task, self.site = subject, self._view, site
+        self._task = task.for_fitting()
+        self.subject, self.task, self.site = subject, self._task, site
         self.examples, self.retain = self.task.examples("fit"), self.task.retain("fit")
         self._scale, self._suffix_tokens = scale, suffix_tokens
         self._perturbed: int | Literal["all"] = perturbed
@@ -135,7 +135,7 @@ class Fit(Fitting):
     def dealt(self, examples: Sequence[Example], retain: Sequence[Example]) -> Fit:
         other = Fit(
             self.subject,
-            self._view,
+            self._task,
             self.site,
             scale=self._scale,
             perturbed=self._perturbed,

@@ -15,6 +15,7 @@ from typing import Any
 
 from benchmark.errors import UsageError
 from benchmark.registry import SOURCES
+from benchmark.sealed import refuse_while_learning
 from tasks.data.hub import HUB, read_hub
 
 Records = Sequence[Mapping[str, Any]]
@@ -26,6 +27,7 @@ def read_records(source: str, splits: Sequence[str] = ()) -> Records:
     Raises:
         UsageError: there is no such source, it cannot be read, or it is empty.
     """
+    refuse_while_learning(f"the data of {source}")
     records = _reader(source)(source, splits)
     if not records:
         raise UsageError(f"{source} is empty: it has no records")
