@@ -14,16 +14,21 @@ from safetensors.torch import save_file
 
 from benchmark.contracts.row import SCHEMA, table
 from benchmark.errors import BenchError, UsageError
+from benchmark.measure.group import Group
 from benchmark.measure.outcome import Matched
 from benchmark.registry import threat
 from benchmark.run.card import card
 from benchmark.run.cell import Measurement, run_cell
+from benchmark.run.checked import plain
+from benchmark.run.custody import told
+from benchmark.run.fingerprint import difference, fingerprint
 from benchmark.run.groups import Undefended, make_group, prepared_task
 from benchmark.run.listener import Listener, Silent
 from benchmark.run.plan import Cell, Plan, access, suite_attacks
 from benchmark.run.prepare import Prepared, prepare
 from benchmark.run.provenance import environment
 from benchmark.run.request import Given, Request, Status
+from benchmark.run.scrutiny import scrutiny
 from benchmark.run.store import Store, read_json
 from benchmark.search.pack_size import PackSize
 from benchmark.spec import Named, sha
@@ -135,24 +140,67 @@ class _Run:
         task = undefended.task.name
         self.listener.fitting(task, named.name)
         try:
-            group = make_group(undefended, named, attribution=self.prepared.request.attribution)
-            found = {"defense": named.name, **card(group, undefended.retention)}
-        except (BenchError, KeyboardInterrupt):
-            raise
-        except Exception as error:
+            with undefended.custody.kept() as left:
+                group, found = self._fitted(named, cells, undefended)
+            _refuse(left, "what it was classified with")
+            self._refuse_other_fit(named, cells, found)
+        except (Exception, SystemExit) as error:  # a defense is anybody's code, and costs nobody else anything
             self.failed += len(cells)
-            self._error(f"{named.name} could not be fitted on {task}", repr(error), traceback.format_exc())
+            self._error(f"{named.name} could not be fitted on {task}", _said(error), traceback.format_exc())
             return
         if not group.tail:
             self.listener.note(f"{named.name} on {task}: the tail pass differs here; using the full one (slower)")
-        self.store.write_json(f"fits/{task}__{named.name}.json", found)
+        self.store.write_json(_fit_file(task, named.name), found)
         self.listener.fitted(found)
         for cell in cells:
             if self.store.finished(cell.key):
                 self.listener.finished(cell, self.store.read(cell.key).to_pylist(), True)
                 continue
-            matched = self._matched(cell)
-            self._save(cell, run_cell(group, cell, self.pack_size, run_id=self.plan.identity, matched=matched))
+            self._cell(cell, group, undefended)
+
+    def _fitted(self, named: Named, cells: Sequence[Cell], undefended: Undefended) -> tuple[Group, dict[str, Any]]:
+        """A defense on a task, and its card."""
+        group = make_group(undefended, named, attribution=self.prepared.request.attribution)
+        found = {"defense": named.name, **card(group, undefended.retention), "fingerprint": fingerprint(group)}
+        if any(not cell.attack.is_control for cell in cells):
+            found |= scrutiny(group, undefended)
+        return group, plain(found, "card")
+
+    def _refuse_other_fit(self, named: Named, cells: Sequence[Cell], found: Mapping[str, Any]) -> None:
+        """Nothing, unless cells are finished that belong to another fit of the same defense.
+
+        Raises:
+            UsageError: they do.
+        """
+        finished = sum(self.store.finished(cell.key) for cell in cells)
+        before = self._earlier(found["task"], named.name) if finished else None
+        why = difference(before, found["fingerprint"]) if before else None
+        if why:
+            raise UsageError(
+                f"it was fitted again with another result: {why}. Its {finished} finished cells stay and belong to the"
+                " first fit; let it draw random numbers from torch, numpy or random alone, which are seeded for it, or"
+                " give another --output-dir"
+            )
+
+    def _earlier(self, task: str, defense: str) -> Mapping[str, Any] | None:
+        """The fingerprint of the fit that an earlier run kept; None: there is none, or it cannot be read."""
+        try:
+            return read_json(self.store.root / _fit_file(task, defense)).get("fingerprint")
+        except (BenchError, AttributeError, UnicodeDecodeError):
+            return None
+
+    def _cell(self, cell: Cell, group: Group, undefended: Undefended) -> None:
+        matched, size = self._matched(cell), self.pack_size
+        try:
+            with undefended.custody.kept() as left:
+                found = run_cell(group, cell, size, run_id=self.plan.identity, matched=matched)
+            _refuse(left, "what it was attacked with")
+        except (Exception, SystemExit) as error:
+            self.failed += 1
+            what = f"{cell.task} x {cell.defense} x {cell.attack.title}: failed"
+            self._error(what, _said(error), traceback.format_exc())
+            return
+        self._save(cell, found)
 
     def _save(self, cell: Cell, found: Measurement) -> None:
         if found.failures:
@@ -232,6 +280,19 @@ class _Run:
             **frozen.model_dump(exclude={"weights_sha"}),
             "examples_hash": sha([e.content_hash for e in task.examples("test")]),
         }
+
+
+def _fit_file(task: str, defense: str) -> str:
+    return f"fits/{task}__{defense}.json"
+
+
+def _said(error: BaseException) -> str:
+    return str(error) if isinstance(error, BenchError) else repr(error)
+
+
+def _refuse(left: Sequence[str], what: str) -> None:
+    if left:
+        raise UsageError(f"{what} changed {told(left)}; everything was put back, and nothing of it counts")
 
 
 def _now() -> str:
