@@ -200,18 +200,19 @@ class Custody:
     def __init__(self, subjects: Iterable[Subject], tasks: Iterable[Task] = ()) -> None:
         """``subjects``: the first, and others that share its weights."""
         self.subjects, self.tasks = tuple(subjects), tuple(tasks)
-        self._watched: list[Any] = []
+        self._names: list[Names | Entries] = []
+        self._numbers: list[Weights | Value] = []
         self._seen: set[int] = set()
         self._switches = [(switch, switch.read()) for switch in SWITCHES]
         self._modes = (torch._C._len_torch_function_stack(), torch._C._len_torch_dispatch_stack())
         for subject in self.subjects:
             self._watch_subject(subject)
-        self._watched += [Weights(subject.model) for subject in self.subjects[:1]]
+        self._numbers += [Weights(subject.model) for subject in self.subjects[:1]]
         for task in self.tasks:
             self._watch_task(task)
         for name, known in vars(registry).items():
             if isinstance(known, registry.Registry):
-                self._watched.append(Entries(f"what is registered in {name}", known.known, grows=True))
+                self._names.append(Entries(f"what is registered in {name}", known.known, grows=True))
         self.update()
 
     def update(self) -> None:
@@ -222,13 +223,7 @@ class Custody:
 
     def changes(self) -> list[Change]:
         """Everything that is not what it was."""
-        found = [change for watched in self._watched for change in watched.changes()]
-        for switch, value in self._switches:
-            if switch.read() != value:
-                found.append(Change(switch.name, lambda s=switch, v=value: s.write(v)))
-        if (torch._C._len_torch_function_stack(), torch._C._len_torch_dispatch_stack()) != self._modes:
-            found.append(Change("a torch mode that is still on", _leave_modes))
-        return found
+        return [change for phase in self._phases for change in phase()]
 
     @contextmanager
     def kept(self, *shown: Any) -> Iterator[list[str]]:
@@ -240,9 +235,29 @@ class Custody:
             try:
                 yield left
             finally:
-                for change in [*self.changes(), *(change for names in lent for change in names.changes())]:
-                    left.append(change.what)
-                    change.restore()
+                for phase in (*self._phases, lambda: [change for names in lent for change in names.changes()]):
+                    for change in phase():
+                        left.append(change.what)
+                        change.restore()
+
+    @property
+    def _phases(self) -> tuple[Callable[[], list[Change]], ...]:
+        """Each puts back what the next one compares with: functions, switches, and then numbers."""
+        return (
+            lambda: [change for watched in self._names for change in watched.changes()],
+            self._switched,
+            lambda: [change for watched in self._numbers for change in watched.changes()],
+        )
+
+    def _switched(self) -> list[Change]:
+        found = [
+            Change(switch.name, lambda s=switch, v=value: s.write(v))
+            for switch, value in self._switches
+            if switch.read() != value
+        ]
+        if (torch._C._len_torch_function_stack(), torch._C._len_torch_dispatch_stack()) != self._modes:
+            found.append(Change("a torch mode that is still on", _leave_modes))
+        return found
 
     @cached_property
     def _code(self) -> frozenset[str]:
@@ -257,15 +272,15 @@ class Custody:
 
     def _watch_code(self, name: str, module: ModuleType) -> None:
         self._seen.add(id(module))
-        self._watched.append(Names(f"the module {name}", module, grows=lambda _, value: type(value) is ModuleType))
+        self._names.append(Names(f"the module {name}", module, grows=lambda _, value: type(value) is ModuleType))
         for value in list(vars(module).values()):
             own = isinstance(value, type) and value.__module__ == name and id(value) not in self._seen
             if own and module is not builtins:
                 self._seen.add(id(value))
-                self._watched.append(Names(f"the class {name}.{value.__qualname__}", value, grows=_grows_by_itself))
+                self._names.append(Names(f"the class {name}.{value.__qualname__}", value, grows=_grows_by_itself))
         if name == "torch._tensor":
-            self._watched.append(Names("the class torch.Tensor", torch.Tensor))
-            self._watched += [
+            self._names.append(Names("the class torch.Tensor", torch.Tensor))
+            self._names += [
                 Entries(f"torch's global module hooks {kind}", hooks)
                 for kind, hooks in vars(torch.nn.modules.module).items()
                 if kind.startswith("_global") and isinstance(hooks, dict)
@@ -273,22 +288,22 @@ class Custody:
 
     def _watch_subject(self, subject: Subject) -> None:
         _ = subject.layers, subject.parts, subject.d_model, subject.plain_ids, subject.n_layers
-        self._watched.append(Names("the subject", subject, grows=_cached(subject)))
+        self._names.append(Names("the subject", subject, grows=_cached(subject)))
         for name, part in subject.model.named_modules():
             where = f"{name or 'the model'} ({type(part).__name__})"
-            self._watched.append(Names(where, part))
-            self._watched += [
+            self._names.append(Names(where, part))
+            self._names += [
                 Entries(f"{where}: {kind.strip('_').replace('_', ' ')}", inner)
                 for kind, inner in vars(part).items()
                 if isinstance(inner, dict)
             ]
-        self._watched.append(Names("the model's config", subject.model.config))
+        self._names.append(Names("the model's config", subject.model.config))
         self._watch_tokenizer(subject.tokenizer)
 
     def _watch_tokenizer(self, tokenizer: Any) -> None:
         if not callable(tokenizer):
             return
-        self._watched.append(Names("the tokenizer", tokenizer))
+        self._names.append(Names("the tokenizer", tokenizer))
         backend = getattr(tokenizer, "backend_tokenizer", None)
         saved = backend.to_str() if backend is not None else None
 
@@ -300,14 +315,14 @@ class Custody:
             if saved is not None:
                 tokenizer._tokenizer = type(backend).from_str(saved)
 
-        self._watched.append(Value("what the tokenizer reads", read, read(), write))
+        self._numbers.append(Value("what the tokenizer reads", read, read(), write))
 
     def _watch_task(self, task: Task) -> None:
         inner: Any = task
         while isinstance(inner, Task):
             _ = inner.readout
-            self._watched.append(Names(f"the task {task.name}", inner, grows=_cached(inner)))
-            self._watched.append(Names(f"the readout of {task.name}", inner.readout, grows=_cached(inner.readout)))
+            self._names.append(Names(f"the task {task.name}", inner, grows=_cached(inner)))
+            self._names.append(Names(f"the readout of {task.name}", inner.readout, grows=_cached(inner.readout)))
             inner = getattr(inner, "task", None)
         sets = [some for split in ("fit", "dev", "test") for some in (task.examples(split), task.retain(split))]
         held = [hash(e) for some in sets for e in some]
@@ -315,7 +330,7 @@ class Custody:
         def read() -> list[int]:
             return [hash(e) for some in sets for e in some]
 
-        self._watched.append(Value(f"the examples of {task.name}", read, held, lambda _: None))
+        self._numbers.append(Value(f"the examples of {task.name}", read, held, lambda _: None))
 
 
 def _grows_by_itself(name: str, value: Any) -> bool:

@@ -24,6 +24,7 @@ from benchmark.registry import threat
 from benchmark.run.checked import checked, judge_finite
 from benchmark.run.custody import Custody, copied, seeded, told
 from benchmark.run.fitting import Fit
+from benchmark.run.plan import fresh_examples
 from benchmark.run.prepare import Prepared
 from benchmark.run.task_view import TaskView, evenly
 from benchmark.sealed import sealed
@@ -156,6 +157,22 @@ def make_group(undefended: Undefended, named: Named, *, attribution: bool = Fals
         protocol=undefended.protocol,
     )
     return replace(group, tail=tail_is_exact(group, undefended.threats))
+
+
+def on_fresh(group: Group, undefended: Undefended, named: Named) -> Group:
+    """A group's fitted defense on examples that were made for it."""
+    subject, task = undefended.subject, undefended.task
+    examples = fresh_examples(task, named, undefended.seed)
+    base = judge(subject, task, examples, {}, undefended.protocol.verdict(task, "base"))
+    verdict = undefended.protocol.verdict(task, "defended")
+    return replace(
+        group,
+        examples=examples,
+        base=base,
+        defended=judge_finite(subject, task, examples, group.fitted.edits, verdict),
+        eligible=eligible(subject, task, examples, base),
+        saturation=saturation(subject, task, examples),
+    )
 
 
 def groups(prepared: Prepared) -> Iterator[tuple[str, Group]]:

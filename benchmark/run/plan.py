@@ -8,9 +8,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, Literal
 
 from benchmark.contracts.attack import Attack
+from benchmark.contracts.example import Example
 from benchmark.contracts.protocol import Protocol
 from benchmark.errors import UsageError
 from benchmark.registry import threat
@@ -20,6 +21,9 @@ from benchmark.suite import Suite
 
 SEMANTICS = 1
 """Goes up when the same cell would give other results."""
+
+FRESH = 40
+"""Examples of a task that are made for every defense that is evaluated."""
 
 SANITY_FACTOR = 10.0
 """An attack also runs at this multiple of its largest budget: it must succeed there, or it is not a test."""
@@ -40,6 +44,8 @@ class Cell:
     seed: int = 0
     matched: str | None = None
     """Key of the wrong-target cell that tells whether a recovery is selective."""
+    split: Literal["test", "fresh"] = "test"
+    """Whose examples it attacks; fresh ones are compared with ``test`` and enter no score."""
 
     def describe(self) -> dict[str, Any]:
         """The cell as JSON values, for plan.json."""
@@ -57,7 +63,8 @@ class Cell:
             "sanity_budgets": sorted(self.sanity),
             "seed": self.seed,
             "matched": self.matched,
-            "controls": [] if attack.is_control else [{**access(c), "goal": c.goal} for c in attack.controls()],
+            "split": self.split,
+            "controls": [] if attack.is_control or self.split != "test" else [{**access(c), "goal": c.goal} for c in attack.controls()],
             "file": f"cells/{self.key}.parquet",
         }
 
@@ -119,6 +126,8 @@ def make_plan(
     for task in tasks:
         for named in defenses:
             cells += _cells(suite, task, named, _with_controls(applying[task]))
+            if fresh_examples(tasks[task], named, seed):
+                cells += [replace(c, key=f"{c.key}/fresh", split="fresh") for c in _main(cells, task, named)]
         for named in control_defenses:
             cells += _cells(suite, task, named, classify)
     saes = {site: fingerprint(source) for site, source in suite.saes.items()}
@@ -134,6 +143,26 @@ def make_plan(
     keyed = _with_keys(cells, everyone, tasks, common, seed)
     _refuse_twins(keyed)
     return Plan(suite, everyone, tasks, tuple(keyed), sha([c.key for c in keyed]), protocol)
+
+
+def _main(cells: Sequence[Cell], task: str, named: Named) -> list[Cell]:
+    """The cell of the first attack that searches without a constraint under a primary threat model, if there is one."""
+    found = [
+        replace(cell, matched=None)
+        for cell in cells
+        if (cell.task, cell.defense, cell.split) == (task, named.name, "test")
+        and (cell.attack.goal, cell.attack.constraint) == ("behavior", "none")
+        and cell.attack.searches
+        and not cell.attack.is_control
+        and threat(cell.attack.threat_model).role == "primary"
+    ]
+    return found[:1]
+
+
+def fresh_examples(task: TaskView, named: Named, seed: int) -> Sequence[Example]:
+    """Examples made for one defense in runs of one seed; the defense's own code is in their key, so that it cannot hold
+    them."""
+    return task.fresh(sha([seed, task.name, named.spec]), FRESH)
 
 
 def _applying(suite: Suite, tasks: Mapping[str, TaskView], attacks: Sequence[Attack]) -> dict[str, list[Attack]]:
@@ -208,6 +237,9 @@ def _with_keys(
             "attack": [cell.attack.name, settings(cell.attack)],
             "budgets": list(cell.budgets),
         }
+        if cell.split == "fresh":
+            made = fresh_examples(tasks[cell.task], defenses[cell.defense], seed)
+            what |= {"split": cell.split, "fresh": [e.content_hash for e in made]}
         keys[cell.key] = sha(what)
     return [replace(c, key=keys[c.key], seed=seed, matched=keys[c.matched] if c.matched else None) for c in cells]
 

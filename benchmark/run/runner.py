@@ -22,7 +22,7 @@ from benchmark.run.cell import Measurement, run_cell
 from benchmark.run.checked import plain
 from benchmark.run.custody import told
 from benchmark.run.fingerprint import difference, fingerprint
-from benchmark.run.groups import Undefended, make_group, prepared_task
+from benchmark.run.groups import Undefended, make_group, on_fresh, prepared_task
 from benchmark.run.listener import Listener, Silent
 from benchmark.run.plan import Cell, Plan, access, suite_attacks
 from benchmark.run.prepare import Prepared, prepare
@@ -156,7 +156,7 @@ class _Run:
             if self.store.finished(cell.key):
                 self.listener.finished(cell, self.store.read(cell.key).to_pylist(), True)
                 continue
-            self._cell(cell, group, undefended)
+            self._cell(named, cell, group, undefended)
 
     def _fitted(self, named: Named, cells: Sequence[Cell], undefended: Undefended) -> tuple[Group, dict[str, Any]]:
         """A defense on a task, and its card."""
@@ -189,11 +189,12 @@ class _Run:
         except (BenchError, AttributeError, UnicodeDecodeError):
             return None
 
-    def _cell(self, cell: Cell, group: Group, undefended: Undefended) -> None:
+    def _cell(self, named: Named, cell: Cell, group: Group, undefended: Undefended) -> None:
         matched, size = self._matched(cell), self.pack_size
         try:
             with undefended.custody.kept() as left:
-                found = run_cell(group, cell, size, run_id=self.plan.identity, matched=matched)
+                on = group if cell.split == "test" else on_fresh(group, undefended, named)
+                found = run_cell(on, cell, size, run_id=self.plan.identity, matched=matched)
             _refuse(left, "what it was attacked with")
         except (Exception, SystemExit) as error:
             self.failed += 1

@@ -42,6 +42,10 @@ class TaskView(Task):
         _allow(split)
         return evenly(self.task.retain(split), self._sample)
 
+    def fresh(self, key: str, count: int) -> Sequence[Example]:
+        refuse_while_learning("fresh examples")
+        return self.task.fresh(key, min(count, len(self.examples("test"))))
+
     def verdict(self, read: Any, criteria: Criteria) -> Verdict:
         return self.task.verdict(read, criteria)
 

@@ -34,6 +34,19 @@ def read_records(source: str, splits: Sequence[str] = ()) -> Records:
     return records
 
 
+def fresh_records(source: str, key: str, count: int) -> Records:
+    """New records of the kind of a registered source's ``test`` split, made from ``key``; none: it makes none.
+
+    A source makes them by a function ``fresh`` of (item, key, count) that its registered function has.
+    """
+    refuse_while_learning("fresh examples")
+    name, separator, item = source.partition(":")
+    if not separator or name not in SOURCES.names():
+        return ()
+    make = getattr(SOURCES.get(name), "fresh", None)
+    return make(item, key, count) if make else ()
+
+
 def _reader(source: str) -> Callable[[str, Sequence[str]], Records]:
     if source.startswith(HUB):
         return read_hub
