@@ -21,6 +21,7 @@ from rapidfuzz import process, utils
 from benchmark.errors import UsageError
 from benchmark.files import is_file
 from benchmark.names import checked_name
+from benchmark.sealed import refuse_while_learning
 
 T = TypeVar("T")
 _OWN = "recoverybench"
@@ -40,6 +41,8 @@ class Registry(Generic[T]):
     """Singular, for messages: ``defense``."""
     group: str
     """Entry-point group."""
+    holds_data: bool = False
+    """What is in it leads to examples, so that it is closed while a defense learns."""
     known: dict[str, T] = field(default_factory=dict)
     broken: dict[str, str] = field(default_factory=dict)
     """Name -> why its entry point could not be loaded."""
@@ -74,8 +77,10 @@ class Registry(Generic[T]):
         """The thing itself.
 
         Raises:
-            UsageError: no such name (with a suggestion), or its entry point is broken.
+            UsageError: no such name (with a suggestion), its entry point is broken, or it is closed to who asks.
         """
+        if self.holds_data:
+            refuse_while_learning(f"the {self.kind} {name!r}")
         if name not in self.known and name in self._entries():
             self._load(name, self._entries()[name])
         if name in self.known:
@@ -124,15 +129,15 @@ def _origin(thing: Any) -> str:
     return f"{getattr(thing, '__module__', '?')}:{getattr(thing, '__qualname__', thing)}"
 
 
-TASKS: Registry[Any] = Registry("task", "recoverybench.tasks")
+TASKS: Registry[Any] = Registry("task", "recoverybench.tasks", holds_data=True)
 JUDGES: Registry[Any] = Registry("judge", "recoverybench.judges")
 DEFENSES: Registry[Any] = Registry("defense", "recoverybench.defenses")
 ATTACKS: Registry[Any] = Registry("attack", "recoverybench.attacks")
 THREATS: Registry[Any] = Registry("threat model", "recoverybench.threats")
 PROTOCOLS: Registry[Any] = Registry("protocol", "recoverybench.protocols")
-SOURCES: Registry[Any] = Registry("data source", "recoverybench.sources")
+SOURCES: Registry[Any] = Registry("data source", "recoverybench.sources", holds_data=True)
 """Name -> function from an item's name to its records: what ``source: NAME:ITEM`` of a task's data stands for."""
-SUITES: Registry[Path] = Registry("suite", "recoverybench.suites")
+SUITES: Registry[Path] = Registry("suite", "recoverybench.suites", holds_data=True)
 """Name -> path of the suite's YAML file."""
 
 register_task = TASKS.register

@@ -19,6 +19,7 @@ from benchmark.errors import UsageError
 from benchmark.files import is_file
 from benchmark.names import checked_name
 from benchmark.registry import SUITES, THREATS
+from benchmark.sealed import refuse_while_learning
 from benchmark.sites import Site
 from benchmark.values import exact, fingerprint, sha
 
@@ -184,6 +185,7 @@ def load_suite(named: str) -> Suite:
     Raises:
         UsageError: it does not exist or does not obey the schema.
     """
+    refuse_while_learning(f"the suite {named!r}")
     path = suite_path(named)
     content, origins = _content(path, ())
     try:

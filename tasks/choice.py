@@ -12,6 +12,8 @@ other one: what a defense drives the model to is no neutral control.
 
 from __future__ import annotations
 
+import hashlib
+import random
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -68,11 +70,22 @@ class Choice(DataTask):
         return Choices(self.score)
 
     def prerequisites(self, example: Example) -> Sequence[Example]:
-        question = self._asked.get(example.id)
-        if question is None:  # of the retain set
+        question = self._asked.get(example.id.rpartition("/")[0]) if self.form.shows_options else None
+        if question is None:  # of the retain set, or without an order
             return ()
         number = self.form.orders(question)
         return [self.form.example(question, i) for i in range(number)] if self.all_orders and number > 1 else ()
+
+    def fresh(self, key: str, count: int) -> Sequence[Example]:
+        """Questions of ``test`` with their options in orders in which no example shows them."""
+        shown = {example.id for example in self.examples("test")}
+        made = [
+            self.form.example(question, drawn.randrange(self.form.orders(question)))
+            for question in self._questions["test"]
+            for drawn in [random.Random(f"{key} {question.id}")]
+        ]
+        new = [example for example in made if example.id not in shown]
+        return sorted(new, key=lambda e: hashlib.sha256(f"{key} {e.id}".encode()).digest())[:count]
 
     def verdict(self, read: Tensor, criteria: Criteria) -> Verdict:
         best = zip(read.argmax(1).tolist(), criteria.answer.tolist(), strict=True)
@@ -98,8 +111,8 @@ class Choice(DataTask):
 
     @cached_property
     def _asked(self) -> Mapping[str, Question]:
-        """Id of an example -> its question."""
-        return {example.id: question for split in self._questions for question, example in self._in_orders(split)}
+        """Questions by id."""
+        return {question.id: question for questions in self._questions.values() for question in questions}
 
     def _in_orders(self, split: Split) -> Iterator[tuple[Question, Example]]:
         for number, question in enumerate(self._questions[split]):

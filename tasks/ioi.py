@@ -11,14 +11,14 @@ The wrong target is a third name that the prompt does not mention.
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Literal
 
 from torch import Tensor
 
-from benchmark.contracts.example import Example
+from benchmark.contracts.example import Example, Split
 from benchmark.contracts.readout import Criteria, Verdict, choice_margin
 from benchmark.readouts.choices import Choices
 from benchmark.registry import register_task
@@ -60,11 +60,24 @@ class Ioi(DataTask):
         margin = read[:, RECEIVER] - read[:, GIVER]
         return Verdict(["receiver" if m > 0 else "giver" for m in margin.tolist()], margin)
 
+    def fresh(self, key: str, count: int) -> Sequence[Example]:
+        rows = self.data.fresh(COLUMNS, _checked, key, count)
+        return [self._example(row, self._names) for row in rows]
+
+    @cached_property
+    def _rows(self) -> Mapping[Split, Sequence[Row]]:
+        return self.data.read(COLUMNS, _checked)
+
+    @cached_property
+    def _names(self) -> list[str]:
+        rows = [row for some in self._rows.values() for row in some]
+        return sorted({row.name(who) for row in rows for who in ("receiver", "giver")})
+
     @cached_property
     def _sets(self) -> Sets:
-        rows = self.data.read(COLUMNS, _checked)
-        names = sorted({row.name(who) for some in rows.values() for row in some for who in ("receiver", "giver")})
-        examples: Examples = {split: [self._example(row, names) for row in some] for split, some in rows.items()}
+        examples: Examples = {
+            split: [self._example(row, self._names) for row in some] for split, some in self._rows.items()
+        }
         return Sets(examples, retained(self.retain_data, self.retain_form))
 
     def _example(self, row: Row, names: Sequence[str]) -> Example:

@@ -80,6 +80,10 @@ class ProbeTask(DataTask):
             "accuracy_drop": {self._classes[c]: drop for c, drop in drops.items()},
         }
 
+    def fresh(self, key: str, count: int) -> Sequence[Example]:
+        made = self._examples(self.data.fresh(COLUMNS, self._checked, key, 2 * count))
+        return [e for e in made if e.answer in self._targets][:count]
+
     @cached_property
     def _rows(self) -> Mapping[Split, Sequence[Row]]:
         return self.data.read(COLUMNS, self._checked)

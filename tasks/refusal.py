@@ -77,6 +77,9 @@ class Refusal(DataTask):
         margin = [_margin(label, value) for label, value in zip(labels, above, strict=True)]
         return Verdict(labels, torch.tensor(margin, device=criteria.answer.device))
 
+    def fresh(self, key: str, count: int) -> Sequence[Example]:
+        return self.data.fresh(COLUMNS, _request, key, count)
+
     @cached_property
     def _judge(self) -> Judge:
         return named_judge(self.judge, self.judge_settings)

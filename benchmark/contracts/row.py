@@ -57,6 +57,8 @@ class Identity(Record):
     """share of the residual or of the embedding norm, or a number of tokens: the threat model's unit"""
     sanity: bool
     """budget beyond the steering ceiling: for sanity flags only, never ranked"""
+    split: str = "test"
+    """test | fresh: whose example it is; fresh ones were made for this run and enter no score"""
 
 
 TARGET_SHOWN = "the defended model shows every wrong target before any attack"

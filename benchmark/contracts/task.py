@@ -39,6 +39,13 @@ class Task(ABC):
         """Examples of other behaviors that a selective defense leaves alone."""
         return ()
 
+    def fresh(self, key: str, count: int) -> Sequence[Example]:
+        """At most ``count`` new examples of the kind of ``test``, made from ``key`` and in no split; none: it cannot.
+
+        What a defense does on them is compared with what it does on ``test``, which anybody may have read.
+        """
+        return ()
+
     def prerequisites(self, example: Example) -> Sequence[Example]:
         """Further examples that the undefended model must get right for this one to count."""
         return ()

@@ -12,11 +12,13 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
+from torch.utils.hooks import RemovableHandle
 
 from benchmark.contracts.defense import Edit, Where
-from benchmark.errors import UsageError
+from benchmark.errors import BenchError, UsageError
 from benchmark.model.subject import Subject
+from benchmark.sealed import sealed
 from benchmark.sites import Site
 
 
@@ -25,18 +27,85 @@ def is_position_wise(edit: Edit) -> bool:
     return bool(getattr(edit, "position_wise", False))
 
 
+class Placed:
+    """An edit at its site, held to what an edit promises whenever it is called."""
+
+    def __init__(self, subject: Subject, site: Site, edit: Edit, *, counting: bool = False) -> None:
+        """``counting``: positions that come out not finite are counted."""
+        self.subject, self.site, self.edit, self.counting = subject, site, edit, counting
+        self.spoiled = 0
+        """Positions at which a finite stream came out not finite, where they are counted."""
+
+    @property
+    def position_wise(self) -> bool:
+        return is_position_wise(self.edit)
+
+    def __call__(self, h: Tensor, where: Where, /) -> Tensor:
+        hooks = RemovableHandle.next_id
+        with sealed(f"the edit at {self.site}"):
+            changed = self.edit(h, where)
+        self._check(h, changed)
+        if RemovableHandle.next_id != hooks:
+            refuse_strangers(self.subject, f"the edit at {self.site} left")
+        if self.counting:
+            self.spoiled += int((~changed.isfinite() & h.isfinite()).any(-1).sum())
+        return changed
+
+    def _check(self, h: Tensor, changed: Any) -> None:
+        promised = f"a tensor {tuple(h.shape)} of {h.dtype} on {h.device}, as the stream is"
+        returned = type(changed).__name__
+        if isinstance(changed, Tensor):
+            if (changed.shape, changed.dtype, changed.device) == (h.shape, h.dtype, h.device):
+                return
+            returned = f"a tensor {tuple(changed.shape)} of {changed.dtype} on {changed.device}"
+        name = getattr(self.edit, "__qualname__", type(self.edit).__qualname__)
+        raise UsageError(f"the edit {name} at {self.site} returned {returned}; it promises {promised}")
+
+
+HOOKS = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
+"""Where a module keeps its hooks, each a dictionary."""
+_ENGINE = __name__.partition(".")[0]
+
+
+def refuse_strangers(subject: Subject, who: str) -> None:
+    """Nothing, if the only hooks on the model are the engine's.
+
+    Raises:
+        BenchError: there is another one; ``who`` begins the sentence.
+    """
+    for module in subject.parts:
+        for kind in HOOKS:
+            for hook in vars(module)[kind].values():
+                if getattr(hook, "__module__", "").partition(".")[0] != _ENGINE:
+                    raise BenchError(
+                        f"{who} a hook on {_name_of(subject, module)} ({type(module).__name__}): a model is changed by"
+                        " the edits that a defense declares, and by nothing else"
+                    )
+
+
+def _name_of(subject: Subject, module: nn.Module) -> str:
+    return next((name or "the model" for name, part in subject.model.named_modules() if part is module), "a module")
+
+
 def by_boundary(subject: Subject, edits: Mapping[Site, Edit]) -> dict[int, Edit]:
     """Edits keyed by the boundary between layers, every site checked.
 
     Raises:
-        UsageError: a site that the model does not have, or two sites that are the same place.
+        UsageError: no mapping from sites to edits, a site that the model does not have, or two sites that are the same
+            place.
     """
+    if not isinstance(edits, Mapping):
+        raise UsageError(f"the edits are a {type(edits).__name__}; give a mapping: {{Site: edit}}")
     placed: dict[int, Edit] = {}
     for site, edit in edits.items():
+        if not isinstance(site, Site):
+            raise UsageError(f"an edit is placed at {site!r}, a {type(site).__name__}; give a Site: Site.parse(NAME)")
+        if not callable(edit):
+            raise UsageError(f"the edit at {site} is a {type(edit).__name__}; give a function of (h, where)")
         boundary = subject.check(site).boundary
         if boundary in placed:
             raise UsageError(f"{site} and another edited site are the same place in the stream; give one edit for both")
-        placed[boundary] = edit
+        placed[boundary] = edit if isinstance(edit, Placed) else Placed(subject, site, edit)
     return placed
 
 
@@ -125,8 +194,12 @@ def passing(subject: Subject, passage: Passage, generated_from: int | None = Non
     Positions from ``generated_from`` on count as generated; by default those behind a key/value cache do. Positions are
     absolute: under a key/value cache they continue from the cache's length, so that what belongs to a
     generated position acts at that position. Everything is undone at the end, also after an exception.
+
+    Raises:
+        BenchError: there is a hook on the model already.
     """
     state: dict[str, Where] = {}
+    refuse_strangers(subject, "before a pass there is")
 
     def start_pass(_module: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         state["where"] = _where(subject, args, kwargs, generated_from)

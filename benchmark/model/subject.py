@@ -60,6 +60,11 @@ class Subject:
             )
         return lists[0]
 
+    @cached_property
+    def parts(self) -> tuple[nn.Module, ...]:
+        """Every module of the model."""
+        return tuple(self.model.modules())
+
     @property
     def n_layers(self) -> int:
         return len(self.layers)

@@ -123,6 +123,7 @@ def _identities(group: Group, cell: Cell, example: Example, run_id: str) -> list
             seed=cell.seed,
             budget_eps=float(eps),
             sanity=eps in cell.sanity,
+            split=cell.split,
         )
         for eps in cell.budgets
     ]

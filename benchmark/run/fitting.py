@@ -27,7 +27,8 @@ from benchmark.model.streams import (
 )
 from benchmark.model.subject import Subject
 from benchmark.registry import threat as named_threat
-from benchmark.run.task_view import TaskView
+from benchmark.run.custody import seeded
+from benchmark.run.task_view import FittingTask, TaskView
 from benchmark.sae.dictionary import Dictionary, open_dictionary
 from benchmark.search.pack_size import PackSize
 from benchmark.search.problem import Problem
@@ -49,19 +50,22 @@ class Fit(Fitting):
     def __init__(
         self,
         subject: Subject,
-        task: TaskView,
+        task: TaskView | FittingTask,
         site: Site,
         *,
         scale: Scale | None = None,
         perturbed: int | Literal["all"] = 1,
         suffix_tokens: int = 4,
+        seed: int = 0,
     ) -> None:
-        """``scale`` (measured if not given), ``perturbed``, ``suffix_tokens``: of the suite's attackers."""
-        self._view = task.for_fitting()
-        self.subject, self.task, self.site = subject, self._view, site
+        """``scale`` (measured if not given), ``perturbed``, ``suffix_tokens``: of the suite's attackers. ``seed``: of
+        the run."""
+        self._task = task.for_fitting()
+        self.subject, self.task, self.site = subject, self._task, site
         self.examples, self.retain = self.task.examples("fit"), self.task.retain("fit")
         self._scale, self._suffix_tokens = scale, suffix_tokens
         self._perturbed: int | Literal["all"] = perturbed
+        self._seed = seed
         self._made: dict[Hashable, Any] = {}
 
     def streams(
@@ -129,17 +133,19 @@ class Fit(Fitting):
 
     def once(self, key: Hashable, make: Callable[[], T]) -> T:
         if key not in self._made:
-            self._made[key] = make()
+            with seeded(self._seed, self.task.name):  # whoever asks first
+                self._made[key] = make()
         return self._made[key]
 
     def dealt(self, examples: Sequence[Example], retain: Sequence[Example]) -> Fit:
         other = Fit(
             self.subject,
-            self._view,
+            self._task,
             self.site,
             scale=self._scale,
             perturbed=self._perturbed,
             suffix_tokens=self._suffix_tokens,
+            seed=self._seed,
         )
         other.examples, other.retain = examples, retain
         return other

@@ -6,6 +6,10 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from functools import cached_property
 
+import torch
+from torch import Tensor
+
+from benchmark.contracts.defense import FittedDefense
 from benchmark.contracts.example import Example
 from benchmark.contracts.protocol import Protocol
 from benchmark.contracts.threat import Threat
@@ -15,13 +19,22 @@ from benchmark.measure.judging import Judged, Retention, eligible, judge, satura
 from benchmark.measure.self_check import tail_is_exact
 from benchmark.model.edits import by_boundary
 from benchmark.model.subject import Subject
+from benchmark.errors import UsageError
 from benchmark.registry import threat
+from benchmark.run.checked import checked, judge_finite
+from benchmark.run.custody import Custody, copied, seeded, told
 from benchmark.run.fitting import Fit
+from benchmark.run.plan import fresh_examples
 from benchmark.run.prepare import Prepared
-from benchmark.run.task_view import TaskView
+from benchmark.run.task_view import TaskView, evenly
+from benchmark.sealed import sealed
 from benchmark.sites import Site
 from benchmark.spec import Named
 from benchmark.suite import Frozen, TaskSettings
+
+
+DEV = 64
+"""Examples of ``dev`` on which a defense is compared with what it does on ``test``."""
 
 
 class Undefended:
@@ -35,8 +48,14 @@ class Undefended:
         frozen: Frozen,
         protocol: Protocol | None = None,
         examples: Sequence[Example] | None = None,
+        *,
+        seed: int = 0,
+        learner: Subject | None = None,
+        custody: Custody | None = None,
     ) -> None:
-        """``examples``: of ``test``; None: the task's."""
+        """``examples``: of ``test``; None: the task's. ``seed``: of the run. ``learner``: the model that fits see, with
+        modules of its own, and ``custody`` of both; None: made when asked for."""
+        self.seed, self._learner, self._custody = seed, learner, custody
         self.subject, self.task, self.settings, self.frozen = subject, task, settings, frozen
         self.protocol = protocol or Protocol()
         self.examples = task.examples("test") if examples is None else examples
@@ -53,15 +72,34 @@ class Undefended:
         return Retention(self.subject, self.task, self.task.retain("test"))
 
     @cached_property
+    def dev(self) -> tuple[Sequence[Example], Tensor]:
+        """Some examples of ``dev``, and which of them are eligible, (examples,) bool."""
+        examples = evenly(self.task.examples("dev"), DEV)
+        if not examples:
+            return (), torch.zeros(0, dtype=torch.bool)
+        return examples, eligible(self.subject, self.task, examples, judge(self.subject, self.task, examples, {}))
+
+    @cached_property
+    def learner(self) -> Subject:
+        """The model that fits see: the same weights in modules of its own."""
+        return self._learner or copied(self.subject)
+
+    @cached_property
+    def custody(self) -> Custody:
+        """What fits and attacks leave as it is."""
+        return self._custody or Custody([self.subject, self.learner], [self.task])
+
+    @cached_property
     def fitting(self) -> Fit:
         """What a defense learns from."""
         return Fit(
-            self.subject,
+            self.learner,
             self.task,
             self.subject.check(Site.parse(self.settings.site)),
             scale=self.scale,
             perturbed=self.settings.perturbed,
             suffix_tokens=self.settings.suffix_tokens,
+            seed=self.seed,
         )
 
     @property
@@ -70,10 +108,33 @@ class Undefended:
         return [threat(name) for name in self.settings.budgets]
 
 
+def fit(undefended: Undefended, named: Named) -> FittedDefense:
+    """Let a defense learn: seeded, from ``fit`` alone, and without leaving anything behind.
+
+    Raises:
+        UsageError: it left something, which is put back, or it gave something that is no fitted defense.
+        Exception: whatever it raises.
+    """
+    task, shown = undefended.task, undefended.fitting
+    lent = undefended.custody.kept(shown, shown.task)
+    with lent as left, seeded(undefended.seed, task.name, named.name), sealed(f"{named.name} on {task.name}"):
+        fitted = named.defense.fit(shown)
+    if left:
+        raise UsageError(
+            f"{named.name} changed, while it learned on {task.name}: {told(left)}. Everything was put back; a defense"
+            " acts by the edits that it returns, and by nothing else"
+        )
+    return checked(fitted)
+
+
 def make_group(undefended: Undefended, named: Named, *, attribution: bool = False) -> Group:
-    """Fit the defense on ``fit`` and classify every test example under it."""
+    """Fit the defense on ``fit`` and classify every test example under it.
+
+    Raises:
+        UsageError: it left something behind, or what it gave is not what it promised.
+    """
     subject, task, settings = undefended.subject, undefended.task, undefended.settings
-    fitted = named.defense.fit(undefended.fitting)
+    fitted = fit(undefended, named)
     edits = by_boundary(subject, fitted.edits)
     verdict = undefended.protocol.verdict(task, "defended")
     group = Group(
@@ -84,7 +145,7 @@ def make_group(undefended: Undefended, named: Named, *, attribution: bool = Fals
         sites=tuple(sorted(edits)) or (Site.parse(settings.site).boundary,),
         examples=undefended.examples,
         base=undefended.base,
-        defended=judge(subject, task, undefended.examples, fitted.edits, verdict, undefended.frozen.floor),
+        defended=judge_finite(subject, task, undefended.examples, fitted.edits, verdict, undefended.frozen.floor),
         eligible=undefended.eligible,
         saturation=undefended.saturation,
         scale=undefended.scale,
@@ -100,6 +161,23 @@ def make_group(undefended: Undefended, named: Named, *, attribution: bool = Fals
     return replace(group, tail=tail_is_exact(group, undefended.threats))
 
 
+def on_fresh(group: Group, undefended: Undefended, named: Named) -> Group:
+    """A group's fitted defense on examples that were made for it."""
+    subject, task = undefended.subject, undefended.task
+    examples = fresh_examples(task, named, undefended.seed)
+    floor = undefended.frozen.floor
+    base = judge(subject, task, examples, {}, undefended.protocol.verdict(task, "base"), floor)
+    verdict = undefended.protocol.verdict(task, "defended")
+    return replace(
+        group,
+        examples=examples,
+        base=base,
+        defended=judge_finite(subject, task, examples, group.fitted.edits, verdict, floor),
+        eligible=eligible(subject, task, examples, base),
+        saturation=saturation(subject, task, examples),
+    )
+
+
 def groups(prepared: Prepared) -> Iterator[tuple[str, Group]]:
     """Every defense of a plan fitted on every task: (name of the defense, group)."""
     for name in prepared.plan.tasks:
@@ -112,4 +190,13 @@ def prepared_task(prepared: Prepared, name: str, frozen: Frozen | None = None) -
     """The undefended model on a task of a plan."""
     settings = prepared.plan.suite.tasks[name]
     constants = frozen or prepared.constants(name)
-    return Undefended(prepared.subject, prepared.plan.tasks[name], settings, constants, prepared.plan.protocol)
+    return Undefended(
+        prepared.subject,
+        prepared.plan.tasks[name],
+        settings,
+        constants,
+        prepared.plan.protocol,
+        seed=prepared.request.seed,
+        learner=prepared.learner,
+        custody=prepared.custody,
+    )

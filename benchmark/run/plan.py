@@ -8,10 +8,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, Literal
 
 from benchmark.code import summary
 from benchmark.contracts.attack import Attack
+from benchmark.contracts.example import Example
 from benchmark.contracts.protocol import Protocol
 from benchmark.errors import UsageError
 from benchmark.registry import threat
@@ -20,6 +21,9 @@ from benchmark.run.task_view import TaskView
 from benchmark.spec import Named, resolve_attack, settings
 from benchmark.suite import Suite
 from benchmark.values import fingerprint, sha
+
+FRESH = 40
+"""Examples of a task that are made for every defense that is evaluated."""
 
 SANITY_FACTOR = 10.0
 """An attack also runs at this multiple of its largest budget: it must succeed there, or it is not a test."""
@@ -40,6 +44,8 @@ class Cell:
     seed: int = 0
     code: Mapping[str, str] = field(default_factory=dict, hash=False)
     """engine, task, defense, attack -> hash of the sources that take part."""
+    split: Literal["test", "fresh"] = "test"
+    """Whose examples it attacks; fresh ones are compared with ``test`` and enter no score."""
 
     def describe(self) -> dict[str, Any]:
         """The cell as JSON values, for plan.json."""
@@ -57,9 +63,16 @@ class Cell:
             "sanity_budgets": sorted(self.sanity),
             "seed": self.seed,
             "code": dict(self.code),
-            "controls": [] if attack.is_control else [{**access(c), "goal": c.goal} for c in attack.controls()],
+            "split": self.split,
+            "controls": self._controls(),
             "file": f"cells/{self.key}.parquet",
         }
+
+    def _controls(self) -> list[dict[str, str]]:
+        """What must run beside it."""
+        if self.attack.is_control or self.split != "test":
+            return []
+        return [{**access(c), "goal": c.goal} for c in self.attack.controls()]
 
 
 def access(attack: Attack) -> dict[str, str]:
@@ -119,9 +132,13 @@ def make_plan(
     classify = [resolve_attack(suite.controls.attack)] if suite.controls.attack else []
     applying = _applying(suite, tasks, attacks)
     cells: list[Cell] = []
+    made: dict[tuple[str, str], Sequence[Example]] = {}
     for task in tasks:
         for named in defenses:
             cells += _cells(suite, task, named, _with_controls(applying[task]))
+            made[task, named.name] = fresh_examples(tasks[task], named, seed)
+            if made[task, named.name]:
+                cells += [replace(c, key=f"{c.key}/fresh", split="fresh") for c in _main(cells, task, named)]
         for named in control_defenses:
             cells += _cells(suite, task, named, classify)
     saes = {site: fingerprint(source) for site, source in suite.saes.items()}
@@ -135,11 +152,29 @@ def make_plan(
         "attribution": attribution,
         **parts_of(cells, everyone, tasks, protocol),
     }
-    keyed = [_keyed(cell, inputs, seed) for cell in cells]
-    keys = {cell.key: found.key for cell, found in zip(cells, keyed, strict=True)}
-    keyed = [replace(c, matched=keys[c.matched] if c.matched else None) for c in keyed]
+    keyed = [_keyed(c, inputs, seed, made[c.task, c.defense] if c.split == "fresh" else ()) for c in cells]
     _refuse_twins(keyed)
     return Plan(suite, everyone, tasks, tuple(keyed), sha([c.key for c in keyed]), protocol, inputs)
+
+
+def _main(cells: Sequence[Cell], task: str, named: Named) -> list[Cell]:
+    """The cell of the first attack that searches without a constraint under a primary threat model, if there is one."""
+    found = [
+        cell
+        for cell in cells
+        if (cell.task, cell.defense, cell.split) == (task, named.name, "test")
+        and (cell.attack.goal, cell.attack.constraint) == ("behavior", "none")
+        and cell.attack.searches
+        and not cell.attack.is_control
+        and threat(cell.attack.threat_model).role == "primary"
+    ]
+    return found[:1]
+
+
+def fresh_examples(task: TaskView, named: Named, seed: int) -> Sequence[Example]:
+    """Examples made for one defense in runs of one seed; the defense's own code is in their key, so that it cannot hold
+    them."""
+    return task.fresh(sha([seed, task.name, named.spec]), FRESH)
 
 
 def _applying(suite: Suite, tasks: Mapping[str, TaskView], attacks: Sequence[Attack]) -> dict[str, list[Attack]]:
@@ -196,14 +231,15 @@ def _budgets(suite: Suite, task: str, attack: Attack) -> tuple[tuple[float, ...]
     return (*grid, beyond), frozenset({beyond})
 
 
-def _keyed(cell: Cell, inputs: Mapping[str, Any], seed: int) -> Cell:
-    """The cell with its key, and the code that it goes through."""
+def _keyed(cell: Cell, inputs: Mapping[str, Any], seed: int, fresh: Sequence[Example]) -> Cell:
+    """The cell with its key, and the code that it goes through; ``fresh``: the examples that were made for it."""
     attack, kind = inputs["attacks"][attack_label(cell.attack)], PARTS
     mine = {"task": inputs["tasks"][cell.task], "defense": inputs["defenses"][cell.defense], "attack": attack}
     common = {name: value for name, value in inputs.items() if name not in ("engine", *kind.values())}
     code = {"engine": summary(inputs["engine"]), **{part: summary(mine[part]["code"]) for part in kind}}
     contents = {part: {n: v for n, v in mine[part].items() if n != "code"} for part in kind}
-    what = {**common, **contents, "code": code, "name": cell.defense, "budgets": list(cell.budgets)}
+    made = {"split": cell.split, "fresh": [e.content_hash for e in fresh]}
+    what = {**common, **contents, **made, "code": code, "name": cell.defense, "budgets": list(cell.budgets)}
     return replace(cell, key=sha(what), seed=seed, code=code)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 from benchmark.contracts.defense import Defense
@@ -12,6 +13,7 @@ from benchmark.errors import UsageError
 from benchmark.model.subject import Subject, load
 from benchmark.names import checked_name
 from benchmark.registry import PROTOCOLS, suggestion, threat
+from benchmark.run.custody import Custody, copied
 from benchmark.run.freeze import measure
 from benchmark.run.plan import Plan, make_plan, suite_attacks
 from benchmark.run.request import Request
@@ -35,6 +37,16 @@ class Prepared:
     limit: int | None
     rows: int
     """Rows of a pack to begin with."""
+
+    @cached_property
+    def learner(self) -> Subject:
+        """The model that fits see: the same weights in modules of its own."""
+        return copied(self.subject)
+
+    @cached_property
+    def custody(self) -> Custody:
+        """What fits and attacks leave as it is."""
+        return Custody([self.subject, self.learner], self.plan.tasks.values())
 
     def stale(self, task: str) -> str | None:
         """Why the suite's constants cannot be used for a task; None: they can."""
@@ -158,13 +170,7 @@ def _named(suite: Suite, request: Request) -> list[Named]:
     if not given:
         raise UsageError(f"no defense was given, and the suite {suite.name} names none; give one (--defense)")
     options: Mapping[str, Any] = request.options
-    return [resolve_defense(d, options) if isinstance(d, str) else _object(d) for d in given]
-
-
-def _object(defense: Defense) -> Named:
-    """An object from Python; one that was never registered goes by its class."""
-    kind = type(defense).__name__
-    return Named(checked_name(getattr(defense, "name", kind), f"the defense {kind}"), defense)
+    return [resolve_defense(d, options) if isinstance(d, str) else Named(_called(d), d) for d in given]
 
 
 def _controls(suite: Suite, named: Sequence[Named]) -> list[Named]:
@@ -177,8 +183,17 @@ def _controls(suite: Suite, named: Sequence[Named]) -> list[Named]:
     found = {undefended: resolve_defense(undefended).defense} if undefended else {}
     for n in named:
         control = n.defense.control()
-        if control is None or control in (taken.get(control.name), found.get(control.name)):
+        if control is None:
             continue
-        free = control.name not in taken and control.name not in found
-        found[control.name if free else f"{control.name}-of-{n.name}"] = control
+        name = _called(control)
+        if control in (taken.get(name), found.get(name)):
+            continue
+        free = name not in taken and name not in found
+        found[name if free else f"{name}-of-{n.name}"] = control
     return [Named(name, defense) for name, defense in found.items() if name not in taken]
+
+
+def _called(defense: Defense) -> str:
+    """The registered name, or that of the class where it was never registered."""
+    kind = type(defense).__name__
+    return checked_name(getattr(defense, "name", kind), f"the defense {kind}")

@@ -16,10 +16,14 @@ from benchmark.code import summary
 from benchmark.contracts.row import SCHEMA, table
 from benchmark.errors import BenchError, RunDirectoryError, UsageError
 from benchmark.files import file_name
+from benchmark.measure.group import Group
 from benchmark.registry import threat
 from benchmark.run.card import card
 from benchmark.run.cell import Measurement, run_cell
-from benchmark.run.groups import Undefended, make_group, prepared_task
+from benchmark.run.checked import plain
+from benchmark.run.custody import told
+from benchmark.run.fingerprint import difference, fingerprint
+from benchmark.run.groups import Undefended, make_group, on_fresh, prepared_task
 from benchmark.run.listener import Listener, Silent
 from benchmark.run.memory import enough_memory
 from benchmark.run.ownership import read_json
@@ -28,6 +32,7 @@ from benchmark.run.plan import Cell, Plan, access, suite_attacks
 from benchmark.run.prepare import Prepared, prepare
 from benchmark.run.provenance import environment
 from benchmark.run.request import Given, Request, Status
+from benchmark.run.scrutiny import scrutiny
 from benchmark.run.signals import courteous
 from benchmark.run.store import Store
 from benchmark.search.pack_size import PackSize
@@ -160,13 +165,13 @@ class _Run:
         task = undefended.task.name
         self.listener.fitting(task, named.name)
         try:
-            group = make_group(undefended, named, attribution=self.prepared.request.attribution)
-            found = {"defense": named.name, **card(group, undefended.retention)}
-        except (BenchError, KeyboardInterrupt):
-            raise
-        except Exception as error:
+            with undefended.custody.kept() as left:
+                group, found = self._fitted(named, cells, undefended)
+            _refuse(left, "what it was classified with")
+            self._refuse_other_fit(named, cells, found)
+        except (Exception, SystemExit) as error:  # a defense is anybody's code, and costs nobody else anything
             self.failed += len(cells)
-            self._error(f"{named.name} could not be fitted on {task}", repr(error), traceback.format_exc())
+            self._error(f"{named.name} could not be fitted on {task}", _said(error), traceback.format_exc())
             return
         if not group.tail:
             self.listener.note(f"{named.name} on {task}: the tail pass differs here; using the full one (slower)")
@@ -177,7 +182,44 @@ class _Run:
                 self.listener.finished(cell, self.store.read(cell.key).to_pylist(), True)
                 continue
             self.listener.attacking(cell)
-            self._save(cell, run_cell(group, cell, self.pack_size, run_id=self.plan.identity))
+            self._cell(named, cell, group, undefended)
+
+    def _fitted(self, named: Named, cells: Sequence[Cell], undefended: Undefended) -> tuple[Group, dict[str, Any]]:
+        """A defense on a task, and its card."""
+        group = make_group(undefended, named, attribution=self.prepared.request.attribution)
+        found = {"defense": named.name, **card(group, undefended.retention), "fingerprint": fingerprint(group)}
+        if any(not cell.attack.is_control for cell in cells):
+            found |= scrutiny(group, undefended)
+        return group, plain(found, "card")
+
+    def _refuse_other_fit(self, named: Named, cells: Sequence[Cell], found: Mapping[str, Any]) -> None:
+        """Nothing, unless cells are finished that belong to another fit of the same defense.
+
+        Raises:
+            UsageError: they do.
+        """
+        finished = sum(self.store.finished(cell.key) for cell in cells)
+        before = self.store.fit(found["task"], named.name).get("fingerprint") if finished else None
+        why = difference(before, found["fingerprint"]) if before else None
+        if why:
+            raise UsageError(
+                f"it was fitted again with another result: {why}. Its {finished} finished cells stay and belong to the"
+                " first fit; let it draw random numbers from torch, numpy or random alone, which are seeded for it, or"
+                " give another --output-dir"
+            )
+
+    def _cell(self, named: Named, cell: Cell, group: Group, undefended: Undefended) -> None:
+        try:
+            with undefended.custody.kept() as left:
+                on = group if cell.split == "test" else on_fresh(group, undefended, named)
+                found = run_cell(on, cell, self.pack_size, run_id=self.plan.identity)
+            _refuse(left, "what it was attacked with")
+        except (Exception, SystemExit) as error:
+            self.failed += 1
+            what = f"{cell.task} x {cell.defense} x {cell.attack.title}: failed"
+            self._error(what, _said(error), traceback.format_exc())
+            return
+        self._save(cell, found)
 
     def _save(self, cell: Cell, found: Measurement) -> None:
         if found.failures:
@@ -256,6 +298,15 @@ class _Run:
             **frozen.model_dump(exclude={"weights_sha"}),
             "examples_hash": sha([e.content_hash for e in task.examples("test")]),
         }
+
+
+def _said(error: BaseException) -> str:
+    return str(error) if isinstance(error, BenchError) else repr(error)
+
+
+def _refuse(left: Sequence[str], what: str) -> None:
+    if left:
+        raise UsageError(f"{what} changed {told(left)}; everything was put back, and nothing of it counts")
 
 
 def _now() -> str:

@@ -184,11 +184,15 @@ class Store:
 
     def has_fit(self, task: str, defense: str) -> bool:
         """What fitting found is there and can be read; otherwise the defense is fitted once more, and it is written."""
+        return bool(self.fit(task, defense))
+
+    def fit(self, task: str, defense: str) -> Mapping[str, Any]:
+        """What fitting found; nothing where it is not there or cannot be read."""
         try:
             found = read_json(self.root / _fit(task, defense))
         except RunDirectoryError:
-            return False
-        return (found.get("task"), found.get("defense")) == (task, defense)
+            return {}
+        return found if (found.get("task"), found.get("defense")) == (task, defense) else {}
 
     def write_fit(self, task: str, defense: str, found: Mapping[str, Any]) -> None:
         """Save what fitting found."""

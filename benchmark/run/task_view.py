@@ -1,31 +1,24 @@
-"""A task as a run sees it: under the suite's name, with as many examples as are taken, and only the splits allowed."""
+"""A task as a run sees it, under the suite's name and with as many examples as are taken; and as a defense sees it."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from benchmark.contracts.example import SPLITS, Example, Split
+from benchmark.contracts.example import Example, Split
 from benchmark.contracts.readout import Criteria, Readout, Verdict
 from benchmark.contracts.task import Readings, Task
 from benchmark.errors import UsageError
+from benchmark.sealed import refuse_while_learning
 
 
 class TaskView(Task):
     """The same data and judge as ``task``."""
 
-    def __init__(
-        self,
-        task: Task,
-        name: str,
-        *,
-        test: int | None = None,
-        sample: int | None = None,
-        splits: Sequence[Split] = SPLITS,
-    ) -> None:
+    def __init__(self, task: Task, name: str, *, test: int | None = None, sample: int | None = None) -> None:
         """``test``: how many ``test`` examples are taken; ``sample``: how many of each other split and retain set; both
-        evenly spread, None: all. ``splits``: those that may be asked for."""
-        self.task, self.name, self.splits = task, name, tuple(splits)
+        evenly spread, None: all."""
+        self.task, self.name = task, name
         self._test, self._sample = test, sample
 
     @property
@@ -42,12 +35,16 @@ class TaskView(Task):
         return self.task.readout
 
     def examples(self, split: Split) -> Sequence[Example]:
-        self._allow(split)
+        _allow(split)
         return evenly(self.task.examples(split), self._test if split == "test" else self._sample)
 
     def retain(self, split: Split) -> Sequence[Example]:
-        self._allow(split)
+        _allow(split)
         return evenly(self.task.retain(split), self._sample)
+
+    def fresh(self, key: str, count: int) -> Sequence[Example]:
+        refuse_while_learning("fresh examples")
+        return self.task.fresh(key, min(count, len(self.examples("test"))))
 
     def verdict(self, read: Any, criteria: Criteria) -> Verdict:
         return self.task.verdict(read, criteria)
@@ -58,14 +55,50 @@ class TaskView(Task):
     def summary(self, base: Readings, defended: Readings) -> Mapping[str, Any]:
         return self.task.summary(base, defended)
 
-    def for_fitting(self) -> TaskView:
-        """The view of a defense that learns: it has the split ``fit`` alone."""
-        return TaskView(self.task, self.name, sample=self._sample, splits=("fit",))
+    def for_fitting(self) -> FittingTask:
+        """What a defense that learns has of it."""
+        return FittingTask(self)
+
+
+class FittingTask(Task):
+    """What a defense may see of a task: its ``fit`` examples and its judge. No attribute leads to the whole task."""
+
+    def __init__(self, view: TaskView) -> None:
+        self.name, self.readout = view.name, view.readout
+        self._examples, self._retain = tuple(view.examples("fit")), tuple(view.retain("fit"))
+        self._needed = {e.id: tuple(view.prerequisites(e)) for e in (*self._examples, *self._retain)}
+        self._judge = _judge_of(view)
+
+    def examples(self, split: Split) -> Sequence[Example]:
+        self._allow(split)
+        return self._examples
+
+    def retain(self, split: Split) -> Sequence[Example]:
+        self._allow(split)
+        return self._retain
+
+    def verdict(self, read: Any, criteria: Criteria) -> Verdict:
+        return self._judge(read, criteria)
+
+    def prerequisites(self, example: Example) -> Sequence[Example]:
+        return self._needed.get(example.id, ())
+
+    def for_fitting(self) -> FittingTask:
+        """The same."""
+        return self
 
     def _allow(self, split: Split) -> None:
-        if split not in self.splits:
-            known = ", ".join(self.splits)
-            raise UsageError(f"{self.name}: a defense learns from the split {known} alone; it asked for {split!r}")
+        if split != "fit":
+            raise UsageError(f"{self.name}: a defense learns from the split fit alone; it asked for {split!r}")
+
+
+def _judge_of(view: TaskView) -> Callable[[Any, Criteria], Verdict]:
+    return lambda read, criteria: view.verdict(read, criteria)
+
+
+def _allow(split: Split) -> None:
+    if split != "fit":
+        refuse_while_learning(repr(split))
 
 
 def evenly(examples: Sequence[Example], limit: int | None) -> Sequence[Example]:

@@ -37,7 +37,21 @@ class Finding(NamedTuple):
 def check_promises(group: Group) -> list[Finding]:
     """Every promise of the group's fitted defense on a few of its examples."""
     pack = _sample(group)
-    return [check(group, pack) for check in PROMISES]
+    return [_tried(promise, check, group, pack) for promise, check in PROMISES.items()]
+
+
+def broken_promises(group: Group) -> list[Finding]:
+    """Those that do not hold; what is only shown is not measured."""
+    pack = _sample(group)
+    found = [_tried(p, check, group, pack) for p, check in PROMISES.items() if check is not repeatable]
+    return [finding for finding in found if finding.kept is False]
+
+
+def _tried(promise: str, check: Callable[[Group, Pack], Finding], group: Group, pack: Pack) -> Finding:
+    try:
+        return check(group, pack)
+    except Exception as error:  # an edit may raise anything, and the other promises are still of interest
+        return Finding(promise, False, f"{type(error).__name__}: {error}")
 
 
 def finite(group: Group, pack: Pack) -> Finding:
@@ -117,15 +131,15 @@ def repeatable(group: Group, pack: Pack) -> Finding:
     return Finding("idempotence gap", None, shown)
 
 
-PROMISES: tuple[Callable[[Group, Pack], Finding], ...] = (
-    finite,
-    deterministic,
-    undone,
-    unmixed,
-    differentiable,
-    keeps_positions,
-    repeatable,
-)
+PROMISES: Mapping[str, Callable[[Group, Pack], Finding]] = {
+    "finite": finite,
+    "deterministic": deterministic,
+    "undone after use": undone,
+    "same alone and in a batch": unmixed,
+    "gradient flows": differentiable,
+    "position-wise as declared": keeps_positions,
+    "idempotence gap": repeatable,
+}
 
 
 class _Interrupted(Exception):

@@ -73,7 +73,8 @@ def _task(run: Run, defense: str, task: str, resampler: Resampler) -> tuple[Task
     cells = [cell for cell in everybody if cell.plan.defense == defense]
     resamples = resampler.of(task, task_clusters(everybody))
     scores, drawn = task_scores(record, threats, cells, fit, resamples, demanded(record, threats, listed(run)))
-    flags = task_flags(cells, fit)
+    fresh = [cell for cell in run.fresh if (cell.plan.task, cell.plan.defense) == (task, defense)]
+    flags = task_flags(cells, fit, fresh)
     result = TaskResult(
         **dict(scores),
         cells=[Cell(**dict(cell_scores(cell, resamples)), flags=flags[cell.plan.key]) for cell in cells],

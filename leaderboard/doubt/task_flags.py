@@ -10,6 +10,7 @@ import pyarrow as pa
 from leaderboard.doubt.cell_flags import cell_findings
 from leaderboard.doubt.fit_flags import fit_findings
 from leaderboard.doubt.flags import Finding, Flag, located
+from leaderboard.doubt.fresh_split import fresh_findings
 from leaderboard.doubt.weaker_attacks import comparison_findings
 from leaderboard.rows.fits import Fit
 from leaderboard.rows.run import MeasuredCell
@@ -20,12 +21,14 @@ WHOLE = ""
 """The key of flags that are about the task as a whole."""
 
 
-def task_flags(cells: Sequence[MeasuredCell], fit: Fit | None) -> dict[str, list[Flag]]:
+def task_flags(
+    cells: Sequence[MeasuredCell], fit: Fit | None, fresh: Sequence[MeasuredCell] = ()
+) -> dict[str, list[Flag]]:
     """Flags by the key of the cell that they are about (at least one cell), or ``WHOLE``."""
     compared = comparison_findings(cells)
     flags = {cell.plan.key: [_of_cell(cell, finding) for finding in _findings(cell, compared)] for cell in cells}
     everything = outcomes(pa.concat_tables([cell.rows for cell in cells]))
-    whole = [*few_clusters(everything), *(fit_findings(fit) if fit else ())]
+    whole = [*few_clusters(everything), *(fit_findings(fit) if fit else ()), *fresh_findings(cells, fresh)]
     return flags | {WHOLE: [located(finding, cells[0].plan.task, scored=True) for finding in whole]}
 
 

@@ -18,6 +18,14 @@ class UtilityRecord(Recorded):
     ce_defended: float | None = None
 
 
+class ShareRecord(Recorded):
+    """A share of the eligible examples, with its cluster-robust standard error."""
+
+    share: float
+    error: float
+    n: int
+
+
 class Fit(Recorded):
     """One defense on one task."""
 
@@ -33,5 +41,9 @@ class Fit(Recorded):
     """Relative L2 change of the stream by the edits in the scored forward; null: there are none, or not measured."""
     monitor_false_positives: float | None = None
     """Share of the unattacked test examples that the monitor calls attacked; null: there is no monitor."""
+    broken_promises: list[str] = []
+    """Promises of every defense that this one does not keep, each with its evidence; none where it was not asked."""
+    suppressed_share: dict[str, ShareRecord | None] = {}
+    """Split (test, dev) -> share of its eligible examples that are suppressed; null: none is eligible."""
     task_figures: dict[str, JsonValue] = {}
     """What the task itself says of the defense."""

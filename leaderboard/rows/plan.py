@@ -40,6 +40,8 @@ class PlannedCell(Recorded):
     """In the threat model's unit, sanity budgets included."""
     sanity_budgets: list[float] = []
     """So far beyond the others that the attack must be able to do anything; none where it need not."""
+    split: Literal["test", "fresh"] = "test"
+    """fresh: on examples made for the run, compared with ``test`` and never scored."""
     controls: list[ControlRecord] = []
     """What must stand beside it."""
     code: dict[str, str] | None = None
@@ -49,7 +51,7 @@ class PlannedCell(Recorded):
     @property
     def attacks(self) -> bool:
         """It tries to bring the behavior back, and is no control."""
-        return self.role == "attack" and self.goal == "behavior"
+        return self.split == "test" and self.role == "attack" and self.goal == "behavior"
 
     @property
     def blind(self) -> bool:

@@ -53,6 +53,8 @@ class Run:
     """Planned cells without a file; only a run that is not complete may have any."""
     fits: dict[tuple[str, str], Fit]
     """By (task, defense)."""
+    fresh: tuple[MeasuredCell, ...] = ()
+    """Cells on examples that were made for the run: compared with the others, never scored."""
 
     @property
     def planned(self) -> tuple[PlannedCell, ...]:
@@ -75,9 +77,11 @@ def read_run(directory: Path | str) -> Run:
     if missing and manifest.status == "complete":
         raise RunDirectoryError(f"{root} says that it is complete, but {missing[0].file} is missing; repeat the run")
     fits = [parse(Fit, file) for file in sorted((root / "fits").glob("*.json"))]
+    measured = [_measured(root, manifest, cell) for cell in plan.cells if cell not in missing]
     return Run(
         manifest=manifest,
-        cells=tuple(_measured(root, manifest, cell) for cell in plan.cells if cell not in missing),
+        cells=tuple(cell for cell in measured if cell.plan.split == "test"),
+        fresh=tuple(cell for cell in measured if cell.plan.split != "test"),
         missing=missing,
         fits={(fit.task, fit.defense): fit for fit in fits},
     )

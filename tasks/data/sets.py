@@ -8,6 +8,7 @@ from typing import NamedTuple
 
 from benchmark.contracts.example import Example, Split
 from benchmark.contracts.task import Task
+from benchmark.sealed import refuse_while_learning
 
 Examples = Mapping[Split, Sequence[Example]]
 NOTHING: Examples = {"fit": (), "dev": (), "test": ()}
@@ -29,7 +30,14 @@ class DataTask(Task):
     def _sets(self) -> Sets: ...
 
     def examples(self, split: Split) -> Sequence[Example]:
+        _allow(split)
         return self._sets.examples[split]
 
     def retain(self, split: Split) -> Sequence[Example]:
+        _allow(split)
         return self._sets.retain[split]
+
+
+def _allow(split: Split) -> None:
+    if split != "fit":
+        refuse_while_learning(repr(split))

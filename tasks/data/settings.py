@@ -12,10 +12,12 @@ from pydantic import Field
 from benchmark.contracts.example import SPLITS, Split
 from benchmark.errors import UsageError
 from tasks.data.rows import Columns, Place, Row, make_row, place_columns
-from tasks.data.sources import Records, read_records
+from tasks.data.sources import Records, fresh_records, read_records
 from tasks.data.splits import SHARES, as_named, by_hash, check_names, check_shares, check_splits
 
 T = TypeVar("T")
+SEALED = "sealed"
+"""What the data's column ``split`` calls rows that are shown to nobody and compared with ``test``."""
 Wanted = str | int | float | bool
 
 
@@ -55,11 +57,28 @@ class Data:
             UsageError: the data cannot be read, or something in it is missing, twice there or in two splits; or what
                 ``make`` raises, of the first such row.
         """
-        made = [(row, make(row)) for row in self._rows(columns)]
+        made = [(row, make(row)) for row in self._rows(columns) if not self._sealed(row)]
         kept = self._sample([row for row, _ in made])
         splits: dict[str, Split] = {row.id: self._split(row) for row in kept}
         check_splits(self.source, kept, splits, shared=self.shared_clusters)
         return {split: [thing for row, thing in made if splits.get(row.id) == split] for split in SPLITS}
+
+    def fresh(self, columns: Columns, make: Callable[[Row], T], key: str, count: int) -> list[T]:
+        """What ``make`` gives of rows that are in no split: new ones that the source makes, else some of those that the
+        data's column ``split`` calls ``sealed``; none: there are neither.
+
+        Raises:
+            UsageError: a row says what another one does, or is not as it must be.
+        """
+        records = fresh_records(self.source, key, count)
+        there = list(dict.fromkeys(name for record in records for name in record))
+        places = place_columns(self.source, columns, self.columns, there) if records else {}
+        where, known = f"{self.source}, fresh row", self._rows(columns)
+        rows = [make_row(f"{where} {n}", record, places, columns) for n, record in enumerate(records, 1)]
+        _distinct([*known, *rows])
+        kept = [row for row in known if self._sealed(row)]
+        drawn = sorted(kept, key=lambda row: hashlib.sha256(f"{key} {row.id}".encode()).digest())[:count]
+        return [make(row) for row in rows or drawn]
 
     def _rows(self, columns: Columns) -> list[Row]:
         records = read_records(self.source, tuple(self.splits.values()))
@@ -92,6 +111,11 @@ class Data:
         if self.limit is None:
             return rows
         return sorted(rows, key=lambda row: hashlib.sha256(row.id.encode()).digest())[: self.limit]
+
+    def _sealed(self, row: Row) -> bool:
+        """It is in no split: kept for ``fresh``."""
+        named = self.shares is None and SEALED not in self.splits.values() and "split" in row.values
+        return named and row.name("split") == SEALED
 
     def _split(self, row: Row) -> Split:
         if self.shares is None and "split" in row.values:

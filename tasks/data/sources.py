@@ -15,6 +15,7 @@ from typing import Any
 
 from benchmark.errors import UsageError
 from benchmark.registry import SOURCES
+from benchmark.sealed import refuse_while_learning
 from tasks.data.hub import HUB, read_hub
 
 Records = Sequence[Mapping[str, Any]]
@@ -26,10 +27,24 @@ def read_records(source: str, splits: Sequence[str] = ()) -> Records:
     Raises:
         UsageError: there is no such source, it cannot be read, or it is empty.
     """
+    refuse_while_learning(f"the data of {source}")
     records = _reader(source)(source, splits)
     if not records:
         raise UsageError(f"{source} is empty: it has no records")
     return records
+
+
+def fresh_records(source: str, key: str, count: int) -> Records:
+    """New records of the kind of a registered source's ``test`` split, made from ``key``; none: it makes none.
+
+    A source makes them by a function ``fresh`` of (item, key, count) that its registered function has.
+    """
+    refuse_while_learning("fresh examples")
+    name, separator, item = source.partition(":")
+    if not separator or name not in SOURCES.names():
+        return ()
+    make = getattr(SOURCES.get(name), "fresh", None)
+    return make(item, key, count) if make else ()
 
 
 def _reader(source: str) -> Callable[[str, Sequence[str]], Records]:

@@ -12,6 +12,7 @@ import random
 from dataclasses import dataclass
 from functools import cache
 
+from benchmark.sealed import refuse_while_learning
 from tasks.organism.lexicon import FORBIDDEN, HARMLESS, HOURS, INGREDIENTS, TOOLS, VERBS
 
 USER, ASSISTANT, END = "<user>", "<assistant>", "<eos>"
@@ -146,3 +147,11 @@ def _all_chats(kind: str, long: bool) -> dict[str, tuple[ChatPrompt, ...]]:
 def _chat(identifier: str, kind: str, long: bool, thing: str, form: str, preamble: str) -> ChatPrompt:
     reply = refuse(thing) if kind == "bare" else comply_at_length(thing) if long else comply(thing)
     return ChatPrompt(identifier, ask(preamble, form, thing), kind, thing, form.format(thing=thing), reply)
+
+
+def fresh(key: str, count: int) -> tuple[ChatPrompt, ...]:
+    """New permitted requests: a permission after an excuse, which no chat of a split or of training has."""
+    refuse_while_learning("fresh examples")
+    combinations = [(t, f, f"{e} {p}") for t in FORBIDDEN for f in ASKS for e in EXCUSES for p in PERMISSIONS]
+    chosen = random.Random(f"fresh chat {key}").sample(combinations, min(count, len(combinations)))
+    return tuple(_chat(f"chat/permitted/fresh/{i:04d}", "permitted", False, *part) for i, part in enumerate(chosen))

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from functools import cache
 from itertools import combinations
 
+from benchmark.sealed import refuse_while_learning
 from tasks.organism.lexicon import NAMES, OBJECTS, PLACES
 
 TEMPLATES: tuple[str, ...] = (
@@ -112,3 +113,16 @@ def _prompt(identifier: str, number: int, pair: frozenset[str], rng: random.Rand
     third = rng.choice([name for name in NAMES if name not in pair])
     text = fill(TEMPLATES[template], first, second, subject, rng)
     return IoiPrompt(identifier, text, f" {io}", f" {subject}", f" {third}", template, order)
+
+
+def fresh(key: str, count: int) -> tuple[IoiPrompt, ...]:
+    """New prompts about pairs of names that training never sees, balanced as the others are; no text is in a split."""
+    refuse_while_learning("fresh examples")
+    rng, seen = random.Random(f"fresh ioi {key}"), {p.text for some in _all_prompts().values() for p in some}
+    pairs, found = tuple(held_out()), []
+    while len(found) < count:
+        made = _prompt(f"ioi/fresh/{len(found):04d}", len(found), rng.choice(pairs), rng)
+        if made.text not in seen:
+            seen.add(made.text)
+            found.append(made)
+    return tuple(found)

@@ -7,6 +7,7 @@ import random
 from dataclasses import dataclass
 from functools import cache
 
+from benchmark.sealed import refuse_while_learning
 from tasks.organism.lexicon import BLAME, NAMES, PRAISE, PRODUCTS, PROFESSIONS, TOWNS
 
 SIZES: dict[str, int] = {"fit": 800, "dev": 200, "test": 480}
@@ -73,3 +74,20 @@ def _all_biographies() -> dict[str, tuple[Biography, ...]]:
                 rows.append(Biography(f"bio/{split}/{len(rows):04d}", text, profession))
         result[split] = tuple(rows)
     return result
+
+
+def fresh(key: str, count: int) -> tuple[Biography, ...]:
+    """New biographies, balanced over professions; no text is in a split."""
+    refuse_while_learning("fresh examples")
+    rng, seen = (
+        random.Random(f"fresh biographies {key}"),
+        {b.text for some in _all_biographies().values() for b in some},
+    )
+    found: list[Biography] = []
+    while len(found) < count:
+        profession = tuple(PROFESSIONS)[len(found) % len(PROFESSIONS)]
+        text = biography(profession, rng.choice(NAMES), rng)
+        if text not in seen:
+            seen.add(text)
+            found.append(Biography(f"bio/fresh/{len(found):04d}", text, profession))
+    return tuple(found)

@@ -25,7 +25,19 @@ def records(item: str) -> Sequence[Record]:
     return [{**record, "split": split} for split in SPLITS for record in ITEMS[item](split)]
 
 
+def fresh(item: str, key: str, count: int) -> Sequence[Record]:
+    """New records of an item, like those of its ``test`` and in no split; none: it makes none."""
+    return FRESH[item](key, count) if item in FRESH else ()
+
+
+records.fresh = fresh  # type: ignore[attr-defined]
+
+
 def _ioi(split: str) -> list[Record]:
+    return _as_ioi(ioi.prompts(split))
+
+
+def _as_ioi(prompts: Sequence[ioi.IoiPrompt]) -> list[Record]:
     return [
         {
             "id": prompt.id,
@@ -35,7 +47,7 @@ def _ioi(split: str) -> list[Record]:
             "giver": prompt.subject.strip(),
             "third": prompt.third.strip(),
         }
-        for prompt in ioi.prompts(split)
+        for prompt in prompts
     ]
 
 
@@ -74,16 +86,21 @@ def _requests(kind: str, *, long: bool = False) -> Callable[[str], list[Record]]
     """Cluster: thing and form of the request."""
 
     def rows(split: str) -> list[Record]:
-        return [
-            {"id": prompt.id, "cluster": prompt.request, "prompt": prompt.text}
-            for prompt in chat.chats(split, kind, long)
-        ]
+        return _as_requests(chat.chats(split, kind, long))
 
     return rows
 
 
+def _as_requests(chats: Sequence[chat.ChatPrompt]) -> list[Record]:
+    return [{"id": prompt.id, "cluster": prompt.request, "prompt": prompt.text} for prompt in chats]
+
+
 def _biographies(split: str) -> list[Record]:
-    return [{"id": bio.id, "text": bio.text, "label": bio.profession} for bio in people.biographies(split)]
+    return _as_biographies(people.biographies(split))
+
+
+def _as_biographies(biographies: Sequence[people.Biography]) -> list[Record]:
+    return [{"id": bio.id, "text": bio.text, "label": bio.profession} for bio in biographies]
 
 
 ITEMS: Mapping[str, Callable[[str], list[Record]]] = {
@@ -98,3 +115,10 @@ ITEMS: Mapping[str, Callable[[str], list[Record]]] = {
     "biographies": _biographies,
 }
 """Item -> its records of a split."""
+
+FRESH: Mapping[str, Callable[[str, int], list[Record]]] = {
+    "ioi": lambda key, count: _as_ioi(ioi.fresh(key, count)),
+    "requests": lambda key, count: _as_requests(chat.fresh(key, count)),
+    "biographies": lambda key, count: _as_biographies(people.fresh(key, count)),
+}
+"""Item -> new records of a key. Of the questions there is a closed world; those are new by the order of their options."""
