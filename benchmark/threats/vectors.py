@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import time
 from abc import abstractmethod
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 import torch
@@ -16,22 +16,26 @@ from torch import Tensor
 
 from benchmark.contracts.attack import Attack, Attempt, Terms
 from benchmark.contracts.example import Goal
-from benchmark.contracts.row import Cost
+from benchmark.contracts.row import Cost, Slopes
 from benchmark.contracts.threat import Threat
 from benchmark.measure.aim import Aim
 from benchmark.measure.attribution import replay_parts
 from benchmark.measure.group import Group
 from benchmark.measure.outcome import Attacked, Found, flags, margins
 from benchmark.measure.remeasure import Measured, remeasure
+from benchmark.measure.replay import found_under
+from benchmark.measure.slopes import doubts, look_again, sample
 from benchmark.measure.visibility import Visibility
 from benchmark.model.pack import Pack
 from benchmark.model.passes import Writes
+from benchmark.search.champions import champions
 from benchmark.search.constraint import Constraint, EncoderNullSpace, Free
 from benchmark.search.cross_layer import CrossLayer, watch
 from benchmark.search.minimal_norm import minimal_norm
 from benchmark.search.oracle import State
 from benchmark.search.pack_size import PackSize
 from benchmark.search.problem import Problem
+from benchmark.threats.second_opinions import Case, second_opinions
 
 TOLERANCE = 0.03
 """Largest relative drift under the constraint ``jacobian``, as in the study, where the suite's own tau is not less."""
@@ -77,24 +81,47 @@ class VectorThreat(Threat):
         started, levels = time.perf_counter(), len(budgets)
         if torch.cuda.is_available():
             torch.cuda.reset_peak_memory_stats()
+        terms = attack.terms(seed)
         target = self.aim(group, attack.constraint, attack.goal, pack)
-        problem = make_problem(group, target, attack.terms(seed), budgets, pack_size)
+        problem = make_problem(group, target, terms, budgets, pack_size)
+        doubted = self.unit == "residual" and attack.searches and not attack.is_control and group.protocol.ranked
+        sampled = sample(problem, [f"{terms.key}|{e.id}" for e in pack.examples]) if doubted else None
+        problem.witness = sampled.path if sampled else None
         attempt = attack.run(problem)
         delta = problem.restore(attempt.proposal.detach().float().nan_to_num())
         state = problem.evaluate(delta)
-        best = _champions(problem, state)
-        smallest = [None] * len(best) if attack.is_control else _smallest(problem, delta, best)
-        problem.settle()
+        best = champions(problem, state)
         rows = remeasure(group, target, delta[best], levels, pack_size)
+        chosen, found_by, slopes = delta[best], None, dict[int, Slopes]()
+        if sampled:
+            slopes = look_again(group, target, problem, sampled.path)
+            case = Case(
+                group,
+                target,
+                problem,
+                attack,
+                pack_size,
+                slopes,
+                found_under(group, self.reaches_less_than, chosen.shape[1:]),
+                terms.key,
+                lambda part: self.aim(group, attack.constraint, attack.goal, part),
+                lambda other, part: self.problem(other, terms, budgets, part, pack_size),
+            )
+            chosen, rows, found_by = second_opinions(case, best, chosen, rows)
+            slopes = {row: own for row, own in slopes.items() if row in sampled.asked}
+        smallest = [None] * len(best) if attack.is_control else _smallest(problem, chosen, best)
+        problem.settle()
         searched = _Searched(group, target, problem, attempt, state, (time.perf_counter() - started) / len(rows))
         found = [
             searched.row(i, int(best[i]), budgets[i % levels] * target.unit, row, smallest[i])
             for i, row in enumerate(rows)
         ]
+        if found_by is not None:
+            found = [_witnessed(row, i, problem, slopes, found_by[i]) for i, row in enumerate(found)]
         if group.attribution and not attack.is_control and self.unit == "residual":
-            found = _with_parts(group, target, delta[best], found, levels)
+            found = _with_parts(group, target, chosen, found, levels)
         by_example = [found[i : i + levels] for i in range(0, len(found), levels)]
-        return Found(by_example, delta[best].view(len(pack), levels, *delta.shape[1:]).cpu())
+        return Found(by_example, chosen.view(len(pack), levels, *delta.shape[1:]).cpu())
 
 
 class StreamThreat(VectorThreat):
@@ -158,23 +185,23 @@ def _linear(group: Group, constraint: str) -> Constraint:
     return EncoderNullSpace([group.protected_at([b]) for b in group.sites], group.subject.d_model)
 
 
-def _champions(problem: Problem, state: State) -> Tensor:
-    """Index of the best restart of every (example, budget): one that reached the goal, then the best objective."""
-    examples, levels, restarts = problem.grid
-    score = torch.where(state.reached, torch.finfo(state.objective.dtype).max, state.objective).view(-1, restarts)
-    return score.argmax(1) + restarts * torch.arange(examples * levels, device=score.device)
-
-
 def _smallest(problem: Problem, delta: Tensor, best: Tensor) -> list[float | None]:
-    """L2 norm of the smallest rescaling of each champion that reaches the goal, as the search sees it."""
+    """L2 norm of the smallest rescaling of each ``delta`` that reaches the goal, as the search sees its ``best`` row."""
 
     def reaches(scaled: Tensor, rows: Tensor) -> Tensor:
         index = best[rows]
         return problem.evaluate(scaled, index).reached & problem.constraint.feasible(scaled, index)
 
-    found = minimal_norm(delta[best], reaches, HALVINGS)
+    found = minimal_norm(delta, reaches, HALVINGS)
     norms = found.delta.flatten(1).norm(dim=1).tolist()
     return [norm if hit else None for norm, hit in zip(norms, found.reached.tolist(), strict=True)]
+
+
+def _witnessed(row: Attacked, i: int, problem: Problem, slopes: Mapping[int, Slopes], found_by: str) -> Attacked:
+    """The row of an (example, budget) with what became of its gradients, and who found it."""
+    restarts = problem.grid[2]
+    own = next((slopes[r] for r in range(i * restarts, (i + 1) * restarts) if r in slopes), None)
+    return row._replace(slopes=own, flags=(*row.flags, *doubts(own)), found_by=found_by)
 
 
 class _Searched(NamedTuple):
