@@ -186,7 +186,7 @@ def _linear(group: Group, constraint: str) -> Constraint:
 
 
 def _smallest(problem: Problem, delta: Tensor, best: Tensor) -> list[float | None]:
-    """L2 norm of the smallest rescaling of each ``delta`` that reaches the goal, as the search sees its ``best`` row."""
+    """L2 norm of the smallest rescaling of each ``delta`` that reaches the goal, as seen in the row ``best``."""
 
     def reaches(scaled: Tensor, rows: Tensor) -> Tensor:
         index = best[rows]

@@ -27,8 +27,8 @@ def slope_findings(rows: pa.Table) -> Iterator[Finding]:
         yield Finding(
             "gradient-mismatch",
             median,
-            f"what is measured rises {median:.3g} times as fast as the gradients say (median), {off:.0%} of {count} sampled "
-            "rows were misled",
+            f"what is measured rises {median:.3g} times as fast as the gradients say (median); "
+            f"{off:.0%} of {count} sampled rows were misled",
         )
     other = float(carries(sampled, "depends-on-caller").mean())
     if other > SHARE:
