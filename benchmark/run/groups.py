@@ -94,8 +94,11 @@ def make_group(undefended: Undefended, named: Named, *, attribution: bool = Fals
         detector=make_detector(subject, task, fitted),
         attribution=attribution,
         protocol=undefended.protocol,
+        home=Site.parse(settings.site).boundary,
     )
-    return replace(group, tail=tail_is_exact(group, undefended.threats))
+    # at its own sites, and at the suite's, where it may be attacked too
+    attacked = [group] if group.sites == (group.home,) else [group, group.at_home]
+    return replace(group, tail=all(tail_is_exact(place, undefended.threats) for place in attacked))
 
 
 def groups(prepared: Prepared) -> Iterator[tuple[str, Group]]:

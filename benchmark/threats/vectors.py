@@ -9,7 +9,7 @@ from __future__ import annotations
 import time
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -35,6 +35,7 @@ from benchmark.search.minimal_norm import minimal_norm
 from benchmark.search.oracle import State
 from benchmark.search.pack_size import PackSize
 from benchmark.search.problem import Problem
+from benchmark.threats.places import names, worse
 from benchmark.threats.second_opinions import Case, second_opinions
 
 TOLERANCE = 0.03
@@ -63,6 +64,10 @@ class VectorThreat(Threat):
     def ceilings(self) -> Sequence[float]:
         return GRID
 
+    def _doubted(self, group: Group, attack: Attack) -> bool:
+        """Whether the gradients of an attack are looked at again, and others heard where it fails."""
+        return False
+
     def aim(self, group: Group, constraint: str, goal: Goal, pack: Pack) -> Aim:
         """An attack with a constraint and a goal, aimed at a pack."""
         room, writes = self.access(group, pack)
@@ -84,8 +89,8 @@ class VectorThreat(Threat):
         terms = attack.terms(seed)
         target = self.aim(group, attack.constraint, attack.goal, pack)
         problem = make_problem(group, target, terms, budgets, pack_size)
-        doubted = self.unit == "residual" and attack.searches and not attack.is_control and group.protocol.ranked
-        sampled = sample(problem, [f"{terms.key}|{e.id}" for e in pack.examples]) if doubted else None
+        keys = [f"{terms.key}|{e.id}" for e in pack.examples]
+        sampled = sample(problem, keys) if self._doubted(group, attack) else None
         problem.witness = sampled.path if sampled else None
         attempt = attack.run(problem)
         delta = problem.restore(attempt.proposal.detach().float().nan_to_num())
@@ -145,6 +150,28 @@ class StreamThreat(VectorThreat):
 
     def norm(self, group: Group, writes: Writes) -> float:
         return group.scale.unit(writes)
+
+    def places(self, group: Group) -> Sequence[Group]:
+        """The group as it is attacked by a search, once for each place; the worst one counts.
+
+        What was learned before stays at the defended sites: it has the shape that it was learned in."""
+        return (group,)
+
+    def attack(
+        self, group: Group, attack: Attack, budgets: Sequence[float], seed: int, pack: Pack, pack_size: PackSize
+    ) -> Found:
+        asked = self.places(group) if self._doubted(group, attack) else (group,)
+        places = [place for place in asked if unheld(place, attack.constraint) is None]
+        found = [self._at(place, attack, budgets, seed, pack, pack_size) for place in places]
+        return found[0] if len(found) == 1 else worse(places, found)
+
+    def _at(self, place: Group, *how: Any) -> Found:
+        """An attack at one place, whose rows say which it is."""
+        found, where = super().attack(place, *how), names(place)
+        return found._replace(attacked=[[row._replace(written_sites=where) for row in rows] for rows in found.attacked])
+
+    def _doubted(self, group: Group, attack: Attack) -> bool:
+        return attack.searches and not attack.is_control and group.protocol.ranked
 
 
 def make_problem(group: Group, target: Aim, terms: Terms, budgets: Sequence[float], pack_size: PackSize) -> Problem:

@@ -40,5 +40,3 @@ def test_who_looks_at_the_caller_is_barred_for_that(entries: dict[str, Entry]) -
 
 def test_a_lure_elsewhere_changes_nothing(entries: dict[str, Entry]) -> None:
     assert area(entries["moved-site"]) <= area(entries["sae-clamp"]) + 1e-6
-
-
