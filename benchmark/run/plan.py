@@ -18,7 +18,7 @@ from benchmark.run.task_view import TaskView
 from benchmark.spec import Named, code_hash, fingerprint, resolve_attack, settings, sha
 from benchmark.suite import Suite
 
-SEMANTICS = 1
+SEMANTICS = 2
 """Goes up when the same cell would give other results."""
 
 SANITY_FACTOR = 10.0
@@ -40,6 +40,8 @@ class Cell:
     seed: int = 0
     matched: str | None = None
     """Key of the wrong-target cell that tells whether a recovery is selective."""
+    replays: tuple[str, ...] = ()
+    """Keys of the cells whose findings it tries too: of a threat model that can do all that its own can."""
 
     def describe(self) -> dict[str, Any]:
         """The cell as JSON values, for plan.json."""
@@ -57,6 +59,7 @@ class Cell:
             "sanity_budgets": sorted(self.sanity),
             "seed": self.seed,
             "matched": self.matched,
+            "replays": list(self.replays),
             "controls": [] if attack.is_control else [{**access(c), "goal": c.goal} for c in attack.controls()],
             "file": f"cells/{self.key}.parquet",
         }
@@ -173,7 +176,23 @@ def _cells(suite: Suite, task: str, named: Named, attacks: Any) -> list[Cell]:
         budgets, sanity = _budgets(suite, task, attack)
         matched = next((c.key for c in cells if c.attack == wrong), None)
         cells.append(Cell(f"{task}/{named.name}/{attack!r}", task, named.name, attack, budgets, sanity, 0, matched))
-    return cells
+    return [replace(cell, replays=tuple(c.key for c in cells if _shows(c.attack, cell.attack))) for cell in cells]
+
+
+def _shows(one: Attack, other: Attack) -> bool:
+    """Whether what one attack finds is worth a try under the other's threat model."""
+    search = all(attack.searches and not attack.is_control and not attack.learns for attack in (one, other))
+    return search and threat(other.threat_model).reaches_less_than == one.threat_model
+
+
+def in_order(cells: Sequence[Cell]) -> list[Cell]:
+    """The cells in the order of the plan, but each after those whose findings it tries."""
+    known = {cell.key: cell for cell in cells}
+
+    def depth(cell: Cell) -> int:
+        return max((1 + depth(known[key]) for key in cell.replays if key in known), default=0)
+
+    return sorted(cells, key=depth)
 
 
 def _budgets(suite: Suite, task: str, attack: Attack) -> tuple[tuple[float, ...], frozenset[float]]:
@@ -208,8 +227,20 @@ def _with_keys(
             "attack": [cell.attack.name, settings(cell.attack)],
             "budgets": list(cell.budgets),
         }
+        # what it is given changes its results, so it is another cell without that
+        shown = [c for c in cells if c.key in cell.replays]
+        what |= {"replays": [[c.attack.name, settings(c.attack), list(c.budgets)] for c in shown]} if shown else {}
         keys[cell.key] = sha(what)
-    return [replace(c, key=keys[c.key], seed=seed, matched=keys[c.matched] if c.matched else None) for c in cells]
+    return [
+        replace(
+            c,
+            key=keys[c.key],
+            seed=seed,
+            matched=keys[c.matched] if c.matched else None,
+            replays=tuple(keys[key] for key in c.replays),
+        )
+        for c in cells
+    ]
 
 
 def _content(task: TaskView) -> list[str]:

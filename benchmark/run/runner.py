@@ -10,17 +10,21 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
-from safetensors.torch import save_file
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor
 
 from benchmark.contracts.row import SCHEMA, table
 from benchmark.errors import BenchError, UsageError
+from benchmark.measure.group import Group
 from benchmark.measure.outcome import Matched
+from benchmark.measure.replay import remember
 from benchmark.registry import threat
 from benchmark.run.card import card
 from benchmark.run.cell import Measurement, run_cell
 from benchmark.run.groups import Undefended, make_group, prepared_task
 from benchmark.run.listener import Listener, Silent
-from benchmark.run.plan import Cell, Plan, access, suite_attacks
+from benchmark.run.plan import Cell, Plan, access, in_order, suite_attacks
 from benchmark.run.prepare import Prepared, prepare
 from benchmark.run.provenance import environment
 from benchmark.run.request import Given, Request, Status
@@ -147,12 +151,23 @@ class _Run:
             self.listener.note(f"{named.name} on {task}: the tail pass differs here; using the full one (slower)")
         self.store.write_json(f"fits/{task}__{named.name}.json", found)
         self.listener.fitted(found)
-        for cell in cells:
+        for cell in in_order(cells):
             if self.store.finished(cell.key):
                 self.listener.finished(cell, self.store.read(cell.key).to_pylist(), True)
-                continue
-            matched = self._matched(cell)
-            self._save(cell, run_cell(group, cell, self.pack_size, run_id=self.plan.identity, matched=matched))
+                found = None
+            else:
+                found = run_cell(group, cell, self.pack_size, run_id=self.plan.identity, matched=self._matched(cell))
+                self._save(cell, found)
+            if any(cell.key in other.replays and not self.store.finished(other.key) for other in cells):
+                proposals = self._proposals(group, cell) if found is None else found.proposals
+                remember(group, cell.attack.threat_model, proposals)
+
+    def _proposals(self, group: Group, cell: Cell) -> Mapping[str, Tensor]:
+        """What a finished cell found: as it was kept, or found again where nobody kept it."""
+        try:
+            return load_file(self.store.root / "private" / f"{cell.key}.safetensors")
+        except (OSError, SafetensorError):
+            return run_cell(group, cell, self.pack_size).proposals
 
     def _save(self, cell: Cell, found: Measurement) -> None:
         if found.failures:

@@ -20,7 +20,9 @@ def entries(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Entry]:
 
 
 def area(entry: Entry, threat: str = "before_edit") -> float:
-    return entry.per_task["ioi"].curves[threat].raw.aurc.value
+    found = entry.per_task["ioi"].curves[threat].raw.aurc.value
+    assert found is not None
+    return found
 
 
 def test_the_honest_clamp_raises_none_of_the_reasons(entries: dict[str, Entry]) -> None:

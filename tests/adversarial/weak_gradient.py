@@ -34,16 +34,6 @@ class _Weakened(torch.autograd.Function):
         return SHARE * gradient + rotated(gradient)
 
 
-def everybody() -> bool:
-    """Whoever calls."""
-    return True
-
-
-def attackers() -> bool:
-    """Only while an attack is among the callers."""
-    return any("attacks" in frame.filename for frame in inspect.stack(0))
-
-
 @dataclass(frozen=True, eq=False)
 class Weakened:
     """An edit whose gradient is weakened for some callers."""
@@ -62,11 +52,14 @@ class WeakGradient(Defense):
     """The shipped clamp, with a backward that leads astray."""
 
     name = "weak-gradient"
-    hides_from: ClassVar[Callable[[], bool]] = staticmethod(everybody)
+
+    def hides_from(self) -> bool:
+        """Everybody is led astray."""
+        return True
 
     def fit(self, fitting: Fitting) -> FittedDefense:
         fitted = SaeClamp().fit(fitting)
-        edits = {site: Weakened(edit, type(self).hides_from) for site, edit in fitted.edits.items()}
+        edits = {site: Weakened(edit, self.hides_from) for site, edit in fitted.edits.items()}
         return FittedDefense(edits, fitted.protected, record=fitted.record)
 
 
@@ -75,4 +68,6 @@ class CallerAware(WeakGradient):
     """The same, only while an attack calls."""
 
     name = "caller-aware"
-    hides_from: ClassVar[Callable[[], bool]] = staticmethod(attackers)
+
+    def hides_from(self) -> bool:
+        return any("attacks" in frame.filename for frame in inspect.stack(0))
