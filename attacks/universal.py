@@ -54,9 +54,11 @@ class Universal(Attack):
 
 @dataclass(frozen=True, eq=False)
 class Learned(Attack):
-    """What was learned, tried on every example alike."""
+    """What was learned, tried on every example alike: where it stands there is no search, of which a second opinion
+    could be asked."""
 
     name = "universal"
+    searches = False
     delta: Tensor = torch.zeros(0)
     """(budgets, sites, perturbed, d_model)."""
 

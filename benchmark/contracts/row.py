@@ -163,6 +163,21 @@ class Written(Record):
     """drift_abs of that iterate"""
     min_eps: float | None = None
     """L2 norm, as a share like budget_eps, of the smallest rescaling of the perturbation that still reaches the goal, with the search's slack of 1 % of the undefended margin; null where it does not"""  # noqa: E501
+    found_by: str | None = None
+    """search | straight-through | replay | way-back | error-subspace | random-search: which member of the attack found it; the others are asked only where the search failed. Null where there is the search alone"""  # noqa: E501
+    written_sites: tuple[str, ...] | None = None
+    """hook names of the sites written to; null where no stream is written to"""
+
+
+class Slopes(Record):
+    """Whether the gradients that the search was given are those of what is measured; null where not sampled."""
+
+    slope_ratio: float | None
+    """finite difference of the objective along the search's own gradient over the slope that the gradient promises, median over some points of its path; null: no gradient to follow"""  # noqa: E501
+    slope_gap: float
+    """the same along random directions: their difference over the larger of the two, median"""
+    call_path_gap: float
+    """largest relative difference of the objective, and of its gradient, when a point of the path is looked at again from another thread, without the search, in another order"""  # noqa: E501
 
 
 class Cost(Record):
@@ -241,6 +256,7 @@ class Row(Record):
     margins: Margins
     drift: Drift | None = None
     written: Written | None = None
+    slopes: Slopes | None = None
     cost: Cost | None = None
     detection: Detection | None = None
     attribution: Attribution | None = None
@@ -302,7 +318,7 @@ def _values(record: Record, prefix: str) -> Iterator[tuple[str, Any]]:
             yield f"{prefix}{name}", value
 
 
-RECORDS: tuple[type[Record], ...] = (Identity, Outcome, Margins, Drift, Written, Cost, Detection, Attribution)
+RECORDS: tuple[type[Record], ...] = (Identity, Outcome, Margins, Drift, Written, Slopes, Cost, Detection, Attribution)
 """What a row is made of, in the order of the columns."""
 
 COLUMNS: tuple[Column, ...] = tuple(column for record in RECORDS for column in columns(record))

@@ -41,7 +41,7 @@ def replay_parts(group: Group, target: Aim, delta: Tensor, example: Tensor) -> l
         UsageError: the suite has no SAE at an attacked site.
     """
     parts = split_sites(
-        _dictionaries(group, target), _protected(group, target), _streams(group, target, example), delta
+        suite_dictionaries(group, target), _protected(group, target), written_on(group, target, example), delta
     )
     run = FullPass(group.subject, target.pack, group.edits, target.writes)
 
@@ -110,7 +110,12 @@ def _cosine(a: Tensor, b: Tensor) -> Tensor:
     return torch.nn.functional.cosine_similarity(a.double().flatten(1), b.double().flatten(1))
 
 
-def _dictionaries(group: Group, target: Aim) -> list[Dictionary]:
+def suite_dictionaries(group: Group, target: Aim) -> list[Dictionary]:
+    """The suite's SAE at each site that is written to.
+
+    Raises:
+        UsageError: there is none.
+    """
     return [open_dictionary(group.subject, _site(group, b)) for b in target.writes.boundaries]
 
 
@@ -127,8 +132,8 @@ def _protected(group: Group, target: Aim) -> list[list[int]]:
     ]
 
 
-def _streams(group: Group, target: Aim, example: Tensor) -> Sequence[Tensor]:
-    """What the perturbation is written on at each site: after the edit of the site, or before it."""
+def written_on(group: Group, target: Aim, example: Tensor) -> Sequence[Tensor]:
+    """What a perturbation is written on at each site: after the edit of the site, or before it."""
     writes = target.writes
     quiet = Writes((), writes.start, 0, after=False)
     streams = []

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Literal
 
@@ -72,6 +72,14 @@ class Group:
     protocol: Protocol = field(default_factory=Protocol)
     floor: float | None = None
     """``Readout.mass`` below which what is read is degenerate; None: nothing is."""
+    home: int | None = None
+    """Boundary of the suite's own site of the task; None: there is none."""
+
+    @cached_property
+    def at_home(self) -> Group:
+        """The same, attacked at the suite's own site alone."""
+        assert self.home is not None, "who has no home cannot be attacked there"
+        return replace(self, sites=(self.home,))
 
     @cached_property
     def place(self) -> dict[str, int]:

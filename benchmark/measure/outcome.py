@@ -8,7 +8,7 @@ from typing import NamedTuple
 from torch import Tensor
 
 from benchmark.contracts.example import Goal
-from benchmark.contracts.row import Attribution, Cost, Identity, Margins, Outcome, Row, Written
+from benchmark.contracts.row import Attribution, Cost, Identity, Margins, Outcome, Row, Slopes, Written
 from benchmark.measure.group import Group
 from benchmark.measure.judging import DEGENERATE
 from benchmark.measure.remeasure import VIOLATION, Measured
@@ -28,6 +28,10 @@ class Attacked(NamedTuple):
     min_eps: float | None = None
     """In units of the budget; None: not looked for, or the goal is not reached."""
     attribution: Attribution | None = None
+    slopes: Slopes | None = None
+    """None: the row was not sampled."""
+    found_by: str | None = None
+    written_sites: tuple[str, ...] | None = None
 
     @property
     def written(self) -> Written:
@@ -41,6 +45,8 @@ class Attacked(NamedTuple):
             first_success_eps=first,
             first_success_drift=m.drift.drift_abs if m.recovered and m.drift else None,
             min_eps=self.min_eps,
+            found_by=self.found_by,
+            written_sites=self.written_sites,
         )
 
 
@@ -111,6 +117,7 @@ def _row(group: Group, i: int, identity: Identity, attacked: Attacked, star: flo
         margins=margins(group, i, m.margin, goal),
         drift=m.drift,
         written=attacked.written,
+        slopes=attacked.slopes,
         cost=attacked.cost,
         detection=m.detection,
         attribution=attacked.attribution,

@@ -157,8 +157,11 @@ def make_group(undefended: Undefended, named: Named, *, attribution: bool = Fals
         attribution=attribution,
         protocol=undefended.protocol,
         floor=undefended.frozen.floor,
+        home=Site.parse(settings.site).boundary,
     )
-    return replace(group, tail=tail_is_exact(group, undefended.threats))
+    # at its own sites, and at the suite's, where it may be attacked too
+    attacked = [group] if group.sites == (group.home,) else [group, group.at_home]
+    return replace(group, tail=all(tail_is_exact(place, undefended.threats) for place in attacked))
 
 
 def on_fresh(group: Group, undefended: Undefended, named: Named) -> Group:

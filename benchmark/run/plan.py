@@ -46,6 +46,8 @@ class Cell:
     """engine, task, defense, attack -> hash of the sources that take part."""
     split: Literal["test", "fresh"] = "test"
     """Whose examples it attacks; fresh ones are compared with ``test`` and enter no score."""
+    replays: tuple[str, ...] = ()
+    """Keys of the cells whose findings it tries too: of a threat model that can do all that its own can."""
 
     def describe(self) -> dict[str, Any]:
         """The cell as JSON values, for plan.json."""
@@ -64,6 +66,7 @@ class Cell:
             "seed": self.seed,
             "code": dict(self.code),
             "split": self.split,
+            "replays": list(self.replays),
             "controls": self._controls(),
             "file": f"cells/{self.key}.parquet",
         }
@@ -138,7 +141,9 @@ def make_plan(
             cells += _cells(suite, task, named, _with_controls(applying[task]))
             made[task, named.name] = fresh_examples(tasks[task], named, seed)
             if made[task, named.name]:
-                cells += [replace(c, key=f"{c.key}/fresh", split="fresh") for c in _main(cells, task, named)]
+                cells += [
+                    replace(c, key=f"{c.key}/fresh", split="fresh", replays=()) for c in _main(cells, task, named)
+                ]
         for named in control_defenses:
             cells += _cells(suite, task, named, classify)
     saes = {site: fingerprint(source) for site, source in suite.saes.items()}
@@ -152,7 +157,7 @@ def make_plan(
         "attribution": attribution,
         **parts_of(cells, everyone, tasks, protocol),
     }
-    keyed = [_keyed(c, inputs, seed, made[c.task, c.defense] if c.split == "fresh" else ()) for c in cells]
+    keyed = _with_keys(cells, inputs, seed, made)
     _refuse_twins(keyed)
     return Plan(suite, everyone, tasks, tuple(keyed), sha([c.key for c in keyed]), protocol, inputs)
 
@@ -218,7 +223,23 @@ def _cells(suite: Suite, task: str, named: Named, attacks: Iterable[Attack]) -> 
     for attack in attacks:
         budgets, sanity = _budgets(suite, task, attack)
         cells.append(Cell(f"{task}/{named.name}/{attack!r}", task, named.name, attack, budgets, sanity))
-    return cells
+    return [replace(cell, replays=tuple(c.key for c in cells if _shows(c.attack, cell.attack))) for cell in cells]
+
+
+def _shows(one: Attack, other: Attack) -> bool:
+    """Whether what one attack finds is worth a try under the other's threat model."""
+    search = all(attack.searches and not attack.is_control and not attack.learns for attack in (one, other))
+    return search and threat(other.threat_model).reaches_less_than == one.threat_model
+
+
+def in_order(cells: Sequence[Cell]) -> list[Cell]:
+    """The cells in the order of the plan, but each after those whose findings it tries."""
+    known = {cell.key: cell for cell in cells}
+
+    def depth(cell: Cell) -> int:
+        return max((1 + depth(known[key]) for key in cell.replays if key in known), default=0)
+
+    return sorted(cells, key=depth)
 
 
 def _budgets(suite: Suite, task: str, attack: Attack) -> tuple[tuple[float, ...], frozenset[float]]:
@@ -231,14 +252,33 @@ def _budgets(suite: Suite, task: str, attack: Attack) -> tuple[tuple[float, ...]
     return (*grid, beyond), frozenset({beyond})
 
 
-def _keyed(cell: Cell, inputs: Mapping[str, Any], seed: int, fresh: Sequence[Example]) -> Cell:
-    """The cell with its key, and the code that it goes through; ``fresh``: the examples that were made for it."""
+def _with_keys(
+    cells: Sequence[Cell], inputs: Mapping[str, Any], seed: int, made: Mapping[tuple[str, str], Sequence[Example]]
+) -> list[Cell]:
+    """Keys in the place of provisional names; ``made``: the fresh examples by task and defense."""
+    known = {cell.key: cell for cell in cells}
+    found: list[Cell] = []
+    for cell in cells:
+        fresh = made[cell.task, cell.defense] if cell.split == "fresh" else ()
+        found.append(_keyed(cell, inputs, seed, fresh, [known[key] for key in cell.replays]))
+    keys = {cell.key: made.key for cell, made in zip(cells, found, strict=True)}
+    return [replace(cell, replays=tuple(keys[key] for key in cell.replays)) for cell in found]
+
+
+def _keyed(cell: Cell, inputs: Mapping[str, Any], seed: int, fresh: Sequence[Example], shown: Sequence[Cell]) -> Cell:
+    """The cell with its key, and the code that it goes through.
+
+    Args:
+        fresh: the examples that were made for it.
+        shown: the cells whose findings it tries, without which its results are others.
+    """
     attack, kind = inputs["attacks"][attack_label(cell.attack)], PARTS
     mine = {"task": inputs["tasks"][cell.task], "defense": inputs["defenses"][cell.defense], "attack": attack}
     common = {name: value for name, value in inputs.items() if name not in ("engine", *kind.values())}
     code = {"engine": summary(inputs["engine"]), **{part: summary(mine[part]["code"]) for part in kind}}
     contents = {part: {n: v for n, v in mine[part].items() if n != "code"} for part in kind}
-    made = {"split": cell.split, "fresh": [e.content_hash for e in fresh]}
+    given = [[inputs["attacks"][attack_label(c.attack)], list(c.budgets)] for c in shown]
+    made = {"split": cell.split, "fresh": [e.content_hash for e in fresh], "replays": given}
     what = {**common, **contents, **made, "code": code, "name": cell.defense, "budgets": list(cell.budgets)}
     return replace(cell, key=sha(what), seed=seed, code=code)
 

@@ -17,6 +17,7 @@ from benchmark.contracts.row import SCHEMA, table
 from benchmark.errors import BenchError, RunDirectoryError, UsageError
 from benchmark.files import file_name
 from benchmark.measure.group import Group
+from benchmark.measure.replay import remember
 from benchmark.registry import threat
 from benchmark.run.card import card
 from benchmark.run.cell import Measurement, run_cell
@@ -28,7 +29,7 @@ from benchmark.run.listener import Listener, Silent
 from benchmark.run.memory import enough_memory
 from benchmark.run.ownership import read_json
 from benchmark.run.parts import PARTS
-from benchmark.run.plan import Cell, Plan, access, suite_attacks
+from benchmark.run.plan import Cell, Plan, access, in_order, suite_attacks
 from benchmark.run.prepare import Prepared, prepare
 from benchmark.run.provenance import environment
 from benchmark.run.request import Given, Request, Status
@@ -177,12 +178,18 @@ class _Run:
             self.listener.note(f"{named.name} on {task}: the tail pass differs here; using the full one (slower)")
         self.store.write_fit(task, named.name, found)
         self.listener.fitted(found)
-        for cell in cells:
+        for cell in in_order(cells):
             if self.store.finished(cell.key):
                 self.listener.finished(cell, self.store.read(cell.key).to_pylist(), True)
-                continue
-            self.listener.attacking(cell)
-            self._cell(named, cell, group, undefended)
+            else:
+                self.listener.attacking(cell)
+                self._cell(named, cell, group, undefended)
+            self._hand_on(group, cell, cells)
+
+    def _hand_on(self, group: Group, cell: Cell, cells: Sequence[Cell]) -> None:
+        """What a cell found is shown to those that try it too."""
+        if self.store.finished(cell.key) and any(cell.key in other.replays for other in cells):
+            remember(group, cell.attack.threat_model, self.store.perturbations(cell.key))
 
     def _fitted(self, named: Named, cells: Sequence[Cell], undefended: Undefended) -> tuple[Group, dict[str, Any]]:
         """A defense on a task, and its card."""
@@ -209,6 +216,11 @@ class _Run:
             )
 
     def _cell(self, named: Named, cell: Cell, group: Group, undefended: Undefended) -> None:
+        missing = [key for key in cell.replays if not self.store.finished(key)]
+        if missing:
+            self.failed += 1
+            what = f"{cell.task} x {cell.defense} x {cell.attack.title} ({cell.attack.threat_model}): not run"
+            return self._error(what, f"it tries what {', '.join(missing)} finds, which failed", "")
         try:
             with undefended.custody.kept() as left:
                 on = group if cell.split == "test" else on_fresh(group, undefended, named)

@@ -24,7 +24,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from filelock import FileLock, Timeout
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from benchmark.contracts.row import SCHEMA_VERSION
@@ -161,6 +161,10 @@ class Store:
         """
         with self._damaged(self._cell(key)):
             return pq.read_table(self._cell(key))
+
+    def perturbations(self, key: str) -> dict[str, Tensor]:
+        """What a finished cell found, by example; nothing where nothing was attacked."""
+        return load_file(self._private(key)) if self._private(key).is_file() else {}
 
     @contextmanager
     def _damaged(self, path: Path) -> Iterator[None]:

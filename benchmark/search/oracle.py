@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import NamedTuple, Protocol
+from copy import copy
+from typing import NamedTuple, Protocol, Self
 
 import torch
 from torch import Tensor
@@ -56,10 +57,19 @@ class Oracle:
         self.blind = torch.zeros_like(example, dtype=torch.bool)
         """Rows that met a zero or non-finite gradient: the attack could not see there."""
         self._penalty: tuple[float, Visibility] | None = None
+        self.witness: Callable[[Tensor, Tensor, Slope], None] | None = None
+        """Is shown every gradient taken: the rows, what was written, what was answered."""
 
     @property
     def rows(self) -> int:
         return len(self.example)
+
+    def unbilled(self) -> Self:
+        """The same rows, with a meter of its own and no witness: for checks, which are no part of a search."""
+        made = copy(self)
+        made.forwards, made.backwards, made.slopes = (torch.zeros_like(self.example) for _ in range(3))
+        made.blind, made.witness = self.blind.clone(), None
+        return made
 
     def _every(self, rows: Tensor | None) -> Tensor:
         """``rows``, or the index of all of them."""

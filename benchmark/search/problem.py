@@ -67,6 +67,7 @@ class Problem(Oracle):
         """The same rows and the same meter, with ``weight`` times what shows taken off the objective."""
         made = copy(self)
         made._penalty = (weight, self.visibility()) if weight else None
+        made.witness = None if weight else self.witness
         return made
 
     def zeros(self) -> Tensor:
@@ -102,7 +103,11 @@ class Problem(Oracle):
 
     def slope(self, delta: Tensor, rows: Tensor | None = None) -> Slope:
         """Objective, success and gradient."""
-        return self._climb(lambda part: delta[part], self._every(rows))
+        index = self._every(rows)
+        found = self._climb(lambda part: delta[part], index)
+        if self.witness is not None:
+            self.witness(index, delta, found)
+        return found
 
     def objective(self, delta: Tensor, rows: Tensor | None = None) -> Tensor:
         """The objective (rows,) in one pass, differentiable by whatever it depends on: by the edits' parameters too,

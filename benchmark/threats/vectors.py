@@ -8,30 +8,35 @@ from __future__ import annotations
 
 import time
 from abc import abstractmethod
-from collections.abc import Sequence
-from typing import NamedTuple
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
 from benchmark.contracts.attack import Attack, Attempt, Terms
 from benchmark.contracts.example import Goal
-from benchmark.contracts.row import Cost
+from benchmark.contracts.row import Cost, Slopes
 from benchmark.contracts.threat import Threat
 from benchmark.measure.aim import Aim
 from benchmark.measure.attribution import replay_parts
 from benchmark.measure.group import Group
 from benchmark.measure.outcome import Attacked, Found, flags, margins
 from benchmark.measure.remeasure import Measured, remeasure
+from benchmark.measure.replay import found_under
+from benchmark.measure.slopes import doubts, look_again, sample
 from benchmark.measure.visibility import Visibility
 from benchmark.model.pack import Pack
 from benchmark.model.passes import Writes
+from benchmark.search.champions import champions
 from benchmark.search.constraint import Constraint, EncoderNullSpace, Free
 from benchmark.search.cross_layer import CrossLayer, watch
 from benchmark.search.minimal_norm import minimal_norm
 from benchmark.search.oracle import State
 from benchmark.search.pack_size import PackSize
 from benchmark.search.problem import Problem
+from benchmark.threats.places import names, worse
+from benchmark.threats.second_opinions import Case, second_opinions
 
 TOLERANCE = 0.03
 """Largest relative drift under the constraint ``jacobian``, as in the study, where the suite's own tau is not less."""
@@ -59,6 +64,10 @@ class VectorThreat(Threat):
     def ceilings(self) -> Sequence[float]:
         return GRID
 
+    def _doubted(self, group: Group, attack: Attack) -> bool:
+        """Whether the gradients of an attack are looked at again, and others heard where it fails."""
+        return False
+
     def aim(self, group: Group, constraint: str, goal: Goal, pack: Pack) -> Aim:
         """An attack with a constraint and a goal, aimed at a pack."""
         room, writes = self.access(group, pack)
@@ -77,24 +86,47 @@ class VectorThreat(Threat):
         started, levels = time.perf_counter(), len(budgets)
         if torch.cuda.is_available():
             torch.cuda.reset_peak_memory_stats()
+        terms = attack.terms(seed)
         target = self.aim(group, attack.constraint, attack.goal, pack)
-        problem = make_problem(group, target, attack.terms(seed), budgets, pack_size)
+        problem = make_problem(group, target, terms, budgets, pack_size)
+        keys = [f"{terms.key}|{e.id}" for e in pack.examples]
+        sampled = sample(problem, keys) if self._doubted(group, attack) else None
+        problem.witness = sampled.path if sampled else None
         attempt = attack.run(problem)
         delta = problem.restore(attempt.proposal.detach().float().nan_to_num())
         state = problem.evaluate(delta)
-        best = _champions(problem, state)
-        smallest = [None] * len(best) if attack.is_control else _smallest(problem, delta, best)
-        problem.settle()
+        best = champions(problem, state)
         rows = remeasure(group, target, delta[best], levels, pack_size)
+        chosen, found_by, slopes = delta[best], None, dict[int, Slopes]()
+        if sampled:
+            slopes = look_again(group, target, problem, sampled.path)
+            case = Case(
+                group,
+                target,
+                problem,
+                attack,
+                pack_size,
+                slopes,
+                found_under(group, self.reaches_less_than, chosen.shape[1:]),
+                terms.key,
+                lambda part: self.aim(group, attack.constraint, attack.goal, part),
+                lambda other, part: self.problem(other, terms, budgets, part, pack_size),
+            )
+            chosen, rows, found_by = second_opinions(case, best, chosen, rows)
+            slopes = {row: own for row, own in slopes.items() if row in sampled.asked}
+        smallest = [None] * len(best) if attack.is_control else _smallest(problem, chosen, best)
+        problem.settle()
         searched = _Searched(group, target, problem, attempt, state, (time.perf_counter() - started) / len(rows))
         found = [
             searched.row(i, int(best[i]), budgets[i % levels] * target.unit, row, smallest[i])
             for i, row in enumerate(rows)
         ]
+        if found_by is not None:
+            found = [_witnessed(row, i, problem, slopes, found_by[i]) for i, row in enumerate(found)]
         if group.attribution and not attack.is_control and self.unit == "residual":
-            found = _with_parts(group, target, delta[best], found, levels)
+            found = _with_parts(group, target, chosen, found, levels)
         by_example = [found[i : i + levels] for i in range(0, len(found), levels)]
-        return Found(by_example, delta[best].view(len(pack), levels, *delta.shape[1:]).cpu())
+        return Found(by_example, chosen.view(len(pack), levels, *delta.shape[1:]).cpu())
 
 
 class StreamThreat(VectorThreat):
@@ -118,6 +150,28 @@ class StreamThreat(VectorThreat):
 
     def norm(self, group: Group, writes: Writes) -> float:
         return group.scale.unit(writes)
+
+    def places(self, group: Group) -> Sequence[Group]:
+        """The group as it is attacked by a search, once for each place; the worst one counts.
+
+        What was learned before stays at the defended sites: it has the shape that it was learned in."""
+        return (group,)
+
+    def attack(
+        self, group: Group, attack: Attack, budgets: Sequence[float], seed: int, pack: Pack, pack_size: PackSize
+    ) -> Found:
+        asked = self.places(group) if self._doubted(group, attack) else (group,)
+        places = [place for place in asked if unheld(place, attack.constraint) is None]
+        found = [self._at(place, attack, budgets, seed, pack, pack_size) for place in places]
+        return found[0] if len(found) == 1 else worse(places, found)
+
+    def _at(self, place: Group, *how: Any) -> Found:
+        """An attack at one place, whose rows say which it is."""
+        found, where = super().attack(place, *how), names(place)
+        return found._replace(attacked=[[row._replace(written_sites=where) for row in rows] for rows in found.attacked])
+
+    def _doubted(self, group: Group, attack: Attack) -> bool:
+        return attack.searches and not attack.is_control and group.protocol.ranked
 
 
 def make_problem(group: Group, target: Aim, terms: Terms, budgets: Sequence[float], pack_size: PackSize) -> Problem:
@@ -158,23 +212,23 @@ def _linear(group: Group, constraint: str) -> Constraint:
     return EncoderNullSpace([group.protected_at([b]) for b in group.sites], group.subject.d_model)
 
 
-def _champions(problem: Problem, state: State) -> Tensor:
-    """Index of the best restart of every (example, budget): one that reached the goal, then the best objective."""
-    examples, levels, restarts = problem.grid
-    score = torch.where(state.reached, torch.finfo(state.objective.dtype).max, state.objective).view(-1, restarts)
-    return score.argmax(1) + restarts * torch.arange(examples * levels, device=score.device)
-
-
 def _smallest(problem: Problem, delta: Tensor, best: Tensor) -> list[float | None]:
-    """L2 norm of the smallest rescaling of each champion that reaches the goal, as the search sees it."""
+    """L2 norm of the smallest rescaling of each ``delta`` that reaches the goal, as seen in the row ``best``."""
 
     def reaches(scaled: Tensor, rows: Tensor) -> Tensor:
         index = best[rows]
         return problem.evaluate(scaled, index).reached & problem.constraint.feasible(scaled, index)
 
-    found = minimal_norm(delta[best], reaches, HALVINGS)
+    found = minimal_norm(delta, reaches, HALVINGS)
     norms = found.delta.flatten(1).norm(dim=1).tolist()
     return [norm if hit else None for norm, hit in zip(norms, found.reached.tolist(), strict=True)]
+
+
+def _witnessed(row: Attacked, i: int, problem: Problem, slopes: Mapping[int, Slopes], found_by: str) -> Attacked:
+    """The row of an (example, budget) with what became of its gradients, and who found it."""
+    restarts = problem.grid[2]
+    own = next((slopes[r] for r in range(i * restarts, (i + 1) * restarts) if r in slopes), None)
+    return row._replace(slopes=own, flags=(*row.flags, *doubts(own)), found_by=found_by)
 
 
 class _Searched(NamedTuple):

@@ -10,6 +10,8 @@ import pyarrow as pa
 
 from leaderboard.doubt.flags import Finding
 from leaderboard.doubt.gains import net_gain, significant
+from leaderboard.doubt.second_opinions import opinion_findings
+from leaderboard.doubt.slopes import slope_findings
 from leaderboard.doubt.steering_flags import steering_findings
 from leaderboard.rows.arrays import Array, carries, flag, real, text, where
 from leaderboard.rows.manifest import Unit
@@ -87,6 +89,8 @@ def cell_findings(cell: MeasuredCell) -> Iterator[Finding]:
         yield from _row_findings(attacked(rows))
         yield from _failed(rows)
         yield from _not_monotone(outcomes(rows))
+        yield from slope_findings(rows)
+        yield from opinion_findings(rows)
         if plan.sanity_budgets:
             yield from _unbounded(rows, cell.threat.unit)
 

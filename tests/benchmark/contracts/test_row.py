@@ -26,6 +26,7 @@ from benchmark.contracts.row import (
     Part,
     Record,
     Row,
+    Slopes,
     Written,
     columns,
     schema,
@@ -42,7 +43,8 @@ first_success_drift eps_star eps_star_wrong selective steps forwards backwards s
 detected flags status error min_eps attr_clamped_share attr_clamped_recovered attr_clamped_equal_recovered
 attr_other_share attr_other_recovered attr_other_equal_recovered attr_residual_share attr_residual_recovered
 attr_residual_equal_recovered attr_random_recovered attr_cos_clamped_other attr_cos_clamped_residual
-attr_cos_other_residual attr_cos_clamped_delta attr_cos_other_delta attr_cos_residual_delta
+attr_cos_other_residual attr_cos_clamped_delta attr_cos_other_delta attr_cos_residual_delta found_by written_sites
+slope_ratio slope_gap call_path_gap
 """.split()
 """Columns that readers of rows know; without a new version none of them goes."""
 
@@ -65,6 +67,7 @@ ROW = Row(
     margins=Margins(**values(Margins)),
     drift=Drift(**values(Drift)),
     written=Written(**values(Written)),
+    slopes=Slopes(**values(Slopes)),
     cost=Cost(**values(Cost)),
     detection=Detection(**values(Detection)),
     attribution=Attribution(

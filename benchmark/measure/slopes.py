@@ -1,0 +1,162 @@
+"""Whether the gradients that a search was given are those of what is measured, and whoever asks gets the same answer.
+
+An edit may have a backward of its own, and may look at who calls it. So points that the search itself met are looked at
+again: by central differences, which need no gradient, and from another thread, by a full pass, in another order.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from benchmark.contracts.row import Slopes
+from benchmark.measure.aim import Aim
+from benchmark.measure.group import Group
+from benchmark.model.passes import FullPass
+from benchmark.search.draws import generator, normal
+from benchmark.search.path import Path, Point
+from benchmark.search.problem import Problem
+
+SAMPLED = 0.25
+"""Share of the examples that are sampled, each at one budget and restart."""
+STEP = {torch.float64: 1e-3, torch.float32: 1e-3}
+"""Length of half a difference, as a share of the budget's unit: rounding is below 1 % there, and few kinks lie within;
+other dtypes round so much that it has to be fifty times as long."""
+RATIO, GAP, CALLER = 0.2, 0.5, 0.1
+"""What differs by less is rounding or a kink: along the search's own direction, along random ones, and by caller."""
+
+
+class Sample(NamedTuple):
+    """The rows of a problem that are looked at again."""
+
+    path: Path
+    asked: frozenset[int]
+    """Those that say so in their row; beside them one is kept where there would be none, for the pack's own sake."""
+
+
+def sample(problem: Problem, keys: Sequence[str]) -> Sample:
+    """Rows by the key of their example (one a key), so that an example is sampled or not whatever its pack."""
+    _, levels, restarts = problem.grid
+    rows: dict[int, str] = {}
+    asked: set[int] = set()
+    for i, key in enumerate(keys):
+        draws = generator(f"slopes|{key}")
+        chosen = float(torch.rand(1, generator=draws)) < SAMPLED
+        row = i * levels * restarts + int(torch.randint(levels * restarts, (1,), generator=draws))
+        if chosen:
+            asked.add(row)
+        if chosen or i == 0:
+            rows[row] = key
+    kept = {row: key for row, key in rows.items() if row in asked} or rows
+    return Sample(Path(kept), frozenset(asked))
+
+
+def look_again(group: Group, target: Aim, problem: Problem, path: Path) -> dict[int, Slopes]:
+    """By row of the problem what became of the points of its path; rows without any are left out.
+
+    The search is not billed for it.
+    """
+    points = path.points
+    if not points:
+        return {}
+    own, random = _differences(group, target, problem.unbilled(), points)
+    gaps = _by_another_caller(group, target, problem, points)
+    found = {}
+    for row in dict.fromkeys(point.row for point in points):
+        mine = [i for i, point in enumerate(points) if point.row == row]
+        ratios = [own[i][1] / own[i][0] for i in mine if own[i][0]]
+        found[row] = Slopes(
+            slope_ratio=_median(ratios) if ratios else None,
+            slope_gap=_median([_gap(*random[i]) for i in mine]),
+            call_path_gap=max(gaps[i] for i in mine if i in gaps),
+        )
+    return found
+
+
+def doubts(slopes: Slopes | None) -> tuple[str, ...]:
+    """Codes of what is doubtful about a row that was sampled."""
+    if slopes is None:
+        return ()
+    off = slopes.slope_ratio is None or abs(slopes.slope_ratio - 1) > RATIO or slopes.slope_gap > GAP
+    raised = {"gradient-mismatch": off, "depends-on-caller": slopes.call_path_gap > CALLER}
+    return tuple(code for code, on in raised.items() if on)
+
+
+def mistrusted(found: Mapping[int, Slopes]) -> bool:
+    """Whether most of the rows that were looked at were misled: one kink alone misleads nobody."""
+    return 2 * sum("gradient-mismatch" in doubts(slopes) for slopes in found.values()) > len(found)
+
+
+def _median(values: Sequence[float]) -> float:
+    return float(torch.tensor(values, dtype=torch.float64).median())
+
+
+def _gap(slope: float, difference: float) -> float:
+    largest = max(abs(slope), abs(difference))
+    return abs(slope - difference) / largest if largest else 0.0
+
+
+def _differences(
+    group: Group, target: Aim, problem: Problem, points: Sequence[Point]
+) -> tuple[list[tuple[float, float]], list[tuple[float, float]]]:
+    """(slope, central difference) of every point along its own gradient, and along a random direction."""
+    rows = torch.tensor([point.row for point in points], device=problem.budget.device)
+    at, gradient = (torch.stack(part) for part in ([p.delta for p in points], [p.gradient for p in points]))
+    drawn = [normal(f"slope|{p.row}|{i}|{p.objective}", tuple(p.delta.shape)) for i, p in enumerate(points)]
+    half = STEP.get(group.subject.dtype, 5e-2) * target.unit
+    ways = torch.cat([_unit(gradient), _unit(torch.stack(drawn).to(at.device))])
+    at, gradient = at.repeat(2, 1, 1, 1), gradient.repeat(2, 1, 1, 1)
+    around = problem.evaluate(torch.cat([at + half * ways, at - half * ways]), rows.repeat(4))
+    ahead, behind = around.objective.double().chunk(2)
+    slopes = (gradient * ways).double().flatten(1).sum(1)
+    pairs = list(zip(slopes.tolist(), ((ahead - behind) / (2 * half)).tolist(), strict=True))
+    return pairs[: len(points)], pairs[len(points) :]
+
+
+def _by_another_caller(group: Group, target: Aim, problem: Problem, points: Sequence[Point]) -> dict[int, float]:
+    """Place of a row's first point -> how far objective and gradient are from what the search was told there."""
+    first = {point.row: i for i, point in reversed(list(enumerate(points)))}
+    chosen = list(first.values())
+    example = problem.example[[points[i].row for i in chosen]]
+    told = [points[i] for i in chosen]
+
+    def work() -> list[tuple[float, float, Tensor]]:
+        return [_look(group, target, point.delta[None], example[[j]]) for j, point in reversed(list(enumerate(told)))]
+
+    answers = reversed(_elsewhere(work))
+    return {i: _apart(point, answer, target.unit) for i, point, answer in zip(chosen, told, answers, strict=True)}
+
+
+def _elsewhere(work: Callable[[], list[tuple[float, float, Tensor]]]) -> list[tuple[float, float, Tensor]]:
+    """The result of ``work`` in a thread of its own: on its stack there is nothing of who asks."""
+    with ThreadPoolExecutor(1) as pool:
+        return pool.submit(work).result()
+
+
+def _look(group: Group, target: Aim, delta: Tensor, example: Tensor) -> tuple[float, float, Tensor]:
+    """The objective without gradients, and with them, and the gradient."""
+    run = FullPass(group.subject, target.pack, group.edits, target.writes)
+    readout, verdict, criteria = group.task.readout, group.task.verdict, target.criteria.rows(example)
+    with torch.no_grad():
+        quiet = readout.objective(verdict, run(delta, example).read, criteria)
+    at = delta.clone().requires_grad_()
+    value = readout.objective(verdict, run(at, example).read, criteria)
+    (gradient,) = torch.autograd.grad(value.sum(), at)
+    return float(quiet), float(value.detach()), gradient[0]
+
+
+def _apart(point: Point, answer: tuple[float, float, Tensor], unit: float) -> float:
+    """The largest relative difference: of the objective in terms of itself and of what a hundredth of a unit does."""
+    size = float(point.gradient.norm())
+    scale = abs(point.objective) + 0.01 * unit * size
+    values = max(abs(value - point.objective) for value in answer[:2]) / scale if scale else 0.0
+    largest = max(size, float(answer[2].norm()))
+    return max(values, float((answer[2] - point.gradient).norm()) / largest if largest else 0.0)
+
+
+def _unit(x: Tensor) -> Tensor:
+    return x / x.flatten(1).norm(dim=1).clamp(min=1e-30)[:, None, None, None]
