@@ -254,6 +254,7 @@ def _inner(value: Any) -> list[types.FunctionType]:
 def _is_written_in(file: _File, functions: Iterable[types.FunctionType]) -> bool:
     """Whether the file holds the functions; a module that has a file may be typed into nevertheless (``__main__``)."""
     sources = {f.__code__.co_filename for f in functions} - {"<string>"}
+    sources = {source for source in sources if not _is_library(source)}  # such as what NamedTuple adds
     return file.name != "" and not sources or any(_same(source, file.path) for source in sources)
 
 

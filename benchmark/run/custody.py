@@ -31,7 +31,9 @@ PACKAGES = ("benchmark", "tasks", "defenses", "attacks", "leaderboard")
 """Whose modules are watched."""
 PROBE = "A text: 12 words, <odd> ones too; é"
 """What a tokenizer must go on reading as it did."""
-_OWN_STATE = frozenset({"__annotations__", "__annotate__", "__annotations_cache__", "__doc__", "__warningregistry__"})
+_OWN_STATE = frozenset(
+    {"__annotations__", "__annotate__", "__annotations_cache__", "__doc__", "__warningregistry__", "__slotnames__"}
+)
 """Names that Python itself sets later, and that nothing is decided by."""
 _ABSENT: Any = object()
 
