@@ -211,8 +211,13 @@ def _constant(one: Declared, value: ast.Name | ast.Attribute) -> ast.expr:
         found = one.file.top.get(value.id)
         return found.value if isinstance(found, ast.Assign) else value
     of = _resolved(one, value.value.id) if isinstance(value.value, ast.Name) else None
-    body = of.node.body if of is not None else []
-    for node in body:
+    if of is None or not isinstance(of.node, ast.ClassDef):
+        return value
+    if value.attr == "name":
+        for decorator in of.node.decorator_list:  # what registers a class names it
+            if isinstance(decorator, ast.Call) and ast.unparse(decorator.func).startswith("register"):
+                return decorator.args[0]
+    for node in of.node.body:
         if isinstance(node, ast.Assign) and any(ast.unparse(target) == value.attr for target in node.targets):
             return node.value
     return value

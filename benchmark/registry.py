@@ -110,9 +110,7 @@ class Registry(Generic[T]):
     def _load(self, name: str, entry: EntryPoint) -> None:
         try:
             self.known[name] = entry.load()
-        except KeyboardInterrupt:
-            raise
-        except BaseException as error:  # a third party's import may raise anything, and end the process
+        except (Exception, SystemExit) as error:  # a third party's import may raise anything, and end the process
             self.broken[name] = told(error)
 
 
@@ -206,9 +204,7 @@ def _import(path: Path) -> Any:
     sys.modules[name] = module  # dataclasses look their module up
     try:
         spec.loader.exec_module(module)
-    except KeyboardInterrupt:
-        raise
-    except BaseException as error:  # its code may raise anything, and end the process
+    except (Exception, SystemExit) as error:  # its code may raise anything, and end the process
         sys.modules.pop(name, None)
         line = _line(error, path)
         raise UsageError(f"{path} cannot be imported: {told(error)}{line}; correct the file") from error
