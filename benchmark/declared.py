@@ -153,11 +153,11 @@ def _fields(one: Declared) -> dict[str, tuple[Declared, ast.AnnAssign, str]]:
     if not _is_dataclass(one.node):
         return found
     for field, text in zip(one.node.body, [*one.node.body[1:], None], strict=True):
-        named = isinstance(field, ast.AnnAssign) and isinstance(field.target, ast.Name)
-        if named and "ClassVar" not in ast.unparse(field.annotation):
-            inherited = found.get(field.target.id)  # type: ignore[attr-defined]
-            meaning = _text(text) or (inherited[2] if inherited else "")
-            found[field.target.id] = (one, field, meaning)  # type: ignore[attr-defined]
+        if not isinstance(field, ast.AnnAssign) or not isinstance(field.target, ast.Name):
+            continue
+        if "ClassVar" not in ast.unparse(field.annotation):
+            inherited = found.get(field.target.id)
+            found[field.target.id] = (one, field, _text(text) or (inherited[2] if inherited else ""))
     return found
 
 

@@ -179,7 +179,7 @@ def from_file(reference: str, base: type) -> type:
                 f"{reference}: say which class, {path_text}:NAME; {path} has no {base.__name__} named ''; {has}"
             )
         imported = "; that is only imported there: name the file it is from" if class_name in vars(module) else ""
-        raise UsageError(f"{path} has no {base.__name__} named {class_name!r}; {has}{imported}")
+        raise UsageError(f"{path} has no {base.__name__} named {class_name!r}; {has}{imported}; name one of the file")
     found = own[class_name]
     if "name" not in vars(found):
         found.name = class_name  # type: ignore[attr-defined]

@@ -142,7 +142,9 @@ def load(
             str(source), dtype=DTYPES[dtype], use_safetensors=True, **options
         )
     except (OSError, ValueError) as error:
-        raise UsageError(f"cannot load a causal language model from {str(source)!r}: {error}") from error
+        raise UsageError(
+            f"cannot load a causal language model from {str(source)!r}: {error}; give a folder or hub id of one"
+        ) from error
     return Subject(
         model.to(target),
         tokenizer,

@@ -65,7 +65,9 @@ class TaskView(Task):
     def _allow(self, split: Split) -> None:
         if split not in self.splits:
             known = ", ".join(self.splits)
-            raise UsageError(f"{self.name}: a defense learns from the split {known} alone; it asked for {split!r}")
+            raise UsageError(
+                f"{self.name}: a defense learns from the split {known} alone; take those, it asked for {split!r}"
+            )
 
 
 def evenly(examples: Sequence[Example], limit: int | None) -> Sequence[Example]:

@@ -9,7 +9,6 @@ from __future__ import annotations
 import argparse
 import collections
 import json
-import math
 import signal
 import sys
 import tempfile
@@ -86,7 +85,7 @@ def same(ours: Any, theirs: Any) -> bool:
         return len(ours) == len(theirs) and all(map(same, ours, theirs))
     if isinstance(ours, float) and isinstance(theirs, str):
         return float(theirs) == ours
-    return type(ours) is type(theirs) and (ours == theirs or math.isnan(ours))
+    return type(ours) is type(theirs) and ours == theirs
 
 
 def kept(found: Any, given: Any) -> bool:
@@ -151,10 +150,11 @@ def ask_suite(text: str, folder: Path) -> None:
 
 def ask_request(text: str, folder: Path) -> None:
     path = put(folder, "request.yaml", text)
-    request, given = Request.load(path, {}), read(path).value
+    request = Request.load(path, {})
+    given: dict[str, Any] = read(path).value
     found = request.model_dump()
     several = {k for k in ("defense", "tasks", "attacks") if isinstance(given.get(k), str)}
-    plain = {k: [v] if k in several else v for k, v in given.items()}
+    plain: dict[str, Any] = {k: [v] if k in several else v for k, v in given.items()}
     plain["options"] = {k.replace("-", "_"): v for k, v in (given.get("options") or {}).items()}
     plain.pop("batch_size", None) if given.get("batch_size") == "auto" else None
     if plain.get("output_dir") is not None:
@@ -295,7 +295,7 @@ def _batch(kind: Kind, folder: Path, tally: Tally, number: int, start: int) -> N
         database=None,
         deadline=None,
         phases=[Phase.generate, Phase.shrink],
-        suppress_health_check=list(HealthCheck),
+        suppress_health_check=[*HealthCheck],
         report_multiple_bugs=False,
     )
     @given(kind.made)
