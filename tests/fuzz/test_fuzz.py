@@ -17,7 +17,7 @@ from tests.fuzz.campaign import Kind, Tally, ensure, kept, same
 
 
 def test_a_short_campaign_breaks_nothing(tmp_path: Path) -> None:
-    tallies = campaign.campaign(600, 1, tmp_path)
+    tallies = dict(campaign.campaign(600, 1, tmp_path))
     assert not [failure for tally in tallies.values() for failure in tally.failures]
     assert all(tally.accepted + tally.refused for tally in tallies.values())
     both = ("YAML", "JSON", "-D", "spec", "suite", "request")
