@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN = $(VENV)/bin
 READY = $(VENV)/.ready
 
-.PHONY: help install evaluate figures test lint types speed clean
+.PHONY: help install evaluate figures test lint types speed fuzz clean
 
 help:  ## list the commands
 	@grep -E '^[a-z]+:.*##' Makefile | sed -E 's/:[^#]*## /\t/' | expand -t 12
@@ -37,6 +37,12 @@ types: $(READY)
 
 speed: $(READY)  ## time an attack step against the full pass and against the published loop
 	$(BIN)/python -m pytest -s tests/speed/attack_step.py --benchmark-columns=median,iqr,rounds -p no:cacheprovider
+
+INPUTS ?= 100000
+SEED ?= 0
+
+fuzz: $(READY)  ## try 100,000 wrong inputs of every kind: make fuzz INPUTS=1000 SEED=7
+	$(BIN)/python -m tests.fuzz.campaign --inputs $(INPUTS) --seed $(SEED)
 
 clean:  ## remove the environment and caches, never runs/
 	rm -rf $(VENV) .pytest_cache .ruff_cache *.egg-info

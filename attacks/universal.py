@@ -39,7 +39,7 @@ class Universal(Attack):
     """Share of the last direction in the next one."""
 
     def run(self, problem: Problem) -> Attempt:
-        raise UsageError("a universal perturbation has to be learned before it is tried")
+        raise UsageError("a universal perturbation has to be learned before it is tried: run what `trained` returns")
 
     def trained(self, problems: Sequence[Problem]) -> Attack:
         search = _Search(problems)

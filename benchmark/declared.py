@@ -153,11 +153,11 @@ def _fields(one: Declared) -> dict[str, tuple[Declared, ast.AnnAssign, str]]:
     if not _is_dataclass(one.node):
         return found
     for field, text in zip(one.node.body, [*one.node.body[1:], None], strict=True):
-        named = isinstance(field, ast.AnnAssign) and isinstance(field.target, ast.Name)
-        if named and "ClassVar" not in ast.unparse(field.annotation):
-            inherited = found.get(field.target.id)  # type: ignore[attr-defined]
-            meaning = _text(text) or (inherited[2] if inherited else "")
-            found[field.target.id] = (one, field, meaning)  # type: ignore[attr-defined]
+        if not isinstance(field, ast.AnnAssign) or not isinstance(field.target, ast.Name):
+            continue
+        if "ClassVar" not in ast.unparse(field.annotation):
+            inherited = found.get(field.target.id)
+            found[field.target.id] = (one, field, _text(text) or (inherited[2] if inherited else ""))
     return found
 
 
@@ -211,8 +211,13 @@ def _constant(one: Declared, value: ast.Name | ast.Attribute) -> ast.expr:
         found = one.file.top.get(value.id)
         return found.value if isinstance(found, ast.Assign) else value
     of = _resolved(one, value.value.id) if isinstance(value.value, ast.Name) else None
-    body = of.node.body if of is not None else []
-    for node in body:
+    if of is None or not isinstance(of.node, ast.ClassDef):
+        return value
+    if value.attr == "name":
+        for decorator in of.node.decorator_list:  # what registers a class names it
+            if isinstance(decorator, ast.Call) and ast.unparse(decorator.func).startswith("register"):
+                return decorator.args[0]
+    for node in of.node.body:
         if isinstance(node, ast.Assign) and any(ast.unparse(target) == value.attr for target in node.targets):
             return node.value
     return value

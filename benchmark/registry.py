@@ -115,9 +115,7 @@ class Registry(Generic[T]):
     def _load(self, name: str, entry: EntryPoint) -> None:
         try:
             self.known[name] = entry.load()
-        except KeyboardInterrupt:
-            raise
-        except BaseException as error:  # a third party's import may raise anything, and end the process
+        except (Exception, SystemExit) as error:  # a third party's import may raise anything, and end the process
             self.broken[name] = told(error)
 
 
@@ -186,7 +184,7 @@ def from_file(reference: str, base: type) -> type:
                 f"{reference}: say which class, {path_text}:NAME; {path} has no {base.__name__} named ''; {has}"
             )
         imported = "; that is only imported there: name the file it is from" if class_name in vars(module) else ""
-        raise UsageError(f"{path} has no {base.__name__} named {class_name!r}; {has}{imported}")
+        raise UsageError(f"{path} has no {base.__name__} named {class_name!r}; {has}{imported}; name one of the file")
     found = own[class_name]
     if "name" not in vars(found):
         found.name = class_name  # type: ignore[attr-defined]
@@ -211,9 +209,7 @@ def _import(path: Path) -> Any:
     sys.modules[name] = module  # dataclasses look their module up
     try:
         spec.loader.exec_module(module)
-    except KeyboardInterrupt:
-        raise
-    except BaseException as error:  # its code may raise anything, and end the process
+    except (Exception, SystemExit) as error:  # its code may raise anything, and end the process
         sys.modules.pop(name, None)
         line = _line(error, path)
         raise UsageError(f"{path} cannot be imported: {told(error)}{line}; correct the file") from error

@@ -64,7 +64,9 @@ def difference_of_means(fitting: Fitting, site: Site) -> Tensor:
     """
     task = fitting.task.name
     if not fitting.retain:
-        raise UsageError(f"{task} has no retain set on `fit`: there is nothing to tell its prompts from")
+        raise UsageError(
+            f"{task} has no retain set on `fit`: there is nothing to tell its prompts from; give it `retain_data`"
+        )
     here, rest = (fitting.streams(site, some).mean(0) for some in (fitting.examples, fitting.retain))
     if not (here - rest).norm() > 0:
         raise UsageError(f"prompts of {task} and of its retain set have the same mean at {site}; try another site")

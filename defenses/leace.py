@@ -66,7 +66,10 @@ def fit_eraser(fitting: Fitting, site: Site, edits: Edits) -> Any:
     """
     eraser_class, fitter_class = _package()
     if not fitting.retain:
-        raise UsageError(f"{fitting.task.name} has no retain set on `fit`: there is nothing to tell its tokens from")
+        raise UsageError(
+            f"{fitting.task.name} has no retain set on `fit`: "
+            "there is nothing to tell its tokens from; give it `retain_data`"
+        )
     subject = fitting.subject
     fitter = fitter_class(subject.d_model, 1, device=subject.device, dtype=torch.float64)
     for some, label in ((fitting.examples, 1.0), (fitting.retain, 0.0)):

@@ -40,7 +40,9 @@ def _drawn(total: Tensor, latents: Sequence[int], candidates: int, generator: to
     free = torch.ones_like(total, dtype=torch.bool)
     free[list(latents)] = False
     if int(free.sum()) < len(latents):
-        raise UsageError(f"{len(latents)} of {len(total)} latents are taken: too few are left to stand in for them")
+        raise UsageError(
+            f"{len(latents)} of {len(total)} latents are taken: too few are left to stand in for them; take fewer"
+        )
     found = []
     for latent in latents:
         distance = (total - total[latent]).abs().masked_fill(~free, torch.inf)

@@ -55,7 +55,7 @@ class Form:
         _check_fields("template", self.template, needed=("question",), allowed=("question", "options"))
         _check_fields("option", self.option, needed=(), allowed=("text", "letter"))
         if self.answer_by == "letter" and "letter" not in _fields(self.option if self.shows_options else ""):
-            raise UsageError("answer_by: letter needs {options} in `template` and {letter} in `option`")
+            raise UsageError("answer_by: letter needs more: put {options} in `template` and {letter} in `option`")
         if len(set(self.letters)) < max(len(self.letters), 2):
             raise UsageError(f"letters {self.letters!r}: give at least two, all different")
 

@@ -36,7 +36,10 @@ class Lexicon:
         kept = [back == [i] and i not in added for i, back in zip(ids, again, strict=True)]
         kept += [False] * (self._weight.shape[0] - len(kept))
         if not any(kept):
-            raise UsageError(f"no token of {self.subject.name} comes back from its own text; token suffixes need some")
+            raise UsageError(
+                f"no token of {self.subject.name} comes back from its own text; "
+                "token suffixes need some: leave that threat model out"
+            )
         return torch.tensor(kept, device=self.subject.device)
 
     @cached_property
@@ -85,5 +88,8 @@ class Lexicon:
         met = torch.diff(entered[0][:, 0].float(), dim=0)[0]
         scale = float(met @ own / own.square().sum().clamp(min=1e-30))
         if (met - scale * own).norm() > 0.02 * met.norm():
-            raise UsageError(f"the first layer of {self.subject.name} does not get its embeddings; suffixes need that")
+            raise UsageError(
+                f"the first layer of {self.subject.name} does not get its embeddings, "
+                "which suffixes need; leave them out"
+            )
         return scale

@@ -122,7 +122,10 @@ class Continuation(Readout):
         """The header's tokens, which ``tokens`` end in."""
         ids = tuple(tokenizer(self.header, add_special_tokens=False)["input_ids"]) if self.header else ()
         if ids != tokens[len(tokens) - len(ids) :]:
-            raise UsageError(f"{example.id}: the prompt does not end in the header {self.header!r} of this readout")
+            raise UsageError(
+                f"{example.id}: the prompt does not end in the header {self.header!r} of this readout; "
+                "write it there, or set `header`"
+            )
         return ids
 
 
@@ -169,14 +172,23 @@ def _opener(subject: Subject, text: str) -> int:
 def _chat(tokenizer: Any, example: Example) -> tuple[tuple[int, ...], int]:
     """The tokens of a chat up to the assistant's turn, and where the user's message ends in them."""
     if not getattr(tokenizer, "chat_template", None):
-        raise UsageError(f"{example.id}: `chat: true` needs a tokenizer with a chat template; this one has none")
+        raise UsageError(
+            f"{example.id}: `chat: true` needs a tokenizer with a chat template; "
+            "this one has none: leave `chat` out, or give the tokenizer one"
+        )
     turns = [{"role": "user", "content": example.prompt}]
     text = tokenizer.apply_chat_template(turns, tokenize=False, add_generation_prompt=True)
     place = text.rfind(example.prompt)
     if place < 0:
-        raise UsageError(f"{example.id}: the chat template changes the message, so that no suffix can follow it")
+        raise UsageError(
+            f"{example.id}: the chat template changes the message, so that no suffix can follow it; "
+            "leave `chat` out, or the suffixes"
+        )
     end = place + len(example.prompt)
     tokens, front = (tuple(tokenizer(t, add_special_tokens=False)["input_ids"]) for t in (text, text[:end]))
     if tokens[: len(front)] != front:
-        raise UsageError(f"{example.id}: the message ends within a token of the chat, so that no suffix can go there")
+        raise UsageError(
+            f"{example.id}: the message ends within a token of the chat, "
+            "so that no suffix can go there; leave `chat` out, or the suffixes"
+        )
     return tokens, len(front)

@@ -120,7 +120,8 @@ def _fit(subject: Subject, task: Task, examples: list[Example], readout: Probe) 
         positive = answers == index
         if not positive.any() or positive.all():
             raise UsageError(
-                f"{task.name}: no probe for the class {name!r}: {positive.sum()} of {len(answers)} examples"
+                f"{task.name}: no probe for the class {name!r}: "
+                f"{positive.sum()} of {len(answers)} examples; give more of both sides"
             )
         fitted = LogisticRegression(C=INVERSE_PENALTY, class_weight="balanced", max_iter=2000)
         fitted.fit((pooled - mean) / scale, positive)

@@ -103,7 +103,8 @@ class Fit(Fitting):
     ) -> tuple[float, Outcome]:
         if not self._shown.any():
             raise UsageError(
-                f"{self.subject.name} shows {self.task.name} on no `fit` example: nothing to calibrate a defense on"
+                f"{self.subject.name} shows {self.task.name} on no `fit` example: "
+                "nothing to calibrate a defense on; choose a task that the model has learned"
             )
         best: tuple[float, Outcome] | None = None
         for strength in grid:
@@ -117,7 +118,8 @@ class Fit(Fitting):
                 break
         if best is None:
             raise UsageError(
-                f"no strength down to {grid[0]} keeps {retain_share:.0%} of the retain set of {self.task.name}"
+                f"no strength down to {grid[0]} keeps {retain_share:.0%} of the retain set of {self.task.name}; "
+                "lower `retain_share`, or give a strength"
             )
         return best
 
@@ -125,7 +127,7 @@ class Fit(Fitting):
         model, group = named_threat(threat), self._group(edits)
         why = model.applies(self.task, group)
         if why:
-            raise UsageError(f"no recovery by {threat} on {self.task.name}: {why}")
+            raise UsageError(f"no recovery by {threat} on {self.task.name}: {why}; choose another threat model")
         shown = [e for e, hit in zip(self.examples, group.eligible.tolist(), strict=True) if hit]
         terms = Terms("none", "behavior", 1, "fit")
         packs = make_packs(self.subject, self.task, shown, RECOVERY_ROWS)

@@ -287,7 +287,9 @@ def _refuse_twins(cells: Sequence[Cell]) -> None:
     seen: set[str] = set()
     for cell in cells:
         if cell.key in seen:
-            raise UsageError(f"the plan has the same cell twice: {cell.task} x {cell.defense} x {cell.attack!r}")
+            raise UsageError(
+                f"the plan has the same cell twice: {cell.task} x {cell.defense} x {cell.attack!r}; leave one out"
+            )
         seen.add(cell.key)
 
 

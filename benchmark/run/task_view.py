@@ -89,7 +89,9 @@ class FittingTask(Task):
 
     def _allow(self, split: Split) -> None:
         if split != "fit":
-            raise UsageError(f"{self.name}: a defense learns from the split fit alone; it asked for {split!r}")
+            raise UsageError(
+                f"{self.name}: a defense learns from the split fit alone; take that one, it asked for {split!r}"
+            )
 
 
 def _judge_of(view: TaskView) -> Callable[[Any, Criteria], Verdict]:

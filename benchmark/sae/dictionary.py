@@ -51,7 +51,7 @@ class Dictionary:
         if not index or bad or len(set(index)) != len(index):
             why = "no latent is given for" if not index else "a latent is given twice for"
             why = f"latents {bad} do not exist in" if bad else why
-            raise UsageError(f"{why} the SAE {self.source}, which has latents 0 to {self.width - 1}")
+            raise UsageError(f"{why} the SAE {self.source}, which has latents 0 to {self.width - 1}; name one of those")
         if latents is not None and self.config["architecture"] in _JOINT:
             return self.everything.subset(index)
         encoder, decoder = self._read("W_enc", index, 1), self._read("W_dec", index, 0)
@@ -111,7 +111,7 @@ def _read_slices(path: Path, name: str, index: list[int] | None, axis: int) -> T
     try:
         return _slices(path, name, index, axis)
     except SafetensorError as error:
-        raise UsageError(f"{path} is damaged or lacks {name}: {error}") from error
+        raise UsageError(f"{path} is damaged or lacks {name}: {error}; save it again") from error
 
 
 def _slices(path: Path, name: str, index: list[int] | None, axis: int) -> Tensor:
@@ -145,7 +145,9 @@ def open_dictionary(subject: Subject, site: Site, source: str | None = None) -> 
 def _from_folder(subject: Subject, site: Site, path: Path) -> Dictionary:
     missing = [name for name in ("cfg.json", "sae_weights.safetensors") if not (path / name).is_file()]
     if missing:
-        raise UsageError(f"{path} is not an SAE folder in sae_lens format: {' and '.join(missing)} missing")
+        raise UsageError(
+            f"{path} is not an SAE folder in sae_lens format: {' and '.join(missing)} missing; give another folder"
+        )
     return Dictionary(site, str(path), _config(path / "cfg.json"), subject.device, folder=path)
 
 
@@ -153,7 +155,7 @@ def _config(file: Path) -> Mapping[str, Any]:
     try:
         config = json.loads(file.read_text())
     except ValueError as error:
-        raise UsageError(f"{file} is not JSON: {error}") from error
+        raise UsageError(f"{file} is not JSON: {error}; save it again") from error
     if "metadata" in config:
         return config
     _sae_lens()
@@ -165,11 +167,13 @@ def _config(file: Path) -> Mapping[str, Any]:
 def _from_registry(subject: Subject, site: Site, source: str) -> Dictionary:
     release, _, sae_id = source.partition("/")
     if not sae_id:
-        raise UsageError(f"SAE {source!r}: no such folder; for the sae_lens registry write release/sae_id")
+        raise UsageError(f"SAE {source!r}: no such folder; write a folder, or release/sae_id for the sae_lens registry")
     try:
         sae = _sae_lens().from_pretrained(release, sae_id, device=str(subject.device))
     except Exception as error:  # sae_lens raises ValueError, KeyError, OSError and hub errors alike
-        raise UsageError(f"SAE {source!r} is no local folder, and sae_lens cannot load it: {error}") from error
+        raise UsageError(
+            f"SAE {source!r} is no local folder, and sae_lens cannot load it: {error}; give a folder, or release/sae_id"
+        ) from error
     config = {**sae.cfg.to_dict(), "architecture": sae.cfg.architecture()}
     return Dictionary(site, source, config, subject.device, tensors=sae.state_dict())
 
@@ -203,7 +207,10 @@ def _check(dictionary: Dictionary, subject: Subject) -> None:
     if config.get("reshape_activations", "none") != "none":
         wrong.append("it reads attention heads (hook_z), not the residual stream")
     if wrong:
-        raise UsageError(f"the SAE {dictionary.source} does not fit {dictionary.site}: " + "; ".join(wrong))
+        raise UsageError(
+            f"the SAE {dictionary.source} does not fit {dictionary.site}; "
+            "give another `sae` or site: " + "; ".join(wrong)
+        )
 
 
 def _boundary(hook: str) -> int | None:

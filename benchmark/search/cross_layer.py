@@ -47,7 +47,9 @@ def watch(run: Pass, sets: Sequence[Latents], example: Tensor) -> Look:
         UsageError: no set to watch.
     """
     if not sets:
-        raise UsageError("no protected features at or above the attacked sites: there is nothing to hold")
+        raise UsageError(
+            "no protected features at or above the attacked sites: there is nothing to hold; leave the constraint out"
+        )
     observe = frozenset(s.site.boundary for s in sets)
 
     def look(delta: Tensor, rows: Tensor) -> Codes:

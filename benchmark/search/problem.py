@@ -116,4 +116,4 @@ class Problem(Oracle):
 
 
 def _unknown() -> Visibility:
-    raise UsageError("this problem does not say what a perturbation shows")
+    raise UsageError("this problem does not say what a perturbation shows; leave the penalty out")

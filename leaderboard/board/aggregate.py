@@ -44,11 +44,13 @@ def leaderboard(
 
 def _suite(runs: Sequence[Run]) -> SuiteInfo:
     if not runs:
-        raise UsageError("a leaderboard needs at least one run")
+        raise UsageError("a leaderboard needs at least one run; name its directory")
     suites = {run.manifest.suite.hash: run.manifest.suite for run in runs}
     if len(suites) > 1:
         named = ", ".join(sorted(f"{suite.name} {suite.version} ({suite.hash[:12]})" for suite in suites.values()))
-        raise UsageError(f"the runs are of different suites: {named}; scores compare within one suite only")
+        raise UsageError(
+            f"the runs are of different suites: {named}; scores compare within one suite only: give runs of one"
+        )
     suite = runs[0].manifest.suite
     declared = {task for run in runs for task in run.manifest.suite.tasks or ()}
     tasks = sorted(declared or {task for run in runs for task in run.manifest.tasks})

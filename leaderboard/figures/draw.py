@@ -36,14 +36,14 @@ def draw(runs: Sequence[Run], folder: Path) -> list[Path]:
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise UsageError(f"cannot write to {folder}: {error.strerror}") from error
+        raise UsageError(f"cannot write to {folder}: {error.strerror}; give another --output-dir") from error
     drawn, resampler = lines([cell for run in runs for cell in run.cells]), Resampler()
     written: list[Path] = []
     for defense, tasks in _attacked(runs).items():
         for name, figure in _figures(plt, defense, tasks, drawn, resampler):
             written += _save(plt, figure, folder / file_name(name, defense))
     if not written:
-        raise UsageError("the runs have no attacked examples: there is nothing to draw")
+        raise UsageError("the runs have no attacked examples: there is nothing to draw; run an attack first")
     return written
 
 

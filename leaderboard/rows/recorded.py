@@ -28,7 +28,7 @@ def parse(kind: type[T], file: Path) -> T:
     try:
         return kind.model_validate_json(file.read_bytes())
     except OSError as error:
-        raise RunDirectoryError(f"{file} cannot be read: {error.strerror}") from error
+        raise RunDirectoryError(f"{file} cannot be read: {error.strerror}; repeat the run") from error
     except ValidationError as error:
         first = error.errors()[0]
         place = ".".join(map(str, first["loc"])) or "the file"

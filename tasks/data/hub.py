@@ -76,7 +76,9 @@ def _load(source: str, address: Address, splits: list[str]) -> dict[str, list[Ma
             address.name, address.config, split=splits or None, revision=address.commit, streaming=False
         )
     except (OSError, ValueError, DatasetsError) as error:
-        raise UsageError(f"the data set {source!r} cannot be loaded: {error}") from error
+        raise UsageError(
+            f"the data set {source!r} cannot be loaded: {error}; give another source, or download it first"
+        ) from error
     named = dict(zip(splits, found, strict=True)) if splits else found
     return {split: _records(part) for split, part in named.items()}
 

@@ -125,7 +125,7 @@ def _text(what: str, value: Any) -> str:
     if blank or (isinstance(value, float) and math.isnan(value)):
         raise UsageError(f"{what} is empty; fill it in, or leave the row out")
     if not isinstance(value, (str, int, float)):
-        raise UsageError(f"{what} is a {type(value).__name__}; expected a text")
+        raise UsageError(f"{what} is a {type(value).__name__}; write a text")
     return str(value)
 
 

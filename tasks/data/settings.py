@@ -48,7 +48,7 @@ class Data:
         if self.splits:
             check_names(self.splits)
         if self.shares is not None and self.splits:
-            raise UsageError(f"{self.source}: `shares` and `splits` were given; one of them decides")
+            raise UsageError(f"{self.source}: `shares` and `splits` were given; leave one out")
 
     def read(self, columns: Columns, make: Callable[[Row], T]) -> dict[Split, list[T]]:
         """What ``make`` gives of every row, by split, in the order of the data.

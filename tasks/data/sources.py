@@ -30,7 +30,7 @@ def read_records(source: str, splits: Sequence[str] = ()) -> Records:
     refuse_while_learning(f"the data of {source}")
     records = _reader(source)(source, splits)
     if not records:
-        raise UsageError(f"{source} is empty: it has no records")
+        raise UsageError(f"{source} is empty: it has no records; give another file")
     return records
 
 
@@ -68,11 +68,13 @@ def _registered(source: str, splits: Sequence[str]) -> Records:
 def _file(source: str, splits: Sequence[str]) -> Records:
     path = Path(source)
     if not path.is_file():
-        raise UsageError(f"there is no data file {source!r}")
+        raise UsageError(f"there is no data file {source!r}; give the path of one, from here or from the suite")
     try:
         return FILES[path.suffix](path)
     except (OSError, ValueError, csv.Error) as error:
-        raise UsageError(f"{source} cannot be read as {path.suffix}: {error}") from error
+        raise UsageError(
+            f"{source} cannot be read as {path.suffix}: {error}; save it again, or as another kind of file"
+        ) from error
 
 
 def _csv(path: Path) -> Records:

@@ -88,7 +88,10 @@ class Classifier(Judge):
                 f" label of the model stands for: {', '.join(theirs)}"
             )
         if "complies" not in named:
-            raise UsageError(f"{self.model}: none of its labels {', '.join(theirs)} stands for `complies`")
+            raise UsageError(
+                f"{self.model}: none of its labels {', '.join(theirs)} stands for `complies`; "
+                "name one that does in `complies`"
+            )
         return named
 
     @cached_property
@@ -104,11 +107,11 @@ class Classifier(Judge):
         network, report = self._load(AutoModelForSequenceClassification, use_safetensors=True, output_loading_info=True)
         if report["missing_keys"]:
             missing = ", ".join(sorted(report["missing_keys"]))
-            raise UsageError(f"{self.model} is no trained classifier: its weights lack {missing}")
+            raise UsageError(f"{self.model} is no trained classifier: its weights lack {missing}; give another model")
         return network.eval().to(self.device)
 
     def _load(self, kind: Any, **how: Any) -> Any:
         try:
             return kind.from_pretrained(self.model, revision=self.revision, trust_remote_code=False, **how)
         except (OSError, ValueError) as error:
-            raise UsageError(f"the classifier {self.model!r} cannot be loaded: {error}") from error
+            raise UsageError(f"the classifier {self.model!r} cannot be loaded: {error}; give another model") from error

@@ -123,5 +123,5 @@ def write(found: Audit, folder: Path) -> Path:
         folder.mkdir(parents=True, exist_ok=True)
         write_atomically(target, lambda part: part.write_text(text))
     except OSError as error:
-        raise UsageError(f"cannot write {target}: {error.strerror}") from error
+        raise UsageError(f"cannot write {target}: {error.strerror}; give another --output-dir") from error
     return target

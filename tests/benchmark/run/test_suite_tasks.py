@@ -150,7 +150,7 @@ def test_two_tasks_of_one_name_are_refused(open_suite: str, tmp_path: Path) -> N
 
 @pytest.mark.parametrize(
     ("reference", "message"),
-    [("nowhere.py:Mine", "there is no file"), ("mine.py:Yours", "has no Task named 'Yours'; it has: ToyTask, Mine")],
+    [("nowhere.py:Mine", "there is no file"), ("mine.py:Yours", "has no Task named 'Yours'; it has: Mine")],
 )
 def test_a_file_that_has_no_such_task_is_named(open_suite: str, tmp_path: Path, reference: str, message: str) -> None:
     filed(tmp_path)
