@@ -77,7 +77,7 @@ class _Import(NamedTuple):
 
 def engine() -> Files:
     """The files that every measurement runs through."""
-    return _hashed(_closure(_named(ENGINE, OWN)))
+    return _hashed(_closure(_named(ENGINE, OWN)).values())
 
 
 def code_of(leads: Iterable[Any], held: Iterable[Any] = ()) -> Files:
@@ -232,7 +232,7 @@ class _Search:
     def _add(self, file: _File) -> None:
         if file.path not in self.files:
             alone = _is_library(str(file.path)) and file.top not in self.followed
-            self.files |= {found.path: found for found in ([file] if alone else _closure([file]))}
+            self.files |= {file.path: file} if alone else _closure([file], self.files)
 
 
 def _functions(kind: type) -> Iterator[types.FunctionType]:
@@ -372,16 +372,16 @@ def _search_places(package: str) -> list[str]:
     return [str(path.parent)] if path is not None and path.stem == "__init__" else []
 
 
-def _closure(roots: Iterable[_File]) -> list[_File]:
-    """The files, and all that they import from beside them."""
+def _closure(roots: Iterable[_File], known: Mapping[Path, _File] = types.MappingProxyType({})) -> dict[Path, _File]:
+    """The files, and all that they import from beside them, but for what is known."""
     found: dict[Path, _File] = {}
     left = list(roots)
     while left:
         file = left.pop()
-        if file.path not in found:
+        if file.path not in found and file.path not in known:
             found[file.path] = file
             left += _needs(file, file_hash(file.path), file.path.parent.stat().st_mtime_ns)
-    return list(found.values())
+    return found
 
 
 @functools.lru_cache(maxsize=4096)
