@@ -35,6 +35,8 @@ Files = Mapping[str, str]
 
 OWN = frozenset({"benchmark", "tasks", "defenses", "attacks"})
 """Packages of this distribution that take part in a run."""
+_MADE = ("__", "_abc_", "_field_defaults")
+"""Names that Python gives a class by itself, or that say what its functions or annotations say."""
 ENGINE = "benchmark.run.runner"
 """What a measurement runs through is what this module imports; the verbs, the display and the board are not."""
 _INSTALLED = frozenset({"site-packages", "dist-packages"})
@@ -75,7 +77,7 @@ class _Import(NamedTuple):
 
 def engine() -> Files:
     """The files that every measurement runs through."""
-    return _hashed(_closure(_named(ENGINE, OWN)))
+    return _hashed(_closure(_named(ENGINE, OWN)).values())
 
 
 def code_of(leads: Iterable[Any], held: Iterable[Any] = ()) -> Files:
@@ -152,7 +154,7 @@ class _Search:
         for one in kind.__mro__:
             functions = list(_functions(one))
             file = _file_of(one.__module__)
-            if file is not None and _is_written_in(file, functions):
+            if file is not None and _holds(file, one.__module__, functions):
                 self._add(file)
             elif _is_ones_own(_top_name(one.__module__)):
                 self._note(f"{one.__qualname__} (typed in)", self._attributes(one))
@@ -161,21 +163,15 @@ class _Search:
 
     def _attributes(self, kind: type) -> Any:
         """Values of a class that stand in no file; its functions follow by themselves."""
-        skip = {"__dict__", "__weakref__", "__module__", "__doc__", "__qualname__", "__annotations__", "__match_args__"}
-        held = {
-            name: value
-            for name, value in vars(kind).items()
-            if name not in skip and not name.startswith(("__dataclass", "_abc_")) and not _inner(value)
-        }
         bases = [f"{b.__module__}.{b.__qualname__}" for b in kind.__bases__]
-        kept = {n: v for n, v in held.items() if not isinstance(v, types.MemberDescriptorType | frozenset)}
-        return [bases, {name: self._value(value, f"{kind.__qualname__}.{name}") for name, value in kept.items()}]
+        held = {n: v for n, v in vars(kind).items() if not n.startswith(_MADE) and not _inner(v) and not _is_slot(v)}
+        return [bases, {name: self._value(value, f"{kind.__qualname__}.{name}") for name, value in held.items()}]
 
     def _function(self, function: types.FunctionType) -> None:
         if _is_library(function.__code__.co_filename):
             return
         file = _file_of(function.__module__)
-        written = file is not None and _is_written_in(file, [function])
+        written = file is not None and _real(function.__code__.co_filename) == file.path
         if file is not None and written:
             self._add(file)
         around = self._around(function)
@@ -212,10 +208,15 @@ class _Search:
             self._thing(value)
             which = _bytecode(value.__code__) if isinstance(value, types.FunctionType) else None
             return {"!code": f"{value.__module__}.{value.__qualname__}", "of": which}
-        if isinstance(value, types.BuiltinFunctionType):
-            return {"!code": f"{value.__module__}.{value.__qualname__}"}
         if isinstance(value, list | tuple):
             return [self._value(item, where) for item in value]
+        if isinstance(value, functools.partial | types.MethodType):
+            names = ("func", "args", "keywords", "__func__", "__self__")
+            return [self._value(getattr(value, name), where) for name in names if hasattr(value, name)]
+        if inner := _inner(value):
+            return {"!wrapped": type(value).__qualname__, "of": [self._value(f, where) for f in inner]}
+        if isinstance(value, types.BuiltinFunctionType) or _is_fixed(value):
+            return {"!code": f"{getattr(value, '__module__', '')}.{getattr(value, '__qualname__', value)}"}
         try:
             return exact(value, where)
         except Inexact as error:
@@ -231,14 +232,15 @@ class _Search:
     def _add(self, file: _File) -> None:
         if file.path not in self.files:
             alone = _is_library(str(file.path)) and file.top not in self.followed
-            self.files |= {found.path: found for found in ([file] if alone else _closure([file]))}
+            self.files |= {file.path: file} if alone else _closure([file], self.files)
 
 
 def _functions(kind: type) -> Iterator[types.FunctionType]:
-    """The functions that a class itself defines, but those that ``dataclass`` writes from the fields."""
+    """The functions that a class itself defines, but those that ``dataclass`` and ``NamedTuple`` add."""
     for value in vars(kind).values():
         for function in _inner(value):
-            if not function.__code__.co_qualname.startswith("__create_fn__"):
+            code = function.__code__
+            if not code.co_qualname.startswith("__create_fn__") and not code.co_filename.startswith(_STANDARD):
                 yield function
 
 
@@ -251,15 +253,21 @@ def _inner(value: Any) -> list[types.FunctionType]:
     return [part for part in parts if isinstance(part, types.FunctionType)]
 
 
-def _is_written_in(file: _File, functions: Iterable[types.FunctionType]) -> bool:
-    """Whether the file holds the functions; a module that has a file may be typed into nevertheless (``__main__``)."""
-    sources = {f.__code__.co_filename for f in functions} - {"<string>"}
-    sources = {source for source in sources if not _is_library(source)}  # such as what NamedTuple adds
-    return file.name != "" and not sources or any(_same(source, file.path) for source in sources)
+def _holds(file: _File, module: str, functions: Iterable[types.FunctionType]) -> bool:
+    """Whether the file holds the class of these functions; ``__main__`` may have one and be typed into nevertheless."""
+    sources = {f.__code__.co_filename for f in functions if not f.__code__.co_filename.startswith("<")}
+    return module != "__main__" and not sources or any(_real(source) == file.path for source in sources)
 
 
-def _same(source: str, path: Path) -> bool:
-    return _real(source) == path
+def _is_fixed(value: Any) -> bool:
+    """An annotation, or a compiled function of a library, like numpy's: its name says what it is."""
+    annotation = isinstance(value, types.GenericAlias | types.UnionType) or type(value).__module__ == "typing"
+    return annotation or _top_name(type(value).__module__) == "numpy" and callable(value)
+
+
+def _is_slot(value: Any) -> bool:
+    """A place in an object that Python makes for a name."""
+    return hasattr(type(value), "__get__") and not is_transparent(type(value))
 
 
 def _is_library(file: str) -> bool:
@@ -365,16 +373,16 @@ def _search_places(package: str) -> list[str]:
     return [str(path.parent)] if path is not None and path.stem == "__init__" else []
 
 
-def _closure(roots: Iterable[_File]) -> list[_File]:
-    """The files, and all that they import from beside them."""
+def _closure(roots: Iterable[_File], known: Mapping[Path, _File] = types.MappingProxyType({})) -> dict[Path, _File]:
+    """The files, and all that they import from beside them, but for what is known."""
     found: dict[Path, _File] = {}
     left = list(roots)
     while left:
         file = left.pop()
-        if file.path not in found:
+        if file.path not in found and file.path not in known:
             found[file.path] = file
             left += _needs(file, file_hash(file.path), file.path.parent.stat().st_mtime_ns)
-    return list(found.values())
+    return found
 
 
 @functools.lru_cache(maxsize=4096)

@@ -40,7 +40,7 @@ class Named:
         Raises:
             UsageError: a setting, or what its code refers to, has no exact form.
         """
-        return _described(self.defense, self.name)
+        return _described(self.defense, self.name, self.code)
 
     @cached_property
     def code(self) -> Files:
@@ -218,11 +218,12 @@ def settings(thing: Any) -> dict[str, Any]:
     return {name: exact(value, f"{kind}.{name}", written=True) for name, value in held_by(thing).items()}
 
 
-def _described(value: Any, where: str) -> Any:
+def _described(value: Any, where: str, code: Files | None = None) -> Any:
     """The same with the class of every recipe in it and its code, the outermost too: two that are equal do the same."""
     if isinstance(value, list | tuple):
         return [_described(part, f"{where}.{i}") for i, part in enumerate(value)]
     if isinstance(value, Defense):
         held = {name: _described(part, f"{where}.{name}") for name, part in held_by(value, where).items()}
-        return {"defense": type(value).__qualname__, "code": summary(Named(where, value).code), **held}
+        found = Named(where, value).code if code is None else code
+        return {"defense": type(value).__qualname__, "code": summary(found), **held}
     return exact(value, where)

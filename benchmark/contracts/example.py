@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Literal
 
 Split = Literal["fit", "dev", "test"]
@@ -36,5 +36,5 @@ class Example:
     @property
     def content_hash(self) -> str:
         """Hash of everything but the id: equal content is found again under another name."""
-        content = {name: value for name, value in asdict(self).items() if name != "id"}
+        content = {name: value for name, value in vars(self).items() if name != "id"}
         return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:16]

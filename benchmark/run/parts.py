@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from functools import cache
 from typing import Any, Protocol
 
 from benchmark.code import Files, classes_in, code_of, engine
@@ -35,7 +36,15 @@ def parts_of(
         UsageError: a setting, or what code refers to, cannot be hashed; or a source cannot be read.
     """
     files = engine()
-    attacks = {attack_label(a): _attack(a, protocol, files) for a in dict.fromkeys(cell.attack for cell in cells)}
+    read = cache(code_of)
+    every = dict.fromkeys(cell.attack for cell in cells)
+    attacks = {
+        attack_label(attack): {
+            "settings": _settings(attack),
+            "code": _beyond(files, read(_classes(attack, protocol), tuple(classes_in(attack)))),
+        }
+        for attack in every
+    }
     return {
         "engine": files,
         "measures": exact(vars(protocol), protocol.name),
@@ -55,9 +64,9 @@ def _settings(attack: Attack) -> list[Any]:
     return [attack.name, exact(attack, attack.name)]
 
 
-def _attack(attack: Attack, protocol: Measuring, files: Files) -> dict[str, Any]:
-    leads = [type(attack), THREATS.get(attack.threat_model), type(protocol)]
-    return {"settings": _settings(attack), "code": _beyond(files, code_of(leads, classes_in(attack)))}
+def _classes(attack: Attack, protocol: Measuring) -> tuple[type, ...]:
+    """What an attack is made of: itself, what it writes, and how that is measured."""
+    return type(attack), THREATS.get(attack.threat_model), type(protocol)
 
 
 def _task(task: TaskView, files: Files) -> dict[str, Any]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -14,12 +14,21 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from benchmark.errors import UsageError
+from benchmark.model.loading import check_readable
 from benchmark.model.subject import Subject
 from benchmark.sae.features import FeatureSet, InputScaling
 from benchmark.sites import Site
 
 _POINTWISE = ("standard", "jumprelu", "gated")
 _JOINT = ("topk",)
+WEIGHTS = "sae_weights.safetensors"
+_VECTORS = {
+    "standard": ("b_enc",),
+    "topk": ("b_enc",),
+    "jumprelu": ("b_enc", "threshold"),
+    "gated": ("b_gate", "b_mag", "r_mag"),
+}
+"""Architecture -> its tensors of one number a latent, beside encoder, decoder and decoder bias."""
 _SCALINGS = ("none", "layer_norm", "constant_norm_rescale")
 _SAME_MODEL = {"gpt2-small": "gpt2", "gpt2": "gpt2"}
 
@@ -103,8 +112,20 @@ class Dictionary:
             tensor = self.tensors[name]
             tensor = tensor if index is None else tensor.index_select(axis, torch.tensor(index, device=tensor.device))
         else:
-            tensor = _read_slices(self.folder / "sae_weights.safetensors", name, index, axis)
-        return tensor.detach().to(self.device, torch.float32)
+            tensor = _read_slices(self.folder / WEIGHTS, name, index, axis)
+        found = tensor.detach().to(self.device, torch.float32)
+        if not bool(torch.isfinite(found).all()):
+            raise UsageError(f"the SAE {self.source} holds NaN or infinity in {name}; give sound weights")
+        return found
+
+    def shapes(self) -> Mapping[str, tuple[int, ...]]:
+        """The shape of every tensor that is there."""
+        if self.folder is None:
+            return {name: tuple(tensor.shape) for name, tensor in self.tensors.items()}
+        file = self.folder / WEIGHTS
+        check_readable(file)
+        with safe_open(str(file), framework="pt") as opened:
+            return {name: tuple(opened.get_slice(name).get_shape()) for name in opened.keys()}
 
 
 def _read_slices(path: Path, name: str, index: list[int] | None, axis: int) -> Tensor:
@@ -143,7 +164,7 @@ def open_dictionary(subject: Subject, site: Site, source: str | None = None) -> 
 
 
 def _from_folder(subject: Subject, site: Site, path: Path) -> Dictionary:
-    missing = [name for name in ("cfg.json", "sae_weights.safetensors") if not (path / name).is_file()]
+    missing = [name for name in ("cfg.json", WEIGHTS) if not (path / name).is_file()]
     if missing:
         raise UsageError(
             f"{path} is not an SAE folder in sae_lens format: {' and '.join(missing)} missing; give another folder"
@@ -153,9 +174,11 @@ def _from_folder(subject: Subject, site: Site, path: Path) -> Dictionary:
 
 def _config(file: Path) -> Mapping[str, Any]:
     try:
-        config = json.loads(file.read_text())
-    except ValueError as error:
-        raise UsageError(f"{file} is not JSON: {error}; save it again") from error
+        config = json.loads(file.read_text("utf-8"))
+    except (OSError, ValueError) as error:
+        raise UsageError(f"{file} is not JSON: {error}; copy the SAE again") from error
+    if not isinstance(config, dict):
+        raise UsageError(f"{file} holds a {type(config).__name__}; expected the object that sae_lens writes")
     if "metadata" in config:
         return config
     _sae_lens()
@@ -188,7 +211,7 @@ def _sae_lens() -> Any:
 
 def _check(dictionary: Dictionary, subject: Subject) -> None:
     """Everything that does not fit, in one error."""
-    config, meta = dictionary.config, dictionary.config.get("metadata", {})
+    config, meta = dictionary.config, dictionary.config.get("metadata") or {}
     wrong = []
     if config.get("architecture") not in _POINTWISE + _JOINT:
         wrong.append(f"architecture {config.get('architecture')!r} is not one of {', '.join(_POINTWISE + _JOINT)}")
@@ -206,11 +229,26 @@ def _check(dictionary: Dictionary, subject: Subject) -> None:
         wrong.append("its activation norm is not folded in; load it with sae_lens, fold it and save it again")
     if config.get("reshape_activations", "none") != "none":
         wrong.append("it reads attention heads (hook_z), not the residual stream")
-    if wrong:
+    if wrong := wrong or list(_misshapen(dictionary)):
         raise UsageError(
-            f"the SAE {dictionary.source} does not fit {dictionary.site}; "
-            "give another `sae` or site: " + "; ".join(wrong)
+            f"the SAE {dictionary.source} does not fit {dictionary.site}; give another `sae` or site: {'; '.join(wrong)}"
         )
+
+
+def _misshapen(dictionary: Dictionary) -> Iterator[str]:
+    """What its file says otherwise than its configuration."""
+    config, there = dictionary.config, dictionary.shapes()
+    architecture, d_in, width = config["architecture"], config["d_in"], config.get("d_sae")
+    if not isinstance(width, int) or architecture in _JOINT and not isinstance(config.get("k"), int):
+        yield f"its configuration lacks a whole number of latents (d_sae is {width!r}, k is {config.get('k')!r})"
+        return
+    expected = {"W_enc": (d_in, width), "W_dec": (width, d_in), "b_dec": (d_in,)}
+    expected |= {name: (width,) for name in _VECTORS[architecture]}
+    for name, shape in expected.items():
+        if name not in there:
+            yield f"its weights lack {name}"
+        elif there[name] != shape:
+            yield f"{name} is {there[name]}, its configuration (d_in, d_sae) says {shape}"
 
 
 def _boundary(hook: str) -> int | None:

@@ -12,6 +12,7 @@ import sys
 import textwrap
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import pytest
@@ -219,11 +220,14 @@ class Mine(Base):
 """
 
 
-def typed(text: str, **names: Any) -> dict[str, str]:
+def typed(text: str) -> dict[str, str]:
     """The code of ``Mine`` after a text was typed at a prompt."""
-    space: dict[str, Any] = {"__name__": "a_notebook", **names}
-    exec(compile(text, "<cell 3>", "exec"), space)  # as a notebook does
-    return dict(code_of([space["Mine"]]))
+    notebook = sys.modules["a_notebook"] = ModuleType("a_notebook")
+    try:
+        exec(compile(text, "<cell 3>", "exec"), vars(notebook))
+        return dict(code_of([vars(notebook)["Mine"]]))
+    finally:
+        del sys.modules["a_notebook"]
 
 
 @pytest.mark.parametrize(
@@ -243,6 +247,79 @@ def typed(text: str, **names: Any) -> dict[str, str]:
 def test_an_edit_in_a_notebook_is_seen_wherever_the_class_reaches(before: str, after: str) -> None:
     assert before in NOTEBOOK and typed(NOTEBOOK) == typed(NOTEBOOK)
     assert typed(NOTEBOOK.replace(before, after)) != typed(NOTEBOOK)
+
+
+MANY = """
+import torch
+import numpy as np
+from abc import abstractmethod
+from dataclasses import dataclass, field
+from enum import Enum
+from functools import cached_property, lru_cache, partial
+from typing import NamedTuple, Generic, TypeVar
+T = TypeVar("T")
+class Mode(Enum):
+    FAST = 1
+class Pair(NamedTuple):
+    a: int = 1
+@dataclass(frozen=True)
+class Plain:
+    x: list = field(default_factory=list)
+    def twice(self): return [*self.x] * 2
+class Box(Generic[T]):
+    __slots__ = ("x",)
+class Net(torch.nn.Module):
+    width = 3
+    def forward(self, h): return h * self.width
+@lru_cache
+def cached(x): return x + 1
+from benchmark import Defense, FittedDefense
+class Base(Defense):
+    @abstractmethod
+    def part(self): ...
+@dataclass(frozen=True)
+class Mine(Base):
+    k: int = 1
+    def part(self): return Pair(1), Plain(), Mode.FAST, Box(), Net(), cached(3), Later().x, shifted(1), add, T, Bound
+    @property
+    def prop(self): return 5
+    @cached_property
+    def late(self): return 6
+    @staticmethod
+    def still(): return super
+    @classmethod
+    def made(cls): return cls(7)
+    def fit(self, fitting): return FittedDefense({})
+class Later:
+    x = 1
+add = np.add
+shifted = partial(lambda a, b: a + b, 11)
+Bound = list[int] | None
+"""
+
+
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [
+        ("FAST = 1", "FAST = 2"),
+        ("a: int = 1", "a: int = 2"),
+        ("* 2", "* 3"),
+        ("width = 3", "width = 4"),
+        ("h * self", "h + self"),
+        ("x + 1", "x + 2"),
+        ("return 5", "return 55"),
+        ("return 6", "return 66"),
+        ("return super", "return type"),
+        ("cls(7)", "cls(8)"),
+        ("    x = 1", "    x = 2"),
+        ("a + b, 11", "a - b, 11"),
+        ("a + b, 11", "a + b, 12"),
+        ("np.add", "np.subtract"),
+    ],
+)
+def test_all_kinds_of_code_are_followed_in_a_notebook(before: str, after: str) -> None:
+    assert before in MANY and typed(MANY) == typed(MANY)
+    assert typed(MANY.replace(before, after)) != typed(MANY)
 
 
 def test_what_the_class_does_not_reach_and_where_it_stands_do_not_count() -> None:

@@ -350,7 +350,7 @@ def test_a_damaged_or_incomplete_file_is_named(tmp_path: Path) -> None:
     tensors = load_file(weights)
     del tensors["threshold"]
     save_file(tensors, weights)
-    with pytest.raises(UsageError, match="lacks threshold"):
+    with pytest.raises(UsageError, match="its weights lack threshold"):
         open_dictionary(made, site, str(folder)).features([1])
     weights.write_bytes(b"not safetensors")
     with pytest.raises(UsageError, match="damaged"):
@@ -361,3 +361,63 @@ def test_no_latents_are_no_feature_set(tmp_path: Path) -> None:
     opened = open_dictionary(tiny.subject(), Site.parse(tiny.SITE), tiny.sae_folder(tmp_path / "sae"))
     with pytest.raises(UsageError, match="no latent is given"):
         opened.features([])
+
+
+# --- damaged folders
+
+
+def tensors_of(folder: Path, change: Any) -> None:
+    held = load_file(folder / "sae_weights.safetensors")
+    change(held)
+    save_file(held, folder / "sae_weights.safetensors")
+
+
+def config_of(folder: Path, **values: Any) -> None:
+    content = json.loads((folder / "cfg.json").read_text())
+    (folder / "cfg.json").write_text(json.dumps({**content, **values}))
+
+
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
+@pytest.mark.parametrize("lacking", [0, 1, 2, 3])
+def test_a_tensor_that_is_missing_is_named(subject: Subject, tmp_path: Path, architecture: str, lacking: int) -> None:
+    folder = Path(tiny.sae_folder(tmp_path / "sae", architecture))
+    assert open_dictionary(subject, SITE, str(folder)).features([1]).latents == (1,)
+    name = sorted(load_file(folder / "sae_weights.safetensors"))[lacking]
+    tensors_of(folder, lambda held: held.pop(name))
+    with pytest.raises(UsageError, match=f"{folder} does not fit .* weights lack {name}$"):
+        open_dictionary(subject, SITE, str(folder))
+
+
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        (lambda f: config_of(f, d_sae=63), r"W_enc is \(32, 64\), its configuration \(d_in, d_sae\) says \(32, 63\)"),
+        (lambda f: config_of(f, d_sae=None), "lacks a whole number of latents .d_sae is None"),
+        (lambda f: config_of(f, d_in=16), "d_in is 16, the model's width is 32"),
+        (lambda f: tensors_of(f, lambda held: held.update(b_dec=torch.ones(31))), r"b_dec is \(31,\)"),
+        (lambda f: (f / "sae_weights.safetensors").write_bytes(b""), "sae_weights.safetensors is damaged: it holds 0"),
+        (
+            lambda f: (f / "sae_weights.safetensors").write_bytes((f / "sae_weights.safetensors").read_bytes()[:-9]),
+            r"sae_weights.safetensors is damaged: it holds \d+ bytes",
+        ),
+        (lambda f: (f / "cfg.json").write_text("{"), "cfg.json is not JSON"),
+        (lambda f: (f / "cfg.json").write_text("[]"), "cfg.json holds a list"),
+    ],
+)
+def test_a_damaged_folder_says_what_is_wrong(subject: Subject, tmp_path: Path, change: Any, told: str) -> None:
+    folder = Path(tiny.sae_folder(tmp_path / "sae"))
+    change(folder)
+    with pytest.raises(UsageError, match=told) as caught:
+        open_dictionary(subject, SITE, str(folder))
+    assert str(folder) in str(caught.value)
+
+
+@pytest.mark.parametrize("name", ["W_enc", "W_dec", "b_enc", "b_dec", "threshold"])
+def test_a_number_that_is_none_is_named_where_it_is_used(subject: Subject, tmp_path: Path, name: str) -> None:
+    folder = Path(tiny.sae_folder(tmp_path / "sae"))
+    tensors_of(folder, lambda held: held[name].view(-1)[0].fill_(float("nan")))
+    found = open_dictionary(subject, SITE, str(folder))
+    with pytest.raises(UsageError, match=f"holds NaN or infinity in {name}"):
+        found.decode(found.everything.encode(stream()).act)
+    if name in ("b_enc", "threshold"):
+        assert found.features([3]).latents == (3,), "of another latent"
