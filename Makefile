@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN = $(VENV)/bin
 READY = $(VENV)/.ready
 
-.PHONY: help install evaluate figures test lint types speed clean
+.PHONY: help install evaluate figures test lint types speed chaos clean
 
 help:  ## list the commands
 	@grep -E '^[a-z]+:.*##' Makefile | sed -E 's/:[^#]*## /\t/' | expand -t 12
@@ -37,6 +37,9 @@ types: $(READY)
 
 speed: $(READY)  ## time an attack step against the full pass and against the published loop
 	$(BIN)/python -m pytest -s tests/speed/attack_step.py --benchmark-columns=median,iqr,rounds -p no:cacheprovider
+
+chaos: $(READY)  ## kill, fill and damage runs: 200 kills and the other faults, with a table of how they ended
+	OMP_NUM_THREADS=1 $(BIN)/python -m tests.chaos --runs 200
 
 clean:  ## remove the environment and caches, never runs/
 	rm -rf $(VENV) .pytest_cache .ruff_cache *.egg-info
