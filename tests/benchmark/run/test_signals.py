@@ -7,6 +7,7 @@ import os
 import signal
 import threading
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -46,13 +47,14 @@ def test_handlers_of_others_and_ignored_signals_are_left_alone() -> None:
 class Ends(Silent):
     """Sends the process a signal after a cell."""
 
-    def finished(self, *_: object) -> None:
+    def finished(self, *_: Any) -> None:
         os.kill(os.getpid(), signal.SIGTERM)
 
 
 def test_a_run_that_is_asked_to_end_says_so_and_is_resumed(suite: str, tmp_path: Path) -> None:
+    asking: Silent = Ends()
     with pytest.raises(Stopped):
-        evaluate(DEFENSE, suite=suite, output_dir=tmp_path / "run", listener=Ends(), **FEW)
+        evaluate(DEFENSE, suite=suite, output_dir=tmp_path / "run", listener=asking, **FEW)
     assert json.loads((tmp_path / "run" / "run.json").read_text())["status"] == "interrupted"
     assert len(list((tmp_path / "run" / "cells").iterdir())) == 1
     assert evaluate(DEFENSE, suite=suite, output_dir=tmp_path / "run", **FEW).status == "complete"

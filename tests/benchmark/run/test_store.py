@@ -117,6 +117,16 @@ def test_a_cell_that_cannot_be_read_is_set_aside_and_run_again(tmp_path: Path, c
     opened(tmp_path)
 
 
+def test_a_changed_bit_in_a_cell_is_seen(tmp_path: Path) -> None:
+    store = filled(tmp_path)
+    file = tmp_path / "cells" / f"{KEYS[0]}.parquet"
+    sound, seen = file.read_bytes(), 0
+    for place in range(8, len(sound) // 2, 97):
+        file.write_bytes(sound[:place] + bytes([sound[place] ^ 1]) + sound[place + 1 :])
+        seen += bool(store.mend(KEYS[:1]))
+    assert seen > 10
+
+
 def test_a_cell_under_another_ones_name_or_of_another_version_is_run_again(tmp_path: Path) -> None:
     store = filled(tmp_path)
     store.write(KEYS[0], rows(KEYS[1]))
