@@ -47,7 +47,7 @@ def test_handlers_of_others_and_ignored_signals_are_left_alone() -> None:
 class Ends(Silent):
     """Sends the process a signal after a cell."""
 
-    def finished(self, *_: Any) -> None:
+    def finished(self, *_: Any, **__: Any) -> None:
         os.kill(os.getpid(), signal.SIGTERM)
 
 
