@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN = $(VENV)/bin
 READY = $(VENV)/.ready
 
-.PHONY: help install evaluate figures test lint types speed fuzz clean
+.PHONY: help install evaluate figures test lint types speed chaos fuzz clean
 
 help:  ## list the commands
 	@grep -E '^[a-z]+:.*##' Makefile | sed -E 's/:[^#]*## /\t/' | expand -t 12
@@ -43,6 +43,9 @@ SEED ?= 0
 
 fuzz: $(READY)  ## try 100,000 wrong inputs of every kind: make fuzz INPUTS=1000 SEED=7
 	$(BIN)/python -m tests.fuzz.campaign --inputs $(INPUTS) --seed $(SEED)
+
+chaos: $(READY)  ## kill, fill and damage runs: 200 kills and the other faults, with a table of how they ended
+	OMP_NUM_THREADS=1 $(BIN)/python -m tests.chaos --runs 200
 
 clean:  ## remove the environment and caches, never runs/
 	rm -rf $(VENV) .pytest_cache .ruff_cache *.egg-info

@@ -90,7 +90,7 @@ def test_an_evaluation_prints_tables_and_leaves_a_run(finished: Any) -> None:
     assert done.returncode == 0, done.stderr
     assert "recovery" in done.stdout and "suppressed" in done.stdout and str(folder) in done.stdout
     assert {"run.json", "plan.json", "cells", "fits", "events.jsonl", "private", "leaderboard.json"} >= {
-        p.name for p in folder.iterdir() if not p.name.startswith(".")
+        p.name for p in folder.iterdir() if not p.name.startswith(".") and p.name != "figures"
     }
     assert (folder / "private").stat().st_mode & 0o777 == 0o700
     assert json.loads((folder / "run.json").read_text())["status"] == "complete"
@@ -122,6 +122,48 @@ def test_no_text_of_a_prompt_is_outside_private(finished: Any) -> None:
         if path.is_file() and "private" not in path.parts:
             content = path.read_bytes()
             assert not any(c.encode() in content for c in canaries), path
+
+
+def test_a_word_is_printed_before_anything_slow_is_imported(tmp_path: Path) -> None:
+    program = (
+        "import os, sys, rich.console\n"
+        "def first(*words, **_):\n"
+        '    sys.__stdout__.write(f\'{words} {[m for m in ("torch", "transformers") if m in sys.modules]}\')\n'
+        "    sys.__stdout__.flush()\n"
+        "    os._exit(0)\n"
+        "rich.console.Console.print = first\n"
+        "from benchmark.cli import main; main()"
+    )
+    arguments = ["evaluate", "--suite", "smoke", "-o", str(tmp_path / "run")]
+    done = subprocess.run(
+        [sys.executable, "-c", program, *arguments], capture_output=True, text=True, env=environment()
+    )
+    assert "loading the model" in done.stdout and done.stdout.endswith("[]"), done.stderr
+
+
+BROKEN = """
+from benchmark import Defense
+class Broken(Defense):
+    name = "broken-[v2]"
+    def fit(self, fitting):
+        raise RuntimeError("an [honest] bug")
+"""
+
+
+def test_what_failed_is_told_at_the_end_with_where_to_read_it(tmp_path: Path) -> None:
+    (tmp_path / "mine.py").write_text(BROKEN)
+    arguments = ("-d", f"{tmp_path / 'mine.py'}:Broken", "--no-controls", "--task", "ioi", "--attack", "zero")
+    done = bench("evaluate", "--suite", "smoke", "--limit", "2", *arguments, "-o", str(tmp_path / "run"))
+    last = done.stdout.rstrip().splitlines()[-3:]
+    assert done.returncode == 3 and "1 cells failed" in last[0], done.stdout + done.stderr
+    assert "an [honest] bug" in last[1] and "exit code 3" in last[2] and "events.jsonl" in last[2]
+    assert json.loads((tmp_path / "run" / "run.json").read_text())["failed_cells"] == 1
+
+
+def test_figures_are_drawn_beside_the_run_unless_told_otherwise(finished: Any, tmp_path: Path) -> None:
+    done = bench("figures", str(finished[0]), cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert not list(tmp_path.iterdir()) and any((finished[0] / "figures").iterdir())
 
 
 def test_ctrl_c_exits_130_and_the_run_can_go_on(tmp_path: Path) -> None:

@@ -151,7 +151,9 @@ class Store:
         failed = str(rows["status"].to_pylist().count("error")).encode()
         notes = {ERRORS: failed, PERTURBATIONS: str(len(perturbations or {})).encode(), CODE: _code(code)}
         marked = rows.replace_schema_metadata({**(rows.schema.metadata or {}), **notes})
-        self._atomic(self._cell(key), lambda part: pq.write_table(marked, part, compression="zstd"))
+        self._atomic(
+            self._cell(key), lambda part: pq.write_table(marked, part, compression="zstd", write_page_checksum=True)
+        )
 
     def read(self, key: str) -> pa.Table:
         """The rows of a cell.
@@ -160,7 +162,7 @@ class Store:
             RunDirectoryError: the file is damaged.
         """
         with self._damaged(self._cell(key)):
-            return pq.read_table(self._cell(key))
+            return pq.read_table(self._cell(key), page_checksum_verification=True)
 
     def perturbations(self, key: str) -> dict[str, Tensor]:
         """What a finished cell found, by example; nothing where nothing was attacked."""
@@ -267,7 +269,7 @@ def _last_byte(file: Any) -> bytes:
 def _damage(cell: Path, key: str) -> str | None:
     """Why the rows of a cell cannot be used; None: they can."""
     try:
-        rows = pq.read_table(cell)
+        rows = pq.read_table(cell, page_checksum_verification=True)
         version = int((rows.schema.metadata or {}).get(b"recoverybench.schema_version", b"0"))
         if version != SCHEMA_VERSION:
             return f"has row schema {version}, and this version writes {SCHEMA_VERSION}"

@@ -70,6 +70,8 @@ def read_run(directory: Path | str) -> Run:
             version.
     """
     root = Path(directory)
+    if (root / "plan.json").is_file() and not (root / "run.json").exists():
+        raise RunDirectoryError(f"{root} holds a run that has not measured anything yet; repeat its command")
     if not (root / "run.json").is_file():
         raise RunDirectoryError(f"{root} is no run directory: it has no run.json; give a directory that a run wrote")
     manifest, plan = parse(Manifest, root / "run.json"), parse(Plan, root / "plan.json")
@@ -103,10 +105,10 @@ def _read_rows(file: Path) -> tuple[pa.Table, Any]:
     None: it does not say."""
     try:
         written = pq.read_schema(file)
-        rows = pq.read_table(file, schema=SCHEMA)
-    except (pa.ArrowException, OSError) as error:
-        raise RunDirectoryError(f"{file} is damaged: {error}; delete it and repeat the run") from error
-    version = int((written.metadata or {}).get(b"recoverybench.schema_version", b"0"))
+        rows = pq.read_table(file, schema=SCHEMA, page_checksum_verification=True)
+        version = int((written.metadata or {}).get(b"recoverybench.schema_version", b"0"))
+    except (pa.ArrowException, OSError, ValueError) as error:
+        raise RunDirectoryError(f"{file} is damaged: {_first_line(error)}; repeat the run") from error
     if version != SCHEMA_VERSION:
         raise RunDirectoryError(f"{file} has row schema {version}; this version reads {SCHEMA_VERSION}")
     lacking = ESSENTIAL - set(written.names)
@@ -120,3 +122,7 @@ def _code(told: bytes | None) -> Any:
         return None if told is None else json.loads(told)
     except ValueError:
         return "unreadable"
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).splitlines() or [type(error).__name__])[0]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import itertools
 import os
 import random
 import shutil
@@ -19,6 +18,7 @@ from importlib import import_module
 from pathlib import Path
 
 import torch
+from transformers.utils.logging import disable_progress_bar
 
 from benchmark.registry import TASKS
 from benchmark.run.flags import quiet
@@ -30,8 +30,10 @@ from tests.chaos.world import World, make_world
 from tests.tiny import ToyTask, suite_file
 
 TOY = ("-d", "sae-clamp", "-D", "strength=3.0", "-D", "count=24", "-D", "contrast=0.0", "-D", "rate_ratio=0.0")
-FEW = ("--attack", "recovery", "--no-controls", "--limit", "9")
+FEW = ("--attack", "recovery", "--no-controls", "--limit", "12")
 SMOKE = ("--suite", "smoke", "--task", "ioi", "--attack", "recovery", "--no-controls", "--limit", "3")
+RARELY = 25
+"""Each so-many-th run is one of the organism, which takes seconds, and not one of the toy."""
 HEAVY = ("benchmark.run.runner", "leaderboard.board.aggregate", "leaderboard.tables.board", "pandas", "sklearn.metrics")
 """What is imported once, before the first fork."""
 
@@ -54,52 +56,66 @@ def others(disk: Path | None) -> dict[str, Trial]:
     return found | ({"disk full, small disk": trials.small_disk(disk)} if disk else {})
 
 
-def schedule(
-    runs: int, short: bool, worlds: list[World], disk: Path | None, rng: random.Random
-) -> Iterator[tuple[str, World, Trial]]:
-    """What is tried on which world: every tenth on the last one."""
-    kills = list(itertools.islice(trials.chain(rng), runs))
-    listed = [(f"kill -9, {t.__name__.removeprefix('kill_').replace('_', ' ')}", t) for t in kills]
-    each = 1 if short else max(1, runs // 16)
-    for name, trial in others(disk).items():
-        listed += [(name, trial)] * (each if short or "file" not in name else 3 * each)  # there are many kinds of files
-    rng.shuffle(listed)
-    for number, (name, trial) in enumerate(listed):
-        yield name, worlds[-1 if number % 10 == 9 else 0], trial
+class Campaign:
+    """What is tried, and how it ended."""
+
+    def __init__(self, seed: int, worlds: list[World], folder: Path) -> None:
+        self.seed, self.worlds, self.folder = seed, worlds, folder
+        self.table: Counter[tuple[str, str, str]] = Counter()
+        self.tried = 0
+        self.broken = 0
+
+    @property
+    def killed(self) -> int:
+        return sum(times for (_, _, told), times in self.table.items() if told.startswith(trials.KILLED))
+
+    def attempt(self, name: str, trial: Trial) -> None:
+        """One trial; each ``RARELY``-th on the last world."""
+        self.tried += 1
+        world = self.worlds[-1 if self.tried % RARELY == 0 else 0]
+        root = self.folder / f"run{self.tried}"
+        try:
+            told = trial(world, root, random.Random(self.seed * 100_003 + self.tried)).split(";")
+        except AssertionError as error:
+            self.broken += 1
+            self.table[name, world.name, "FAILED"] += 1
+            print(f"{self.tried}: {name} on {world.name}: {error}", file=sys.stderr, flush=True)
+            return
+        self.table.update((name, world.name, one) for one in told)
+        shutil.rmtree(root)
+
+    def tell(self) -> None:
+        print(f"seed {self.seed}; " + "; ".join(map(str, self.worlds)))
+        print(f"{'what':<28}{'suite':<8}{'times':>6}  how it ended; with equal rows after it was repeated")
+        for (name, world, ended), times in sorted(self.table.items()):
+            print(f"{name:<28}{world:<8}{times:>6}  {ended}")
+        print(f"{self.tried} runs harmed, {self.killed} kills, {self.broken} failed", flush=True)
 
 
 def campaign(runs: int, seed: int, short: bool, folder: Path, disk: Path | None) -> int:
-    """Run all of it and print the table; the number of trials that failed."""
-    rng = random.Random(seed)
+    """Try all of it and print the table; the number of trials that failed."""
     worlds = [make_world("toy", ("--suite", str(_toy_suite(folder)), *TOY, *FEW), folder)]
     if not short:
         worlds.append(make_world("smoke", SMOKE, folder))
-    table: Counter[tuple[str, str, str]] = Counter()
-    broken: list[str] = []
-    for number, (name, world, trial) in enumerate(schedule(runs, short, worlds, disk, rng)):
-        root = folder / f"run{number}"
-        try:
-            table[name, world.name, trial(world, root, random.Random(seed * 100_003 + number))] += 1
-        except AssertionError as error:
-            table[name, world.name, "FAILED"] += 1
-            broken.append(f"{number}: {name} on {world.name}: {error}")
-            print(broken[-1], file=sys.stderr, flush=True)
-            continue
-        shutil.rmtree(root)
-    print(
-        f"seed {seed}; "
-        + "; ".join(f"{w.name}: {w.rows.num_rows} rows, {w.operations} file operations" for w in worlds)
-    )
-    print(f"{'what':<34}{'suite':<8}{'times':>6}  how it ended, always with equal rows after it was repeated")
-    for (name, world, ended), times in sorted(table.items()):
-        print(f"{name:<34}{world:<8}{times:>6}  {ended}")
-    print(f"{sum(table.values())} trials, {len(broken)} failed")
-    return len(broken)
+    found = Campaign(seed, worlds, folder)
+    each = 1 if short else max(1, runs // 40)
+    listed = [(name, trial) for name, trial in others(disk).items() for _ in range(each * (1 + 2 * ("file" in name)))]
+    for name, trial in others(disk).items() if short else random.Random(seed).sample(listed, len(listed)):
+        found.attempt(name, trial)
+        if found.killed < runs:
+            found.attempt("kill -9", trials.kills)
+        if not short and found.tried % 20 < 2:
+            found.tell()
+    while found.killed < runs:
+        found.attempt("kill -9", trials.kills)
+    found.tell()
+    return found.broken
 
 
 def _toy_suite(folder: Path) -> Path:
     """The tiny suite, frozen in a process of its own: what has computed cannot be forked safely."""
-    path = suite_file(folder / "suite")
+    attack = {"attack": "recovery", "threat_model": "before_edit", "ascent": {"steps": 2}, "restarts": 1}
+    path = suite_file(folder / "suite", attacks=[attack])
 
     def freeze() -> None:
         from benchmark.run.prepare import prepare
@@ -135,6 +151,7 @@ def main() -> int:
     given = parser.parse_args()
     os.environ["COLUMNS"] = "200"
     quiet()
+    disable_progress_bar()  # for what was imported before it was quiet
     for module in HEAVY:
         import_module(module)
     torch.set_num_threads(1)

@@ -97,7 +97,7 @@ def no_accelerator_memory(first: int, every: int) -> Fault:
                 raise torch.OutOfMemoryError("forced")
             return plain(self, delta, rows, *rest)
 
-        TailPass.__call__ = scarce
+        TailPass.__call__ = scarce  # pyright: ignore[reportAttributeAccessIssue]
 
     return prepare
 

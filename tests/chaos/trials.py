@@ -6,7 +6,7 @@ import random
 import shutil
 import signal
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 from tests.chaos import faults
@@ -15,8 +15,8 @@ from tests.chaos.process import Ended, Process
 from tests.chaos.world import World, contents, finished_cells
 
 Trial = Callable[[World, Path, random.Random], str]
-"""Does its harm in a new folder, brings the run to its end, and says in a word or two how the fault ended; raises
-AssertionError where something was lost or wrong."""
+"""Does its harm in a new folder, brings the run to its end, and says in a word or two how the fault ended, separated by
+semicolons where there were several faults; raises AssertionError where something was lost or wrong."""
 INTERRUPTED = "finished cells are saved; repeat the command to resume"
 
 
@@ -33,38 +33,37 @@ def finish(world: World, root: Path, *, exactly: bool = True, but: str = "") -> 
     assert not list(root.rglob("*.part")), "drafts are left"
 
 
-def kill_at_operation(world: World, root: Path, rng: random.Random) -> str:
-    """Before some operation on its files; half of the time one of the first, where nothing is laid out yet."""
-    number = rng.randrange(12) if rng.random() < 0.3 else rng.randrange(world.operations)
-    return _killed(Process(world.command(root), faults.at_operation(root, number, faults.die)).wait())
+def before_an_operation(world: World, root: Path, rng: random.Random) -> Ended:
+    """A third of the time one of the first, where nothing is laid out yet."""
+    number = rng.randrange(12) if rng.random() < 0.35 else rng.randrange(world.operations)
+    return Process(world.command(root), faults.at_operation(root, number, faults.die)).wait()
 
 
-def kill_at_time(world: World, root: Path, rng: random.Random) -> str:
+def at_a_moment(world: World, root: Path, rng: random.Random) -> Ended:
     process = Process(world.command(root))
     process.kill_after(rng.uniform(0, world.seconds))
-    return _killed(process.wait())
+    return process.wait()
 
 
-def kill_in_a_file(world: World, root: Path, rng: random.Random) -> str:
-    """In the midst of writing a file, once it is larger than some size."""
-    return _killed(Process(world.command(root), faults.file_size(rng.randrange(world.largest), deadly=True)).wait())
+def within_a_file(world: World, root: Path, rng: random.Random) -> Ended:
+    """In the midst of writing it, once it is larger than some size."""
+    return Process(world.command(root), faults.file_size(rng.randrange(world.largest), deadly=True)).wait()
 
 
-def _killed(ended: Ended) -> str:
-    assert ended.code in (0, -signal.SIGKILL, -signal.SIGXFSZ), f"{ended}"
-    return "ended before" if ended.code == 0 else "killed"
+KILLS = (before_an_operation, before_an_operation, at_a_moment, within_a_file)
+KILLED = "killed"
 
 
-def kills(how: Callable[[World, Path, random.Random], str]) -> Trial:
-    """One kill, and often more while it is resumed."""
-
-    def trial(world: World, root: Path, rng: random.Random) -> str:
-        told = how(world, root, rng)
-        finish(world, root)
-        return told
-
-    trial.__name__ = how.__name__
-    return trial
+def kills(world: World, root: Path, rng: random.Random) -> str:
+    """A run is killed, and often again while it is resumed."""
+    told = []
+    for _ in range(rng.randint(1, 4)):
+        way = rng.choice(KILLS)
+        ended = way(world, root, rng)
+        assert ended.code in (0, -signal.SIGKILL, -signal.SIGXFSZ), f"{ended}"
+        told.append(f"{KILLED} {way.__name__.replace('_', ' ')}" if ended.code else "had ended before")
+    finish(world, root)
+    return ";".join(told)
 
 
 def signalled(number: signal.Signals) -> Trial:
@@ -199,10 +198,3 @@ def jumping_clock(world: World, root: Path, rng: random.Random) -> str:
     assert ended.code == 0, f"{ended}"
     finish(world, root)
     return "nothing happens"
-
-
-def chain(rng: random.Random) -> Iterator[Trial]:
-    """Endless kills, by every way in turn."""
-    ways = [kill_at_operation, kill_at_operation, kill_at_time, kill_in_a_file]
-    while True:
-        yield kills(rng.choice(ways))

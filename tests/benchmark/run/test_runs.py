@@ -133,6 +133,7 @@ def test_a_killed_run_is_resumed_and_ends_the_same(few: Any, suite: str, tmp_pat
     assert len(saved) == 4 and json.loads((tmp_path / "run" / "run.json").read_text())["status"] == "running"
     again = evaluate(DEFENSE, suite=suite, output_dir=tmp_path / "run", **FEW)
     same_results(few, again)
+    assert '"last": "running"' in (tmp_path / "run" / "events.jsonl").read_text(), "that it was killed is noted"
     kept = {p.name: p.stat().st_mtime_ns for p in (tmp_path / "run" / "cells").glob("*.parquet")}
     assert all(kept[name] == time for name, time in saved.items()), "finished cells are not run again"
 
@@ -198,14 +199,23 @@ def test_a_full_disk_is_one_clear_error_and_loses_nothing(
     same_results(few, evaluate(DEFENSE, suite=suite, output_dir=tmp_path / "run", **FEW))
 
 
-def test_a_damaged_cell_is_named(suite: str, whole: Any, tmp_path: Path) -> None:
+def test_what_is_damaged_is_made_again_and_said(few: Any, suite: str, tmp_path: Path) -> None:
     import shutil
 
-    shutil.copytree(whole.directory, tmp_path / "run")
-    victim = next((tmp_path / "run" / "cells").iterdir())
-    victim.write_bytes(b"not parquet")
-    with pytest.raises(RunDirectoryError, match=victim.name):
-        evaluate(DEFENSE, suite=suite, output_dir=tmp_path / "run")
+    shutil.copytree(few.directory, tmp_path / "run")
+    cells, private = (sorted((tmp_path / "run" / folder).iterdir()) for folder in ("cells", "private"))
+    damaged = [cells[0], next(f for f in private if f.stem != cells[0].stem), *(tmp_path / "run" / "fits").iterdir()]
+    for victim in damaged:
+        victim.write_bytes(b"neither of it")
+    (tmp_path / "run" / "run.json").write_text("[]")
+    again = evaluate(DEFENSE, suite=suite, output_dir=tmp_path / "run", **FEW)
+    same_results(few, again)
+    told = (tmp_path / "run" / "events.jsonl").read_text()
+    assert all(victim.name in told for victim in damaged[:2])
+    kept = {p.name: p.stat().st_mtime_ns for p in cells if p.stem not in {victim.stem for victim in damaged}}
+    assert kept == {name: (few.directory / "cells" / name).stat().st_mtime_ns for name in kept}, "and nothing else"
+    card = json.loads(damaged[-1].read_text())
+    assert card["defense"] == "sae-clamp"
 
 
 def test_a_defense_written_as_a_plain_function_works(suite: str, tmp_path: Path) -> None:

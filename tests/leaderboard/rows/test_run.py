@@ -6,6 +6,7 @@ import json
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
@@ -37,6 +38,36 @@ def test_damaged_files_are_named(tmp_path: Path, file: str, broken: Callable[[di
     if content is not None:
         (run / file).write_text(content)
     with pytest.raises(RunDirectoryError, match=message):
+        read_run(run)
+
+
+def test_a_run_that_was_killed_before_it_measured_anything_is_told(tmp_path: Path) -> None:
+    run = write_run(tmp_path / "run", default_cells(HALF, HALF))
+    (run / "run.json").unlink()
+    with pytest.raises(RunDirectoryError, match="not measured anything yet; repeat its command"):
+        read_run(run)
+
+
+@pytest.mark.parametrize("content", [b"", b"[1]", b"\xff\xfe\x00", b"[" * 9999])
+@pytest.mark.parametrize("name", ["run.json", "plan.json", "fits", "cells"])
+def test_a_file_in_any_state_is_one_line_with_its_name(tmp_path: Path, name: str, content: bytes) -> None:
+    run = write_run(tmp_path / "run", default_cells(HALF, HALF))
+    file = run / name if "." in name else sorted((run / name).iterdir())[0]
+    file.write_bytes(content)
+    with pytest.raises(RunDirectoryError, match=file.name) as told:
+        read_run(run)
+    assert "\n" not in str(told.value) and "repeat the run" in str(told.value)
+
+
+def test_a_cell_with_a_changed_bit_is_damaged_and_no_other_number(tmp_path: Path) -> None:
+    cells = default_cells(HALF, HALF)
+    run = write_run(tmp_path / "run", cells)
+    file = run / cells[0].plan.file
+    pq.write_table(cells[0].rows, file, compression="none", write_page_checksum=True)
+    content = bytearray(file.read_bytes())
+    content[content.index(np.array([0.05]).tobytes())] ^= 1
+    file.write_bytes(bytes(content))
+    with pytest.raises(RunDirectoryError, match="is damaged"):
         read_run(run)
 
 
