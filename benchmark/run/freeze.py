@@ -36,6 +36,8 @@ from benchmark.search.pack_size import PackSize
 from benchmark.sites import Site
 from benchmark.suite import Frozen, TaskSettings
 
+SHORT = 4
+"""Longest list of numbers by name that is written on one line."""
 FLOOR = 0.01
 """Share of the undefended model's median probability of the choices, below which it is broken."""
 STEERED = 0.10
@@ -197,13 +199,23 @@ def _with_constants(text: str, task: str, constants: Frozen) -> str:
     settings = _entries(_entries(yaml.compose(text))["tasks"][1])[task][1]
     entries = _entries(settings)
     column = settings.value[0][0].start_mark.column
-    dumped = yaml.safe_dump({"frozen": constants.model_dump()}, sort_keys=False, width=112, default_flow_style=None)
-    lines = "\n".join(" " * column + line for line in dumped.rstrip().split("\n"))
+    fields = [_dumped({name: value}) for name, value in constants.model_dump().items()]
+    lines = "\n".join(" " * column + line for line in ["frozen:", *("  " + one for some in fields for one in some)])
     if "frozen" not in entries:
         end = _end(settings)
         return f"{text[:end]}\n{lines}{text[end:]}"
     key, value = entries["frozen"]
     return text[: key.start_mark.index - column] + lines + text[_end(value) :]
+
+
+def _dumped(field: Mapping[str, Any]) -> list[str]:
+    """Lines of a constant: a long list of numbers by name with one a line."""
+    (value,) = field.values()
+    plain = not isinstance(value, dict)
+    long = not plain and len(value) > SHORT and not any(isinstance(one, dict) for one in value.values())
+    style = False if plain or long else None
+    text = yaml.safe_dump(dict(field), sort_keys=False, width=112, default_flow_style=style)
+    return text.rstrip().split("\n")
 
 
 def _entries(node: Any) -> dict[str, tuple[Any, Any]]:

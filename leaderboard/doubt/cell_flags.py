@@ -78,8 +78,8 @@ ROW_RULES = (
 
 
 def cell_findings(cell: MeasuredCell) -> Iterator[Finding]:
-    """What the rows of one cell raise; of a control only what comes back without any perturbation, and of a wrong target
-    what it says of the defense."""
+    """What the rows of one cell raise; of a control only what comes back without any perturbation, and what a wrong
+    target says of the defense."""
     rows, plan = cell.rows, cell.plan
     if plan.idle:
         yield from _zero_budget(rows)

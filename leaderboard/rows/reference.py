@@ -18,7 +18,8 @@ COMPARED = pa.schema(
         *SCHEMA,
         pa.field("eps_star_wrong", pa.float64()),  # null: the undefended model is steered at no budget, or not known
         pa.field("selective", pa.bool_()),  # the goal is reached at a smaller budget; null: nothing to compare with
-    ]
+    ],
+    metadata=SCHEMA.metadata,
 )
 """The columns of the rows and, behind them, those of the comparison."""
 

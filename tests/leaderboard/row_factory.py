@@ -15,6 +15,7 @@ from leaderboard.board.aggregate import leaderboard
 from leaderboard.board.schema import Entry, Leaderboard
 from leaderboard.rows.manifest import ThreatRecord
 from leaderboard.rows.plan import PlannedCell
+from leaderboard.rows.reference import COMPARED, compared
 from leaderboard.rows.run import MeasuredCell, read_run
 
 NEVER = float("inf")
@@ -36,15 +37,15 @@ THREATS: dict[str, dict[str, Any]] = {
 
 
 def table(made: Sequence[Mapping[str, object]]) -> pa.Table:
-    """Rows as a table; columns that they do not have are null."""
+    """Rows as a table, read without anything to compare with; columns that they do not have are null."""
     known = {name for one in made for name in one}
     columns = [
         pa.array([one.get(field.name) for one in made], field.type)
         if field.name in known
         else pa.nulls(len(made), field.type)
-        for field in SCHEMA
+        for field in COMPARED
     ]
-    return pa.Table.from_arrays(columns, schema=SCHEMA)
+    return pa.Table.from_arrays(columns, schema=COMPARED)
 
 
 def row(example: str, eps: float, **changes: object) -> dict[str, object]:
@@ -75,6 +76,14 @@ def row(example: str, eps: float, **changes: object) -> dict[str, object]:
     return {"outcome": outcome} | made
 
 
+def against(made: pa.Table, undefended: Sequence[float] | None) -> pa.Table:
+    """The same rows read with the budget at which the undefended model is steered on each example, infinite: at none;
+    null: nothing is known of it."""
+    if undefended is None:
+        return compared(made, None)
+    return compared(made, {f"e{i:03d}": eps for i, eps in enumerate(undefended) if eps != NEVER})
+
+
 def failed(example: str, eps: float, **changes: object) -> dict[str, object]:
     """A row whose attack raised."""
     return row(example, eps, status="error", error="out of ideas", recovered=None, **changes)
@@ -87,8 +96,13 @@ def examples(
     **changes: object,
 ) -> list[dict[str, object]]:
     """Rows of one example per entry of ``first``, the budget from which on it is recovered; the sanity one does all."""
+    stars = [min((eps for eps in budgets if eps >= own), default=None) for own in first]
     made = [
-        row(f"e{index:03d}", eps, cluster_id=f"c{cluster(index):03d}", recovered=eps >= own, **changes)
+        row(
+            f"e{index:03d}",
+            eps,
+            **({"cluster_id": f"c{cluster(index):03d}", "recovered": eps >= own, "eps_star": stars[index]} | changes),
+        )
         for index, own in enumerate(first)
         for eps in budgets
     ]
@@ -161,7 +175,7 @@ def residual_cells(first: Sequence[float], **common: Any) -> list[MeasuredCell]:
             for way in ways
         ),
         *(control(rows(nothing, attack="random-direction", **way, **common)) for way in ways),
-        *(wrong(rows(nothing, **WRONG, **way, **common)) for way in ways),
+        wrong(rows(nothing, **WRONG, **free[0], **common)),
         *(control(rows(nothing, budgets=(0.0,), attack="zero", **way, **common)) for way in free),
     ]
 
@@ -283,7 +297,7 @@ def write_run(
     dump(directory / "run.json", manifest(tasks, defenses, **changes))
     dump(directory / "plan.json", {"cells": [one.plan.model_dump() for one in cells]})
     for one in cells:
-        pq.write_table(one.rows, directory / one.plan.file)
+        pq.write_table(one.rows.select(SCHEMA.names).cast(SCHEMA), directory / one.plan.file)
     for task in tasks:
         for defense in defenses:
             kept = retained.get(defense, 1.0) if isinstance(retained, Mapping) else retained

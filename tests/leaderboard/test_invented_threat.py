@@ -75,7 +75,7 @@ def test_it_is_scored_and_ranked(finished: tuple[Path, Entry]) -> None:
     assert entry.verdict.reasons == [] and entry.rank is not None
     assert result.scored_threats == ["before_edit", "soft_suffix", NAME]
     assert result.curves[NAME].budgets == [0.1, 0.4] and result.curves[NAME].raw.aurc.value == 0.25
-    assert entry.headline.wrs_selective.value == entry.headline.aurc_baseline.value == 0.25
+    assert entry.headline.wrs.value == entry.headline.aurc_baseline.value == 0.25
     assert (entry.headline.aurc[NAME].value, entry.headline.baseline_gap.value) == (0.25, -0.25)
     assert entry.threats[NAME].model_dump() == RAYS
     points = next(one for one in result.cells if one.attack == "storm").budgets
@@ -85,7 +85,7 @@ def test_it_is_scored_and_ranked(finished: tuple[Path, Entry]) -> None:
 def test_it_is_shown_only_where_it_says_so(tmp_path: Path) -> None:
     """The negative control: the very same rows of a diagnostic threat model do not touch the score."""
     entry = scored(tmp_path / "run", QUARTER, role="diagnostic")[1]
-    assert entry.headline.wrs_selective.value == 0.5 and NAME not in entry.per_task["ioi"].scored_threats
+    assert entry.headline.wrs.value == 0.5 and NAME not in entry.per_task["ioi"].scored_threats
     assert {f"{NAME}_within_tau", f"{NAME}_within_study_limit"} <= set(entry.headline.aurc)
 
 

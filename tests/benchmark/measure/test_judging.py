@@ -108,3 +108,25 @@ def test_an_example_counts_only_with_its_prerequisites(subject: Subject) -> None
     assert torch.equal(eligible(subject, ToyTask(), examples, base), base.shown)
     strict = eligible(subject, Demanding(), examples, base)
     assert torch.equal(strict, base.shown & base.shown.roll(-1)) and 0 < strict.sum() < base.shown.sum()
+
+
+def test_below_the_floor_an_example_is_degenerate_whatever_its_margin() -> None:
+    subject, task = tiny.subject(), ToyTask()
+    examples = task.examples("test")
+    plain = judge(subject, task, examples, {})
+    assert plain.mass is not None and plain.shown.any() and plain.broken is None
+    floor = float(plain.mass[plain.shown].median())
+    found = judge(subject, task, examples, {}, floor=floor)
+    below = plain.mass < floor
+    assert (below & plain.shown).any() and (found.shown == (plain.shown & ~below)).all()
+    assert [label == "degenerate" for label in found.labels] == below.tolist()
+
+
+def test_the_mass_is_the_models_own_probability_of_the_choices() -> None:
+    subject, task = tiny.subject(), ToyTask()
+    example = task.examples("test")[0]
+    ids = subject.tokenizer([example.prompt], return_tensors="pt")["input_ids"]
+    choices = [subject.tokenizer(choice, add_special_tokens=False)["input_ids"][0] for choice in example.choices]
+    expected = float(subject.model(ids).logits[0, -1].softmax(-1)[choices].sum())
+    mass = judge(subject, task, [example], {}).mass
+    assert mass is not None and float(mass) == pytest.approx(expected, rel=1e-4)

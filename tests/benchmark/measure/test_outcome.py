@@ -1,4 +1,4 @@
-"""Rows, made whole: margins, flags, selectivity, and what was not attacked."""
+"""Rows, made whole: margins, flags, outcomes, and what was not attacked."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import torch
 from benchmark.contracts.example import Example, Goal
 from benchmark.contracts.row import Cost, Drift, Identity, Margins, Row
 from benchmark.measure.judging import Judged
-from benchmark.measure.outcome import Attacked, Left, Matched, flags, make_rows, margins
+from benchmark.measure.outcome import Attacked, Left, flags, make_rows, margins
 from benchmark.measure.remeasure import VIOLATION, Measured, Size
 
 COST = Cost(steps=3, forwards=4, backwards=3, seconds=0.1)
@@ -30,6 +30,8 @@ def world(base: float = 2.0, defended: float = -2.0) -> Any:
         eligible=eligible,
         suppressed=suppressed,
         examples=[Example("e", "c", "")],
+        task=SimpleNamespace(readout=SimpleNamespace(writes_text=False)),
+        wrong_margins=[-3.0],
     )
 
 
@@ -38,9 +40,7 @@ def measured(margin: float, recovered: bool | None = None, label: str = "", **ch
     return Measured(label, margin, reached, 0.0, Size(0.5, 0.25, (0.5,)), None, None, None)._replace(**changes)
 
 
-def rows(
-    found: list[Measured] | Left, matched: Matched | None = None, goal: Goal = "behavior", sanity: int = 0
-) -> list[Row]:
+def rows(found: list[Measured] | Left, goal: Goal = "behavior", sanity: int = 0) -> list[Row]:
     """Rows at budgets 1, 2, 3 ..., the last ``sanity`` of which only serve flags."""
     n = 1 if isinstance(found, Left) else len(found)
     names = dict.fromkeys(("run_id", "cell_key", "task", "example_id", "cluster_id", "defense", "attack"), "e")
@@ -51,7 +51,7 @@ def rows(
         for i in range(n)
     ]
     attacked = found if isinstance(found, Left) else [Attacked(m, 0.5, COST, ()) for m in found]
-    return make_rows(world(), 0, identities, attacked, matched)
+    return make_rows(world(), 0, identities, attacked)
 
 
 def test_recovered_fraction_is_clipped_and_overshoot_reported() -> None:
@@ -61,7 +61,9 @@ def test_recovered_fraction_is_clipped_and_overshoot_reported() -> None:
 
 
 def test_a_wrong_target_has_a_margin_of_its_own_and_no_share_of_the_behaviors() -> None:
-    assert margins(world(), 0, 5.0, "wrong") == Margins(margin_base=2.0, margin_defended=-2.0, margin_attacked=5.0)
+    assert margins(world(), 0, 5.0, "wrong") == Margins(
+        margin_base=2.0, margin_defended=-2.0, margin_start=-3.0, margin_attacked=5.0
+    )
 
 
 @pytest.mark.parametrize(
@@ -94,30 +96,13 @@ def test_the_smallest_budget_that_succeeded_is_not_one_for_sanity() -> None:
     assert {row.outcome.eps_star for row in rows([held, held, hit], sanity=1)} == {None}
 
 
-@pytest.mark.parametrize(
-    ("matched", "selective"),
-    [
-        (None, [None, None, None]),
-        (Matched({}), [False, True, True]),
-        (Matched({"e": None}), [False, True, True]),
-        (Matched({"e": 3.0}), [False, True, True]),
-        (Matched({"e": 2.0}), [False, False, False]),
-        (Matched({"e": None}, frozenset({"e"})), [None, None, None]),
-        (Matched({"e": None}, frozenset({"other"})), [False, True, True]),
-    ],
-)
-def test_selective_is_sooner_than_the_wrong_target_and_unknown_where_that_failed(
-    matched: Matched | None, selective: list[bool | None]
-) -> None:
-    found = rows([measured(-1.0), measured(1.0), measured(1.0)], matched)
-    assert [row.outcome.selective for row in found] == selective
-
-
 def test_outcomes_are_named() -> None:
     found = rows(
         [measured(-1.0), measured(1.0), measured(-1.0, label="degenerate"), measured(1.0, False, "degenerate")]
     )
     assert [row.outcome.outcome for row in found] == ["held", "recovered", "degenerate", "held"]
+    (broken,) = rows([measured(1.0, False, "degenerate", broken=True)])
+    assert broken.outcome.outcome == "degenerate", "whatever the margin, the model is broken"
     assert [row.written and row.written.first_success_eps for row in found] == [None, 0.25, None, None]
 
 
@@ -135,8 +120,8 @@ def test_what_was_not_attacked_says_why(
     base: float, defended: float, left: Left, recovered: bool | None, named: str | None
 ) -> None:
     (identity,) = (row.identity for row in rows(left))
-    (row,) = make_rows(world(base, defended), 0, [identity], left, Matched({}))
-    assert (row.outcome.recovered, row.outcome.outcome, row.outcome.selective) == (recovered, named, None)
+    (row,) = make_rows(world(base, defended), 0, [identity], left)
+    assert (row.outcome.recovered, row.outcome.outcome) == (recovered, named)
     assert (row.outcome.status, row.outcome.error) == tuple(left)
     assert row.written is row.cost is row.drift is row.detection is row.attribution is None
     assert row.margins.margin_attacked is None

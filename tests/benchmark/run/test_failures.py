@@ -134,19 +134,15 @@ def test_the_same_command_again_runs_exactly_the_failed_cells(suite: str, sound:
     same_results(sound, again)
 
 
-def test_a_wrong_target_that_failed_says_nothing_of_what_is_selective(
-    suite: str, sound: Result, tmp_path: Path
-) -> None:
+def test_a_wrong_target_that_failed_changes_no_row_of_the_attack(suite: str, sound: Result, tmp_path: Path) -> None:
     Flaky.broken, Flaky.goals = frozenset({1}), ("wrong",)
     found = attacked(suite, tmp_path / "run")
-    rows, expected = of(found, "flaky"), of(sound, "flaky")
-    packs = packs_of(rows)
-    for row, other in zip(rows, expected, strict=True):
-        assert row["recovered"] == other["recovered"] and row["status"] == "ok"
-        assert row["selective"] is (None if packs[row["example_id"]] == 1 else other["selective"])
-    assert any(other["selective"] and packs[other["example_id"]] == 1 for other in expected), "true, had it not failed"
-    failed = [r for r in of(found, "wrong-target") if packs[r["example_id"]] == 1]
-    assert failed and {r["status"] for r in failed} == {"error"}
+    same = [{**row, "run_id": "", "seconds": 0.0} for row in of(found, "flaky")]
+    assert same == [{**row, "run_id": "", "seconds": 0.0} for row in of(sound, "flaky")]
+    wrong = of(found, "wrong-target")
+    packs = packs_of(wrong)
+    failed = [r for r in wrong if r["status"] == "error"]
+    assert failed and {packs[r["example_id"]] for r in failed} == {1}
 
 
 @dataclass(frozen=True)

@@ -74,6 +74,41 @@ def test_a_task_that_the_file_does_not_list_has_no_place_for_its_constants(subje
     assert path.read_text() == "extends: toy.yaml\nname: mine\n"
 
 
+def test_constants_are_exchanged_and_every_other_character_of_the_file_stays(subject: Any, tmp_path: Path) -> None:
+    path = tmp_path / "mine.yaml"
+    text = """# kept
+name: mine
+tasks:
+  toy:  # kept too
+    budgets: {before_edit: &grid [0.1], after_edit: *grid}
+{here}    # the end
+  other: {site: x}
+"""
+    path.write_text(text.replace("{here}", ""))
+    frozen = measure(subject, tiny.viewed(), SETTINGS, [SEARCH])
+    assert frozen.steered["before_edit"] and frozen.floor is not None, "the toy model is steered somewhere"
+    for constants in (frozen.model_copy(update={"tau": 9.0}), frozen):
+        write_into(path, {"toy": constants})
+    assert yaml.safe_load(path.read_text())["tasks"]["toy"]["frozen"] == frozen.model_dump()
+    lines = path.read_text().splitlines()
+    assert [line for line in text.replace("{here}", "").splitlines() if line not in lines] == []
+
+
+def test_the_reference_is_where_the_undefended_model_is_steered_first_up_to_the_ceiling(subject: Any) -> None:
+    task = tiny.viewed()
+    settings = SETTINGS.model_copy(update={"budgets": {"before_edit": (0.01, 0.1, 0.3, 30.0)}})
+    frozen = measure(subject, task, settings, [SEARCH])
+    group = _undefended(
+        subject, task, settings, task.examples("test"), Scale(residual_norms(subject, task, task.examples("fit")), 1.0)
+    )
+    wrong = Recovery(restarts=1, ascent=Ascent(steps=5), goal="wrong")
+    ceiling = frozen.ceilings["before_edit"]
+    budgets = tuple(eps for eps in settings.budgets["before_edit"] if eps <= (ceiling or 0))
+    rows = measured(group, wrong, budgets).rows
+    stars = {r.identity.example_id: r.outcome.eps_star for r in rows if r.outcome.eps_star is not None}
+    assert frozen.steered["before_edit"] == stars and max(stars.values(), default=0) < 30
+
+
 def measured_in(run: Path) -> list[str]:
     """Why constants were measured in a run."""
     events = [json.loads(line) for line in (run / "events.jsonl").read_text().splitlines()]

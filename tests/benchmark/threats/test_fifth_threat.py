@@ -90,9 +90,9 @@ def test_the_run_says_what_it_is_and_the_board_scores_it(run: Result) -> None:
     (entry,) = [e for e in board["entries"] if e["defense"]["name"] == "sae-clamp"]
     result = entry["per_task"]["toy"]
     assert NAME in result["scored_threats"] and result["curves"][NAME]["threat_model"] == NAME
-    areas = [result["curves"][name]["selective"]["aurc"]["value"] for name in result["scored_threats"]]
+    areas = [result["curves"][name]["raw"]["aurc"]["value"] for name in result["scored_threats"]]
     assert result["score"]["value"] == pytest.approx(min(areas))
-    assert result["aurc_baseline"]["value"] == pytest.approx(result["curves"][NAME]["selective"]["aurc"]["value"])
+    assert result["aurc_baseline"]["value"] == pytest.approx(result["curves"][NAME]["raw"]["aurc"]["value"])
 
 
 def test_an_unknown_threat_model_is_named(tmp_path: Path) -> None:

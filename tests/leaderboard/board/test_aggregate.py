@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,22 +13,31 @@ from leaderboard.board.aggregate import leaderboard, write
 from leaderboard.board.schema import Leaderboard
 from leaderboard.rows.run import MeasuredCell
 from tests.leaderboard.row_factory import (
+    BUDGETS,
     HALF,
     NEVER,
     QUARTER,
     SANITY,
+    WRONG,
     board,
     cell,
     control,
     default_cells,
+    failed,
+    frozen,
     only,
     rows,
     suite,
+    table,
     write_run,
 )
 
 SCORED = [one for one in default_cells(HALF, HALF) if one.threat.scored]
 """Enough for a score and no more."""
+
+
+SCORES = ("before_edit", "soft_suffix")
+"""The threat models that make it."""
 
 
 def scored_cells(first: list[float], **common: Any) -> list[MeasuredCell]:
@@ -45,11 +55,11 @@ def test_the_headline_is_the_mean_over_tasks_of_the_smaller_area(made: Leaderboa
     entry = made.entries[0]
     head = entry.headline
     assert entry.per_task["ioi"].score.value == 0.25 and entry.per_task["unlearning"].score.value == 0.5
-    assert head.wrs_selective.value == 0.375 and head.rs0.value == 1
+    assert head.wrs.value == 0.375 and head.rs0.value == 1
     assert head.aurc_primary.value == 0.5 and head.baseline_gap.value == -0.125
     assert head.aurc["before_edit"] == head.aurc_primary and head.aurc["soft_suffix"] == head.aurc_baseline
-    assert head.wrs_selective.interval is not None
-    assert head.wrs_selective.interval.low < 0.375 < head.wrs_selective.interval.high
+    assert head.wrs.interval is not None
+    assert head.wrs.interval.low < 0.375 < head.wrs.interval.high
     assert entry.verdict.status == "ranked" and entry.rank is not None and entry.flags == []
 
 
@@ -60,7 +70,7 @@ def test_controls_are_listed_and_what_everything_cost(made: Leaderboard) -> None
         ("wrong-target", 0),
         ("zero", 0),
     }
-    assert entry.cost.forwards == 2 * (11 * 32 * 5 * 2 + 2 * 32 * 2)
+    assert entry.cost.forwards == 2 * (9 * 32 * 5 * 2 + 2 * 32 * 2)
     assert entry.defense.record["ioi"] == {"n_latents": 20, "strength": 1.5}, "long lists become their length"
 
 
@@ -76,8 +86,25 @@ def test_the_sanity_budget_is_no_ranked_budget(made: Leaderboard) -> None:
 
 
 def test_a_recovery_no_easier_than_the_wrong_target_counts_in_raw_only(tmp_path: Path) -> None:
-    head = only(write_run(tmp_path / "run", scored_cells(HALF, selective=False))).headline
-    assert head.wrs.value == 0.5 and head.wrs_selective.value == 1
+    for name, steered, selective in (("as cheap", 0.05, 1), ("dearer", 0.1, 0.5), ("unknown", None, None)):
+        reference = {} if steered is None else {t: {f"e{i:03d}": steered for i in range(32)} for t in SCORES}
+        run = write_run(tmp_path / name, scored_cells(HALF), tasks=frozen("ioi", steered=reference))
+        head = only(run).headline
+        assert (head.wrs.value, head.wrs_selective.value) == (0.5, selective)
+
+
+def test_a_wrong_target_that_failed_late_or_never_changes_no_area(tmp_path: Path) -> None:
+    """It was stored as selective = recovered and stayed so: an area of .552 for .570, in silence."""
+    tasks = frozen("ioi", steered={t: {f"e{i:03d}": 0.05 for i in range(8)} for t in SCORES})
+    cells = scored_cells(HALF)
+    broken = table([failed(f"e{i:03d}", eps, cluster_id=f"c{i:03d}", **WRONG) for i in range(32) for eps in BUDGETS])
+    failing = [replace(one, rows=broken) if one.plan.goal == "wrong" else one for one in cells]
+    without = [one for one in cells if one.plan.goal != "wrong"]
+    runs = {"whole": cells, "failing": failing, "without": without}
+    made = [only(write_run(tmp_path / name, some, tasks=tasks)) for name, some in runs.items()]
+    assert [one.per_task["ioi"].score_selective for one in made] == [made[0].per_task["ioi"].score_selective] * 3
+    assert [one.headline.wrs for one in made] == [made[0].headline.wrs] * 3
+    assert made[0].headline.wrs_selective.value == 0.75 > made[0].headline.wrs.value
 
 
 def test_doing_nothing_scores_zero_and_ranks_last(tmp_path: Path) -> None:
@@ -85,13 +112,13 @@ def test_doing_nothing_scores_zero_and_ranks_last(tmp_path: Path) -> None:
     entries = board(write_run(tmp_path / "run", cells)).entries
     assert [one.defense.name for one in entries] == ["clamp", "none"]
     nothing = entries[1]
-    assert nothing.headline.wrs_selective.value == 0 and nothing.headline.rs0.value == 0
+    assert nothing.headline.wrs.value == 0 and nothing.headline.rs0.value == 0
     assert nothing.rank is not None and nothing.rank.rank == 2 and nothing.headline.eps50.value is None
 
 
 def test_a_missing_task_leaves_no_headline_but_its_own_numbers(tmp_path: Path) -> None:
     entry = only(write_run(tmp_path / "run", SCORED, suite=suite(["ioi", "unlearning"])))
-    assert entry.headline.wrs_selective.value is None and entry.per_task["ioi"].score.value == 0.5
+    assert entry.headline.wrs.value is None and entry.per_task["ioi"].score.value == 0.5
     assert entry.headline.aurc["before_edit"].value is None
 
 

@@ -22,7 +22,6 @@ from tests.leaderboard.row_factory import (
     rows,
     suite,
     write_run,
-    wrong,
 )
 
 DEFAULT = default_cells(HALF, HALF)
@@ -51,7 +50,6 @@ def test_an_attack_that_does_not_apply_to_the_defense_has_run(tmp_path: Path) ->
         *DEFAULT,
         cell(idle, controls=beside(**way)),
         control(rows([NEVER] * 32, attack="random-direction", **way)),
-        wrong(rows([NEVER] * 32, attack="wrong-target", goal="wrong", **way)),
     ]
     assert reasons(tmp_path, cells, suite=suite(["ioi"], attacks=listed)) == []
 

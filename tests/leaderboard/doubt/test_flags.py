@@ -12,6 +12,7 @@ import pyarrow as pa
 import pytest
 
 import leaderboard.doubt
+from benchmark.contracts.row import TARGET_SHOWN
 from leaderboard.doubt.cell_flags import cell_findings
 from leaderboard.doubt.fit_flags import fit_findings
 from leaderboard.doubt.flags import CODES, Finding, located
@@ -26,6 +27,8 @@ from tests.leaderboard.row_factory import (
     NEVER,
     SANITY,
     THREATS,
+    WRONG,
+    against,
     cell,
     control,
     default_cells,
@@ -119,14 +122,32 @@ def test_an_attack_must_succeed_at_its_sanity_budget_where_the_plan_gives_it_one
     assert raised(beyond(0.5), sanity_budgets=[]) == {}, "rows beyond the ceiling are no sanity budget"
 
 
-def test_degenerate_output_is_raised_above_a_fifth_of_what_came_back() -> None:
-    def mixed(degenerate: int) -> pa.Table:
-        back = examples([0.05] * 80)
-        broken = examples([NEVER] * degenerate, outcome="degenerate")
-        return table(back + [one | {"example_id": f"d{one['example_id']}"} for one in broken if not one["sanity"]])
+def test_degenerate_output_is_raised_above_a_fifth_of_the_rows() -> None:
+    assert raised(marked(0.2, outcome="degenerate")) == {}
+    assert raised(marked(0.21, outcome="degenerate")) == {"degenerate": pytest.approx(0.21)}
+    assert CODES["degenerate"] == "lower-bound-only"
 
-    assert raised(mixed(20)) == {}
-    assert raised(mixed(21)) == {"degenerate": pytest.approx(21 / 101)}
+
+def steered(shown: int, reached: int, undefended: int) -> dict[str, float]:
+    """What 100 suppressed examples raise: the first of which all wrong targets are shown, the last ones reached."""
+    made = examples([NEVER] * (100 - reached) + [0.4] * reached, **WRONG)
+    gone = {f"e{index:03d}" for index in range(shown)}
+    left = {"status": "not_run", "error": TARGET_SHOWN}
+    rows_made = table([one | (left if one["example_id"] in gone else {}) for one in made])
+    reference = [0.4] * undefended + [NEVER] * (100 - undefended)
+    return {found.code: found.evidence for found in cell_findings(wrong(against(rows_made, reference)))}
+
+
+def test_wrong_answers_that_are_shown_before_any_attack_are_planted() -> None:
+    assert steered(50, 0, 0) == {}
+    assert steered(51, 0, 0) == {"wrong-target-shown": 0.51}
+
+
+def test_a_defense_that_makes_wrong_answers_cheap_is_told_so() -> None:
+    assert steered(0, 30, 5) == {}
+    assert steered(0, 40, 5) == {"steered-cheaply": pytest.approx(0.35)}
+    unknown = wrong(table(examples([0.4] * 100, **WRONG)))
+    assert list(cell_findings(unknown)) == [], "nothing is known of the undefended model"
 
 
 def test_clusters_are_counted_and_not_rows() -> None:

@@ -80,7 +80,7 @@ def test_damaged_and_missing_cells_are_named(tmp_path: Path) -> None:
         read_run(run)
     pq.write_table(cells[0].rows.drop_columns(["peak_memory_mb"]), file)
     assert read_run(run).cells[0].rows.column("peak_memory_mb").null_count == cells[0].rows.num_rows
-    pq.write_table(cells[0].rows.drop_columns(["selective"]), file)
+    pq.write_table(cells[0].rows.drop_columns(["eps_star"]), file)
     with pytest.raises(RunDirectoryError, match="lacks the columns"):
         read_run(run)
     pq.write_table(cells[0].rows.replace_schema_metadata({"recoverybench.schema_version": "99"}), file)
@@ -94,7 +94,8 @@ def test_damaged_and_missing_cells_are_named(tmp_path: Path) -> None:
 def test_columns_of_other_protocols_and_fields_of_later_versions_are_let_through(tmp_path: Path) -> None:
     cells = default_cells(HALF, HALF)
     run = write_run(tmp_path / "run", cells)
-    extra = cells[0].rows.append_column("paper_drift_rel", cells[0].rows.column("seconds"))
+    written = pq.read_table(run / cells[0].plan.file)
+    extra = written.append_column("paper_drift_rel", written.column("seconds"))
     pq.write_table(extra, run / cells[0].plan.file)
     dump(run / "run.json", json.loads((run / "run.json").read_text()) | {"new": 1})
     assert read_run(run).cells[0].rows.equals(cells[0].rows)

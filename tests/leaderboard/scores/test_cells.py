@@ -15,6 +15,7 @@ from leaderboard.scores.tasks import task_clusters
 from tests.leaderboard.row_factory import (
     BUDGETS,
     NEVER,
+    against,
     cell,
     control,
     default_cells,
@@ -40,10 +41,11 @@ def changed(first: list[float], change: dict[str, dict[str, Any]], **common: Any
 
 def test_statistics_of_a_cell() -> None:
     facts: dict[str, Any] = {"first_success_eps": 0.03, "first_success_drift": 1.0, "reactivated_fraction": 0.1}
-    found = statistics(rows([0.01] * 16 + [NEVER] * 16, **facts))
+    found = statistics(against(rows([0.01] * 16 + [NEVER] * 16, **facts), [0.05] * 4))
     assert (found.eligible, found.suppressed, found.clusters, found.failed_rows) == (32, 32, 32, 0)
     assert [(point.budget, point.recovered) for point in found.budgets] == [(budget, 16) for budget in BUDGETS]
-    assert found.budgets[0].recovered_share.value == 0.5 and found.budgets[0].selective == 16
+    assert found.budgets[0].recovered_share.value == 0.5 and found.budgets[0].selective == 12
+    assert statistics(rows([0.01] * 4)).budgets[0].selective is None, "nothing to compare with"
     first = found.first_success
     assert (first.n, first.delta_eps, first.drift_abs) == (16, 0.03, 1)
     assert first.delta_norm == pytest.approx(0.3) and first.reactivated_fraction == pytest.approx(0.1)
@@ -58,7 +60,7 @@ def test_statistics_of_a_cell() -> None:
 
 
 def test_a_control_has_no_selective_share() -> None:
-    one = control(rows(FIRST, attack="random-direction"))
+    one = control(against(rows(FIRST, attack="random-direction"), []))
     found = cell_scores(one, Resampler(resamples=10).of("ioi", task_clusters([one])))
     assert all(point.selective is None and point.selective_share.value is None for point in found.budgets)
 

@@ -12,7 +12,7 @@ from leaderboard.scores.half_points import Eps50, smallest_half_point
 from leaderboard.scores.outcomes import Outcomes, outcomes
 from leaderboard.scores.resampling import Resamples
 from leaderboard.scores.threats import CurveKind, grid
-from tests.leaderboard.row_factory import BUDGETS, NEVER, examples, row, rows, table
+from tests.leaderboard.row_factory import BUDGETS, NEVER, against, examples, row, rows, table
 
 GRID = grid(BUDGETS, 0.4)
 
@@ -24,7 +24,7 @@ def robust_suppression(worst: Outcomes, budgets: Array) -> Array:
 def half_point(made: pa.Table, budgets: Array = GRID, count: int = 200) -> Eps50:
     worst = outcomes(made)
     drawn = Resamples.draw(worst.clusters, np.random.default_rng(0), count)
-    return curve(worst, budgets, drawn, CurveKind("before_edit", "before_edit")).selective.eps50
+    return curve(worst, budgets, drawn, CurveKind("before_edit", "before_edit")).raw.eps50
 
 
 def aurc(made: pa.Table, *, selective: bool = True) -> float:
@@ -112,9 +112,10 @@ def test_sanity_budgets_and_ineligible_examples_do_not_count() -> None:
 
 
 def test_a_recovery_counts_unless_it_is_known_not_to_be_selective() -> None:
-    real, unknown, steered = (rows([0.05] * 4, selective=value) for value in (True, None, False))
-    assert [aurc(real), aurc(unknown), aurc(steered)] == [0, 0, 1]
-    assert aurc(steered, selective=False) == 0
+    cases = {"never": [NEVER] * 4, "later": [0.1] * 4, "as soon": [0.05] * 4, "unknown": None}
+    found = {name: aurc(against(rows([0.05] * 4), steered)) for name, steered in cases.items()}
+    assert found == {"never": 0, "later": 0, "as soon": 1, "unknown": 0}
+    assert aurc(against(rows([0.05] * 4), [0.05] * 4), selective=False) == 0
 
 
 def test_drift_beyond_tau_is_no_recovery_and_unknown_drift_is_none_either() -> None:
@@ -159,11 +160,13 @@ def test_violations_are_counted_before_the_worst_case_hides_them() -> None:
 
 
 def test_a_curve_carries_raw_and_selective_and_its_budgets() -> None:
-    worst = outcomes(rows([0.05, 0.1, NEVER, NEVER], selective=False))
+    worst = outcomes(against(rows([0.05, 0.1, NEVER, NEVER]), [0.05] * 4))
     drawn = Resamples.draw(worst.clusters, np.random.default_rng(0), 50)
     made = curve(worst, GRID, drawn, CurveKind("after_edit_within_tau", "after_edit", 0.1))
     assert [one.value for one in made.raw.rs] == [0.75, 0.5, 0.5, 0.5]
-    assert [one.value for one in made.selective.rs] == [1, 1, 1, 1]
+    assert made.selective is not None and [one.value for one in made.selective.rs] == [1, 1, 1, 1]
+    unknown = curve(outcomes(rows([0.05])), GRID, drawn, CurveKind("before_edit", "before_edit"))
+    assert unknown.selective is None, "nothing is known of the undefended model"
     assert made.raw.conditional_recovery.value == 0.5
     assert (made.budgets, made.threat_model, made.tau) == (list(BUDGETS), "after_edit", 0.1)
 

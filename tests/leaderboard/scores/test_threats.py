@@ -53,7 +53,7 @@ def test_a_task_that_no_baseline_can_reach_is_scored_by_the_primary_threat_alone
     assert probe.scored_threats == ["before_edit"] and probe.score.value == 0.5
     assert probe.aurc_baseline.value is None and probe.baseline_gap.value is None
     head = entry.headline
-    assert head.wrs_selective.value == pytest.approx((0.5 + 0.25) / 2)
+    assert head.wrs.value == pytest.approx((0.5 + 0.25) / 2)
     assert (head.aurc_baseline.value, head.baseline_gap.value) == (0.5, 0.25), "over the tasks that have a baseline"
     assert head.baseline_gap.interval is not None
     assert head.aurc["soft_suffix"].value == 0.5 and head.aurc["before_edit"].value == head.aurc_primary.value == 0.375
@@ -61,7 +61,7 @@ def test_a_task_that_no_baseline_can_reach_is_scored_by_the_primary_threat_alone
 
 def test_only_such_tasks_leave_the_gap_null_and_the_entry_ranked(tmp_path: Path) -> None:
     entry = only(write_run(tmp_path / "run", residual_cells(HALF), tasks=frozen("ioi", threat_models=RESIDUAL)))
-    assert entry.verdict.status == "ranked" and entry.headline.wrs_selective.value == 0.5
+    assert entry.verdict.status == "ranked" and entry.headline.wrs.value == 0.5
     assert entry.headline.baseline_gap.value is None and entry.headline.aurc_baseline.value is None
     assert "soft_suffix" not in entry.headline.aurc
 
@@ -81,7 +81,7 @@ def test_a_threat_model_is_demanded_where_it_has_budgets_and_the_suite_attacks_w
 ) -> None:
     entry = only(write_run(tmp_path / "run", residual_cells(HALF), **changes))
     assert any("has no soft_suffix curve" in reason for reason in entry.verdict.reasons) == missing
-    assert entry.headline.wrs_selective.value == (None if missing else 0.5)
+    assert entry.headline.wrs.value == (None if missing else 0.5)
     assert ("soft_suffix" in entry.per_task["ioi"].scored_threats) == missing
 
 
@@ -90,7 +90,7 @@ def test_the_rule_is_the_same_for_the_primary_threat(tmp_path: Path, listed: boo
     attacks = ATTACKS if listed else ATTACKS[1:]
     entry = only(write_run(tmp_path / "run", suffix_cells(HALF), suite=suite(["ioi"], attacks=attacks)))
     assert entry.per_task["ioi"].scored_threats == (["before_edit"] if listed else []) + ["soft_suffix"]
-    assert entry.headline.wrs_selective.value == (None if listed else 0.5)
+    assert entry.headline.wrs.value == (None if listed else 0.5)
     assert entry.headline.baseline_gap.value is None and entry.headline.eps50.value is None
 
 
@@ -121,7 +121,7 @@ def test_token_suffixes_have_a_curve_over_tokens_and_count_as_a_worst_case(tmp_p
 def test_what_the_suite_does_not_list_and_was_run_lowers_the_score_all_the_same(tmp_path: Path) -> None:
     cells = [*default_cells(HALF, HALF), *token_cells([1.0] * 24 + [NEVER] * 8)]
     entry = with_tokens(tmp_path, cells)
-    assert entry.per_task["ioi"].aurc_baseline.value == 0.25 and entry.headline.wrs_selective.value == 0.25
+    assert entry.per_task["ioi"].aurc_baseline.value == 0.25 and entry.headline.wrs.value == 0.25
     assert entry.per_task["ioi"].scored_threats == ["before_edit", "soft_suffix", "token_suffix"]
 
 
@@ -135,7 +135,7 @@ def test_diagnostic_threats_are_reported_within_tau_and_within_the_studys_limit_
     seen = {}
     for drift in (0.02, 0.05, 0.5):
         head = only(write_run(tmp_path / str(drift), [*others, at(drift)])).headline
-        assert head.wrs_selective.value == 0.5
+        assert head.wrs.value == 0.5
         names = ("after_edit", "after_edit_within_tau", "after_edit_within_study_limit")
         seen[drift] = [head.aurc[name].value for name in names]
     assert seen == {0.02: [0, 0, 0], 0.05: [0, 0, 1], 0.5: [0, 1, 1]}, "tau is 0.1 here"

@@ -98,7 +98,7 @@ def test_plain_text_says_it_all_within_the_width(plain: Leaderboard, width: int)
         "random-direction",
         "wrong-target",
         "soft-suffix",
-        "sel .67",
+        "sel .70",
         ".23-.46",
         "(must be 0)",
         "[1] zero-gradient (lower-bound-only)",
