@@ -63,7 +63,9 @@ def plain(value: Any, where: str) -> Any:
         return {key: plain(part, f"{where}[{key!r}]") for key, part in value.items()}
     if isinstance(value, list | tuple):
         return [plain(part, f"{where}[{i}]") for i, part in enumerate(value)]
-    raise UsageError(f"{where} is {_kind(value)}; a record holds texts, finite numbers, lists and mappings (`.tolist()`)")
+    raise UsageError(
+        f"{where} is {_kind(value)}; a record holds texts, finite numbers, lists and mappings (`.tolist()`)"
+    )
 
 
 def judge_finite(

@@ -51,9 +51,7 @@ def _flag(owner: Any, name: str) -> Switch:
 SWITCHES: tuple[Switch, ...] = (
     Switch("the grad mode", torch.is_grad_enabled, torch.set_grad_enabled),
     Switch("the default dtype", torch.get_default_dtype, torch.set_default_dtype),
-    Switch(
-        "deterministic algorithms", torch.are_deterministic_algorithms_enabled, torch.use_deterministic_algorithms
-    ),
+    Switch("deterministic algorithms", torch.are_deterministic_algorithms_enabled, torch.use_deterministic_algorithms),
     Switch("the precision of matrix products", torch.get_float32_matmul_precision, torch.set_float32_matmul_precision),
     Switch("the number of threads", torch.get_num_threads, torch.set_num_threads),
     Switch("anomaly detection", torch.is_anomaly_enabled, torch.autograd.set_detect_anomaly),
@@ -168,7 +166,7 @@ class Weights:
 
     def _restore(self, name: str) -> None:
         live = self.live[name]
-        live.data = self.copies[name].to(live.device)
+        live.data = self.copies[name].to(live.device, copy=True)
 
     def _still(self, tensor: Tensor, name: str) -> None:
         tensor.requires_grad_(self.learns[name])
@@ -303,7 +301,8 @@ class Custody:
     def _watch_tokenizer(self, tokenizer: Any) -> None:
         if not callable(tokenizer):
             return
-        self._names.append(Names("the tokenizer", tokenizer))
+        names = Names("the tokenizer", tokenizer)
+        self._names.append(names)
         backend = getattr(tokenizer, "backend_tokenizer", None)
         saved = backend.to_str() if backend is not None else None
 
@@ -314,6 +313,7 @@ class Custody:
         def write(_: Any) -> None:
             if saved is not None:
                 tokenizer._tokenizer = type(backend).from_str(saved)
+                names.held["_tokenizer"] = tokenizer._tokenizer, None
 
         self._numbers.append(Value("what the tokenizer reads", read, read(), write))
 

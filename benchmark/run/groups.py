@@ -13,13 +13,13 @@ from benchmark.contracts.defense import FittedDefense
 from benchmark.contracts.example import Example
 from benchmark.contracts.protocol import Protocol
 from benchmark.contracts.threat import Threat
+from benchmark.errors import UsageError
 from benchmark.measure.detection import make_detector
 from benchmark.measure.group import Group, Scale
 from benchmark.measure.judging import Judged, Retention, eligible, judge, saturation
 from benchmark.measure.self_check import tail_is_exact
 from benchmark.model.edits import by_boundary
 from benchmark.model.subject import Subject
-from benchmark.errors import UsageError
 from benchmark.registry import threat
 from benchmark.run.checked import checked, judge_finite
 from benchmark.run.custody import Custody, copied, seeded, told
@@ -31,7 +31,6 @@ from benchmark.sealed import sealed
 from benchmark.sites import Site
 from benchmark.spec import Named
 from benchmark.suite import Frozen, TaskSettings
-
 
 DEV = 64
 """Examples of ``dev`` on which a defense is compared with what it does on ``test``."""

@@ -64,7 +64,9 @@ class Cell:
             "seed": self.seed,
             "matched": self.matched,
             "split": self.split,
-            "controls": [] if attack.is_control or self.split != "test" else [{**access(c), "goal": c.goal} for c in attack.controls()],
+            "controls": []
+            if attack.is_control or self.split != "test"
+            else [{**access(c), "goal": c.goal} for c in attack.controls()],
             "file": f"cells/{self.key}.parquet",
         }
 

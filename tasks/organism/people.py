@@ -79,7 +79,10 @@ def _all_biographies() -> dict[str, tuple[Biography, ...]]:
 def fresh(key: str, count: int) -> tuple[Biography, ...]:
     """New biographies, balanced over professions; no text is in a split."""
     refuse_while_learning("fresh examples")
-    rng, seen = random.Random(f"fresh biographies {key}"), {b.text for some in _all_biographies().values() for b in some}
+    rng, seen = (
+        random.Random(f"fresh biographies {key}"),
+        {b.text for some in _all_biographies().values() for b in some},
+    )
     found: list[Biography] = []
     while len(found) < count:
         profession = tuple(PROFESSIONS)[len(found) % len(PROFESSIONS)]

@@ -90,7 +90,11 @@ def test_who_comes_after_them_has_the_rows_that_it_has_alone(alone: Result, besi
     assert alone.rows.num_rows and alone.rows.select(kept).equals(beside.rows.select(kept))
 
 
-REMEMBERING = {"lookup": "fresh-split-differs", "stranger": "fresh-split-differs", "not-position-wise": "promise-broken"}
+REMEMBERING = {
+    "lookup": "fresh-split-differs",
+    "stranger": "fresh-split-differs",
+    "not-position-wise": "promise-broken",
+}
 
 
 def test_who_remembers_or_declares_what_is_not_so_is_barred_and_the_clamp_is_not(tmp_path: Path) -> None:
