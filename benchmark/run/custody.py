@@ -87,11 +87,11 @@ class Names:
     def changes(self) -> Iterator[Change]:
         now = vars(self.owner)
         for name, (value, inner) in self.held.items():
-            if (name in now and now[name] is value and (inner is None or _inner(value) == inner)) or name in _OWN_STATE:
+            if (name in now and now[name] is value and (inner is None or _inner(value) == inner)) or _of_itself(name):
                 continue
             yield Change(f"{self.where}: {name}", lambda n=name, v=value, i=inner: self._put(n, v, i))
         if len(now) != len(self.held):
-            for name in [n for n in now if n not in self.held and n not in _OWN_STATE]:
+            for name in [n for n in now if n not in self.held and not _of_itself(n)]:
                 if self._grows is None or not self._grows(name, now[name]):
                     yield Change(f"{self.where}: {name} (new)", lambda n=name: self._drop(n))
 
@@ -275,7 +275,7 @@ class Custody:
             own = isinstance(value, type) and value.__module__ == name and id(value) not in self._seen
             if own and module is not builtins:
                 self._seen.add(id(value))
-                self._names.append(Names(f"the class {name}.{value.__qualname__}", value, grows=_grows_by_itself))
+                self._names.append(Names(f"the class {name}.{value.__qualname__}", value))
         if name == "torch._tensor":
             self._names.append(Names("the class torch.Tensor", torch.Tensor))
             self._names += [
@@ -333,8 +333,9 @@ class Custody:
         self._numbers.append(Value(f"the examples of {task.name}", read, held, lambda _: None))
 
 
-def _grows_by_itself(name: str, value: Any) -> bool:
-    return name.startswith(("__pydantic", "_abc_"))
+def _of_itself(name: str) -> bool:
+    """Whether Python or pydantic sets a name when they first need it, and nothing else is decided by it."""
+    return name in _OWN_STATE or name.startswith("__pydantic")
 
 
 def _cached(owner: Any) -> Callable[[str, Any], bool]:
