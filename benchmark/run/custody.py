@@ -299,11 +299,11 @@ class Custody:
         self._watch_tokenizer(subject.tokenizer)
 
     def _watch_tokenizer(self, tokenizer: Any) -> None:
-        if not callable(tokenizer):
+        if not hasattr(tokenizer, "special_tokens_map"):
             return
         names = Names("the tokenizer", tokenizer)
         self._names.append(names)
-        backend = getattr(tokenizer, "backend_tokenizer", None)
+        backend: Any = getattr(tokenizer, "backend_tokenizer", None)
         saved = backend.to_str() if backend is not None else None
 
         def read() -> Any:

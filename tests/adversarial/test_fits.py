@@ -38,7 +38,7 @@ class Peeking(Defense):
 
 def called(name: str, defense: Any) -> Defense:
     """The same under a name of its own."""
-    kind = type(type(defense).__name__, (type(defense),), {"name": name})
+    kind: Any = type(type(defense).__name__, (type(defense),), {"name": name})
     return kind(**{f.name: getattr(defense, f.name) for f in fields(defense)})
 
 

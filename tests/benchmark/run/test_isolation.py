@@ -191,7 +191,7 @@ def number(folder: Path) -> float:
 def test_a_fit_draws_the_same_from_run_to_run_whatever_ran_before(suite: str, tmp_path: Path) -> None:
     asked: dict[str, Any] = {**QUICK, "suite": suite}
     evaluate([Drawn()], output_dir=tmp_path / "a", **asked)
-    random.random(), torch.rand(3), np.random.rand(2)
+    _ = random.random(), torch.rand(3), np.random.rand(2)
     evaluate([DEFENSE, Drawn()], output_dir=tmp_path / "b", **asked)
     evaluate([Drawn()], output_dir=tmp_path / "c", seed=1, **asked)
     assert number(tmp_path / "a") == number(tmp_path / "b") != number(tmp_path / "c")
