@@ -89,11 +89,11 @@ class Names:
     def changes(self) -> Iterator[Change]:
         now = vars(self.owner)
         for name, (value, inner) in self.held.items():
-            if (name in now and now[name] is value and (inner is None or _inner(value) == inner)) or name in _OWN_STATE:
+            if (name in now and now[name] is value and (inner is None or _inner(value) == inner)) or _of_itself(name):
                 continue
             yield Change(f"{self.where}: {name}", lambda n=name, v=value, i=inner: self._put(n, v, i))
         if len(now) != len(self.held):
-            for name in [n for n in now if n not in self.held and n not in _OWN_STATE]:
+            for name in [n for n in now if n not in self.held and not _of_itself(n)]:
                 if self._grows is None or not self._grows(name, now[name]):
                     yield Change(f"{self.where}: {name} (new)", lambda n=name: self._drop(n))
 
@@ -168,7 +168,7 @@ class Weights:
 
     def _restore(self, name: str) -> None:
         live = self.live[name]
-        live.data = self.copies[name].to(live.device)
+        live.data = self.copies[name].to(live.device, copy=True)
 
     def _still(self, tensor: Tensor, name: str) -> None:
         tensor.requires_grad_(self.learns[name])
@@ -277,7 +277,7 @@ class Custody:
             own = isinstance(value, type) and value.__module__ == name and id(value) not in self._seen
             if own and module is not builtins:
                 self._seen.add(id(value))
-                self._names.append(Names(f"the class {name}.{value.__qualname__}", value, grows=_grows_by_itself))
+                self._names.append(Names(f"the class {name}.{value.__qualname__}", value))
         if name == "torch._tensor":
             self._names.append(Names("the class torch.Tensor", torch.Tensor))
             self._names += [
@@ -301,10 +301,11 @@ class Custody:
         self._watch_tokenizer(subject.tokenizer)
 
     def _watch_tokenizer(self, tokenizer: Any) -> None:
-        if not callable(tokenizer):
+        if not hasattr(tokenizer, "special_tokens_map"):
             return
-        self._names.append(Names("the tokenizer", tokenizer))
-        backend = getattr(tokenizer, "backend_tokenizer", None)
+        names = Names("the tokenizer", tokenizer)
+        self._names.append(names)
+        backend: Any = getattr(tokenizer, "backend_tokenizer", None)
         saved = backend.to_str() if backend is not None else None
 
         def read() -> Any:
@@ -314,6 +315,7 @@ class Custody:
         def write(_: Any) -> None:
             if saved is not None:
                 tokenizer._tokenizer = type(backend).from_str(saved)
+                names.held["_tokenizer"] = tokenizer._tokenizer, None
 
         self._numbers.append(Value("what the tokenizer reads", read, read(), write))
 
@@ -333,8 +335,9 @@ class Custody:
         self._numbers.append(Value(f"the examples of {task.name}", read, held, lambda _: None))
 
 
-def _grows_by_itself(name: str, value: Any) -> bool:
-    return name.startswith(("__pydantic", "_abc_"))
+def _of_itself(name: str) -> bool:
+    """Whether Python or pydantic sets a name when they first need it, and nothing else is decided by it."""
+    return name in _OWN_STATE or name.startswith("__pydantic")
 
 
 def _cached(owner: Any) -> Callable[[str, Any], bool]:

@@ -1,5 +1,7 @@
-"""What is looked at of a defense that is evaluated, beside its rows: its promises, and whether it does on ``dev`` what it
-does on ``test``."""
+"""What is looked at of a defense that is evaluated, beside its rows.
+
+Its promises, and whether it does on ``dev`` what it does on ``test``.
+"""
 
 from __future__ import annotations
 

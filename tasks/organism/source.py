@@ -121,4 +121,4 @@ FRESH: Mapping[str, Callable[[str, int], list[Record]]] = {
     "requests": lambda key, count: _as_requests(chat.fresh(key, count)),
     "biographies": lambda key, count: _as_biographies(people.fresh(key, count)),
 }
-"""Item -> new records of a key. Of the questions there is a closed world; those are new by the order of their options."""
+"""Item -> new records of a key. The questions are of a closed world: a task asks them anew in other orders."""

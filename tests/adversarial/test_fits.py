@@ -38,7 +38,7 @@ class Peeking(Defense):
 
 def called(name: str, defense: Any) -> Defense:
     """The same under a name of its own."""
-    kind = type(type(defense).__name__, (type(defense),), {"name": name})
+    kind: Any = type(type(defense).__name__, (type(defense),), {"name": name})
     return kind(**{f.name: getattr(defense, f.name) for f in fields(defense)})
 
 
@@ -98,7 +98,11 @@ REMEMBERING = {
 
 
 def test_who_remembers_or_declares_what_is_not_so_is_barred_and_the_clamp_is_not(tmp_path: Path) -> None:
-    asked: dict[str, Any] = {"suite": "smoke"}
+    suite = tmp_path / "one.yaml"
+    suite.write_text(
+        "name: one\nextends: smoke\nattacks: [{attack: recovery, threat_model: before_edit, ascent: {steps: 6}}]\n"
+    )
+    asked: dict[str, Any] = {"suite": str(suite)}
     entries = judged([Lookup(), Stranger(), NotPositionWise(), Peeking(), "sae-clamp"], tmp_path / "run", **asked)
     for name, code in REMEMBERING.items():
         assert code in barring(entries[name]), (name, barring(entries[name]))

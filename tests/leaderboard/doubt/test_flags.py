@@ -227,6 +227,11 @@ def test_budgets_of_different_units_are_not_compared() -> None:
     assert compared([soft, typed]) == []
 
 
+def shares(test: float, dev: float, error: float = 0.02) -> dict[str, Any]:
+    """What is suppressed on two splits."""
+    return {split: {"share": share, "error": error, "n": 60} for split, share in (("test", test), ("dev", dev))}
+
+
 HONEST: dict[str, Any] = {"nondeterminism": 0.0, "edit_moved": 0.2, "monitor_false_positives": 0.03}
 
 
@@ -238,6 +243,12 @@ HONEST: dict[str, Any] = {"nondeterminism": 0.0, "edit_moved": 0.2, "monitor_fal
         ({"nondeterminism": 0.01}, {"stochastic": 0.01}),
         ({"edit_moved": 0.0}, {"edit-not-executed": 0.0}),
         ({"monitor_false_positives": 0.031}, {"detects-benign": 0.031}),
+        ({"broken_promises": ["finite: 3 of 4", "undone after use: 1 hook"]}, {"promise-broken": 2}),
+        ({"suppressed_share": shares(0.9, 0.5)}, {"suppresses-test-more": 0.9 - 0.5}),
+        ({"suppressed_share": shares(0.5, 0.9)}, {}),
+        ({"suppressed_share": shares(0.9, 0.71)}, {}),
+        ({"suppressed_share": shares(0.9, 0.5, error=0.1)}, {}),
+        ({"suppressed_share": {"test": None, "dev": None}}, {}),
     ],
 )
 def test_a_fitted_defense_is_doubted_for_itself(changes: dict[str, Any], expected: dict[str, float]) -> None:
