@@ -231,7 +231,8 @@ def _check(dictionary: Dictionary, subject: Subject) -> None:
         wrong.append("it reads attention heads (hook_z), not the residual stream")
     if wrong := wrong or list(_misshapen(dictionary)):
         raise UsageError(
-            f"the SAE {dictionary.source} does not fit {dictionary.site}; give another `sae` or site: {'; '.join(wrong)}"
+            f"the SAE {dictionary.source} does not fit {dictionary.site}; give another `sae` or site: "
+            f"{'; '.join(wrong)}"
         )
 
 
