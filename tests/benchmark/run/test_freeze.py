@@ -98,9 +98,8 @@ def test_the_reference_is_where_the_undefended_model_is_steered_first_up_to_the_
     task = tiny.viewed()
     settings = SETTINGS.model_copy(update={"budgets": {"before_edit": (0.01, 0.1, 0.3, 30.0)}})
     frozen = measure(subject, task, settings, [SEARCH])
-    group = _undefended(
-        subject, task, settings, task.examples("test"), Scale(residual_norms(subject, task, task.examples("fit")), 1.0)
-    )
+    scale = Scale(residual_norms(subject, task, task.examples("fit")), 1.0)
+    group = _undefended(subject, task, settings, task.examples("test"), scale)
     wrong = Recovery(restarts=1, ascent=Ascent(steps=5), goal="wrong")
     ceiling = frozen.ceilings["before_edit"]
     budgets = tuple(eps for eps in settings.budgets["before_edit"] if eps <= (ceiling or 0))
