@@ -136,13 +136,13 @@ def test_bench_says_that_a_file_ends_the_process(tmp_path: Path) -> None:
 
 def test_a_defense_needs_no_registered_name_from_python() -> None:
     from benchmark.contracts.defense import Defense
-    from benchmark.run.prepare import _object
+    from benchmark.run.prepare import _called
 
     class Nameless(Defense):
         def fit(self, fitting: Any) -> FittedDefense:
             return FittedDefense({})
 
-    assert _object(Nameless()).name == "Nameless"
+    assert _called(Nameless()) == "Nameless"
     Nameless.name = "\n"  # type: ignore[misc]
     with pytest.raises(UsageError, match="empty"):
-        _object(Nameless())
+        _called(Nameless())

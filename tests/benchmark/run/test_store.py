@@ -17,6 +17,7 @@ from benchmark.errors import RunDirectoryError
 from benchmark.run import store as module
 from benchmark.run.store import Store
 
+CODE = {"engine": "0"}
 KEYS = ("0123456789abcdef", "fedcba9876543210")
 PLAN = {"identity": "mine", "cells": [{"key": key} for key in KEYS]}
 
@@ -36,8 +37,8 @@ def rows(key: str, status: str = "ok") -> pa.Table:
 def filled(root: Path) -> Store:
     """A directory with both cells, the first with perturbations."""
     store = opened(root)
-    store.write(KEYS[0], rows(KEYS[0]), {"e0": torch.zeros(3), "e1": torch.ones(3)})
-    store.write(KEYS[1], rows(KEYS[1]))
+    store.write(KEYS[0], rows(KEYS[0]), CODE, {"e0": torch.zeros(3), "e1": torch.ones(3)})
+    store.write(KEYS[1], rows(KEYS[1]), CODE)
     assert all(map(store.finished, KEYS)) and not store.mend(KEYS)
     return store
 
@@ -129,9 +130,9 @@ def test_a_changed_bit_in_a_cell_is_seen(tmp_path: Path) -> None:
 
 def test_a_cell_under_another_ones_name_or_of_another_version_is_run_again(tmp_path: Path) -> None:
     store = filled(tmp_path)
-    store.write(KEYS[0], rows(KEYS[1]))
+    store.write(KEYS[0], rows(KEYS[1]), CODE)
     assert ["of another cell" in told for told in store.mend(KEYS)] == [True]
-    store.write(KEYS[0], rows(KEYS[0]).replace_schema_metadata({b"recoverybench.schema_version": b"0"}))
+    store.write(KEYS[0], rows(KEYS[0]).replace_schema_metadata({b"recoverybench.schema_version": b"0"}), CODE)
     assert ["row schema 0" in told for told in store.mend(KEYS)] == [True]
 
 
@@ -141,7 +142,7 @@ def test_a_cell_without_its_perturbations_is_not_finished(tmp_path: Path, harm: 
     file = tmp_path / "private" / f"{KEYS[0]}.safetensors"
     content = file.read_bytes()
     if harm == "other":
-        store.write(KEYS[1], rows(KEYS[1]), {"e0": torch.zeros(3)})
+        store.write(KEYS[1], rows(KEYS[1]), CODE, {"e0": torch.zeros(3)})
         content = (tmp_path / "private" / f"{KEYS[1]}.safetensors").read_bytes()
     file.unlink() if harm == "missing" else file.write_bytes(content[:-1] if harm == "cut" else content)
     (told,) = store.mend(KEYS)
@@ -159,7 +160,7 @@ def test_perturbations_are_there_before_the_cell_that_they_belong_to(
         plain(source, target)
 
     monkeypatch.setattr(os, "replace", noted)
-    store.write(KEYS[0], rows(KEYS[0]), {"e0": torch.zeros(3)})
+    store.write(KEYS[0], rows(KEYS[0]), CODE, {"e0": torch.zeros(3)})
     assert order == [".safetensors", ".parquet"]
 
 
@@ -173,7 +174,7 @@ def test_a_full_disk_is_told_whatever_exception_a_library_has_for_it(
 
     monkeypatch.setattr(module, "save_file", full)
     with pytest.raises(RunDirectoryError, match="the disk is full. Finished cells are safe; make room"):
-        store.write(KEYS[0], rows(KEYS[0]), {"e0": torch.zeros(3)})
+        store.write(KEYS[0], rows(KEYS[0]), CODE, {"e0": torch.zeros(3)})
     assert not store.has(KEYS[0]) and not list(tmp_path.rglob("*.part"))
 
     def broken(*_: Any) -> None:
@@ -181,7 +182,7 @@ def test_a_full_disk_is_told_whatever_exception_a_library_has_for_it(
 
     monkeypatch.setattr(module, "save_file", broken)
     with pytest.raises(SafetensorError, match="contiguous"):
-        store.write(KEYS[0], rows(KEYS[0]), {"e0": torch.zeros(3)})
+        store.write(KEYS[0], rows(KEYS[0]), CODE, {"e0": torch.zeros(3)})
 
 
 @pytest.mark.parametrize("content", [None, b"", b"[]", b"\xff", b'{"task": "toy", "defense": "other"}'])
