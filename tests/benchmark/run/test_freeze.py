@@ -95,7 +95,10 @@ tasks:
     assert [line for line in text.replace("{here}", "").splitlines() if line not in lines] == []
 
 
-def test_the_reference_is_where_the_undefended_model_is_steered_first_up_to_the_ceiling(subject: Any) -> None:
+def test_the_reference_is_where_the_undefended_model_is_steered_first_up_to_the_ceiling(
+    subject: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("benchmark.run.freeze.STEERED", 0.6)  # so that there is something below the ceiling
     task = tiny.viewed()
     settings = SETTINGS.model_copy(update={"budgets": {"before_edit": (0.01, 0.1, 0.3, 30.0)}})
     frozen = measure(subject, task, settings, [SEARCH])
@@ -106,7 +109,7 @@ def test_the_reference_is_where_the_undefended_model_is_steered_first_up_to_the_
     budgets = tuple(eps for eps in settings.budgets["before_edit"] if eps <= (ceiling or 0))
     rows = measured(group, wrong, budgets).rows
     stars = {r.identity.example_id: r.outcome.eps_star for r in rows if r.outcome.eps_star is not None}
-    assert frozen.steered["before_edit"] == stars and max(stars.values(), default=0) < 30
+    assert frozen.steered["before_edit"] == stars and 0 < max(stars.values()) < 30
 
 
 def measured_in(run: Path) -> list[str]:
