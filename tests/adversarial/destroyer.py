@@ -29,8 +29,7 @@ class Destroyer(Defense):
 
     def fit(self, fitting: Fitting) -> FittedDefense:
         clamped = SaeClamp().fit(fitting)
-        known = [*fitting.examples, *fitting.retain]
-        edits = {site: destroying(e, fitting.streams(site, known), self.slack) for site, e in clamped.edits.items()}
+        edits = {site: destroying(e, fitting.streams(site), self.slack) for site, e in clamped.edits.items()}
         return FittedDefense(edits, clamped.protected, clamped.record)
 
 

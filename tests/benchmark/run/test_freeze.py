@@ -86,7 +86,8 @@ tasks:
 """
     path.write_text(text.replace("{here}", ""))
     frozen = measure(subject, tiny.viewed(), SETTINGS, [SEARCH])
-    assert frozen.steered["before_edit"] and frozen.floor is not None, "the toy model is steered somewhere"
+    assert frozen.floor is not None and "before_edit" in frozen.steered
+    frozen = frozen.model_copy(update={"steered": {"before_edit": {f"toy/test/{i:03d}": 0.1 for i in range(9)}}})
     for constants in (frozen.model_copy(update={"tau": 9.0}), frozen):
         write_into(path, {"toy": constants})
     assert yaml.safe_load(path.read_text())["tasks"]["toy"]["frozen"] == frozen.model_dump()
@@ -94,7 +95,10 @@ tasks:
     assert [line for line in text.replace("{here}", "").splitlines() if line not in lines] == []
 
 
-def test_the_reference_is_where_the_undefended_model_is_steered_first_up_to_the_ceiling(subject: Any) -> None:
+def test_the_reference_is_where_the_undefended_model_is_steered_first_up_to_the_ceiling(
+    subject: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("benchmark.run.freeze.STEERED", 0.6)  # so that there is something below the ceiling
     task = tiny.viewed()
     settings = SETTINGS.model_copy(update={"budgets": {"before_edit": (0.01, 0.1, 0.3, 30.0)}})
     frozen = measure(subject, task, settings, [SEARCH])
@@ -105,7 +109,7 @@ def test_the_reference_is_where_the_undefended_model_is_steered_first_up_to_the_
     budgets = tuple(eps for eps in settings.budgets["before_edit"] if eps <= (ceiling or 0))
     rows = measured(group, wrong, budgets).rows
     stars = {r.identity.example_id: r.outcome.eps_star for r in rows if r.outcome.eps_star is not None}
-    assert frozen.steered["before_edit"] == stars and max(stars.values(), default=0) < 30
+    assert frozen.steered["before_edit"] == stars and 0 < max(stars.values()) < 30
 
 
 def measured_in(run: Path) -> list[str]:
