@@ -70,7 +70,10 @@ class Cheat(Defense):
 def test_a_defense_that_looks_at_test_is_told_so_and_what_was_finished_stays(suite: str, tmp_path: Path) -> None:
     found = evaluate([Cheat(), DEFENSE], suite=suite, output_dir=tmp_path / "run", **{**FEW, "attacks": ["zero"]})
     assert found.status == "partial"
-    assert "learns from the split fit alone; it asked for 'test'" in (tmp_path / "run" / "events.jsonl").read_text()
+    assert (
+        "learns from the split fit alone; take that one, it asked for 'test'"
+        in (tmp_path / "run" / "events.jsonl").read_text()
+    )
     assert len(list((tmp_path / "run" / "cells").iterdir())) == 1
     assert [p.name for p in (tmp_path / "run" / "fits").iterdir()] == ["toy__sae-clamp.json"]
 
