@@ -39,7 +39,10 @@ def plain(tmp_path_factory: Folders) -> Leaderboard:
     """A run of two defenses, one of which does nothing."""
     cells = default_cells(FIRST, FIRST, first_success_eps=0.04, first_success_drift=0.3, flags=["zero-gradient"])
     cells += default_cells([NEVER] * 60, [NEVER] * 60, defense="none", suppressed=False)
-    return board(write_run(tmp_path_factory.mktemp("plain") / "run", cells))
+    tasks = frozen(
+        "ioi", steered={"before_edit": {}}
+    )  # undefended, nobody is steered: all that comes back is selective
+    return board(write_run(tmp_path_factory.mktemp("plain") / "run", cells, tasks=tasks))
 
 
 @pytest.fixture(scope="module")
@@ -98,7 +101,7 @@ def test_plain_text_says_it_all_within_the_width(plain: Leaderboard, width: int)
         "random-direction",
         "wrong-target",
         "soft-suffix",
-        "sel .70",
+        "sel .67",
         ".23-.46",
         "(must be 0)",
         "[1] zero-gradient (lower-bound-only)",
