@@ -32,6 +32,6 @@ def refuse_while_learning(what: str) -> None:
     """
     if _learning:
         raise UsageError(
-            f"{_learning[-1]}: a defense learns from the split fit alone; it asked for {what}. What it may see is on"
+            f"{_learning[-1]}: a defense learns from the split fit alone; it asked for {what}. Take what is on"
             " the object that `fit` is given: examples, retain, streams, gradients, labels"
         )

@@ -241,5 +241,7 @@ def file_hash(path: Path) -> str:
                 found = hashlib.file_digest(file, "sha256").hexdigest()
             known = _HASHED[path] = (stat.st_mtime_ns, stat.st_size, found)
     except OSError as error:
-        raise UsageError(f"{path} cannot be read ({error.strerror}), so nothing can tell whether it changed") from error
+        raise UsageError(
+            f"{path} cannot be read ({error.strerror}), so nothing can tell whether it changed; make it readable"
+        ) from error
     return known[2]

@@ -18,9 +18,10 @@ ROOT = Path(__file__).parents[1]
 PACKAGES = ("benchmark", "tasks", "defenses", "attacks", "leaderboard")
 RAISED = ("UsageError", "RunDirectoryError")
 ORDERS = """
-add ask call choose close convert correct delete do downgrade draw fix fold freeze give import install keep leave let
-list load lower make measure move name pick pip pass put quote raise reinstall remove rename repair repeat replace rerun
-run save say set shorten show start take train try turn unset update upgrade use wait write
+add ask call choose close convert copy correct delete do downgrade draw fix fold freeze give import install
+keep leave let list load lower make measure move name pass pick pip put quote raise reinstall remove rename
+repair repeat replace rerun run save say set shorten show start take train try turn unset update upgrade use
+wait write
 """.split()
 CLAUSE = re.compile(rf"(?:^|[;,:.(]\s+|\b(?:or|and|please|to),?\s+)(?:{'|'.join(ORDERS)})\b", re.IGNORECASE)
 THERE = re.compile(
@@ -30,6 +31,11 @@ THERE = re.compile(
     re.IGNORECASE,
 )
 CHECKED_ELSEWHERE = {
+    "benchmark/model/loading.py: {} cannot be loaded ({}: {}); {}": "the remedy is an argument",
+    "benchmark/model/subject.py: unknown device {}; {}": "the devices that there are are a variable beside it",
+    "benchmark/model/subject.py: device {} was asked for, but {}; {}": "the same",
+    "benchmark/run/ownership.py: {} is damaged ({}); {}": "the remedy is an argument",
+    "benchmark/run/ownership.py: {} is damaged (it holds a {}, no object); {}": "the same",
     "benchmark/documents.py: {} is not valid YAML or JSON: line {}{}: {}": "each problem in that file has its own",
     "benchmark/documents.py: {} is not valid YAML or JSON: line {}: {}": "the same, of JSON",
     "benchmark/documents.py: {} is not valid YAML or JSON: {}": "the same, where the library tells the problem",

@@ -59,7 +59,7 @@ class Placed:
                 return
             returned = f"a tensor {tuple(changed.shape)} of {changed.dtype} on {changed.device}"
         name = getattr(self.edit, "__qualname__", type(self.edit).__qualname__)
-        raise UsageError(f"the edit {name} at {self.site} returned {returned}; it promises {promised}")
+        raise UsageError(f"the edit {name} at {self.site} returned {returned}; return what it promises: {promised}")
 
 
 HOOKS = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")

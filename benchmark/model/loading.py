@@ -158,7 +158,7 @@ def _json(file: Path, what: str, kind: type) -> Any:
     try:
         found = json.loads(file.read_text("utf-8"))
     except OSError as error:
-        raise UsageError(f"{what}, {file}, cannot be read: {error.strerror}") from error
+        raise UsageError(f"{what}, {file}, cannot be read: {error.strerror}; give a file that can") from error
     except ValueError as error:
         raise UsageError(f"{what}, {file}, is not JSON ({error}); copy it again") from error
     if not isinstance(found, kind):

@@ -31,7 +31,9 @@ def checked(fitted: Any) -> FittedDefense:
         UsageError: it is no fitted defense, or a value of its record is none that JSON has; the key is named.
     """
     if not isinstance(fitted, FittedDefense):
-        raise UsageError(f"`fit` returned {_kind(fitted)}; it promises a FittedDefense(edits, protected, record)")
+        raise UsageError(
+            f"`fit` returned {_kind(fitted)}; return what it promises: FittedDefense(edits, protected, record)"
+        )
     if not isinstance(fitted.record, Mapping):
         raise UsageError(f"the record of a fit is {_kind(fitted.record)}; give a mapping of JSON values")
     record = plain(fitted.record, "record")
@@ -59,7 +61,7 @@ def plain(value: Any, where: str) -> Any:
     if isinstance(value, Mapping):
         for key in value:
             if not isinstance(key, str):
-                raise UsageError(f"{where} has the key {key!r}, {_kind(key)}; the keys of a record are texts")
+                raise UsageError(f"{where} has the key {key!r}, {_kind(key)}; give texts as the keys of a record")
         return {key: plain(part, f"{where}[{key!r}]") for key, part in value.items()}
     if isinstance(value, list | tuple):
         return [plain(part, f"{where}[{i}]") for i, part in enumerate(value)]
@@ -90,7 +92,7 @@ def judge_finite(
         if spoiled:
             raise UsageError(
                 f"on clean text the edits make NaN or infinity of a finite stream: {', '.join(spoiled)}, over"
-                f" {len(examples)} examples of {task.name}"
+                f" {len(examples)} examples of {task.name}; make them finite there"
             )
 
 

@@ -63,7 +63,7 @@ class Live:
 
     def finished(self, cell: Cell, rows: Sequence[Columns], resumed: bool) -> None:
         attacked = [r for r in rows if r["status"] != "not_run" and not r["sanity"]]
-        if _control(cell) is None:
+        if _control(cell) is None and cell.split == "test":
             self.attacked += len(attacked)
             self.recovered += sum(bool(r["recovered"]) for r in attacked)
         self.progress.update(self.bar, advance=1, tally=f"{self.recovered}/{self.attacked} recovered")
@@ -79,7 +79,8 @@ class Live:
 
 def _title(cell: Cell) -> str:
     kind = _control(cell)
-    title = f"{cell.attack.title} ({cell.attack.threat_model}, {cell.attack.constraint})"
+    fresh = ", fresh examples" if cell.split == "fresh" else ""
+    title = f"{cell.attack.title} ({cell.attack.threat_model}, {cell.attack.constraint}{fresh})"
     return title if kind is None else f"{title}, {kind}"
 
 

@@ -120,8 +120,8 @@ def fit(undefended: Undefended, named: Named) -> FittedDefense:
         fitted = named.defense.fit(shown)
     if left:
         raise UsageError(
-            f"{named.name} changed, while it learned on {task.name}: {told(left)}. Everything was put back; a defense"
-            " acts by the edits that it returns, and by nothing else"
+            f"{named.name} changed, while it learned on {task.name}: {told(left)}. Everything was put back; let it"
+            " act by the edits that it returns, and by nothing else"
         )
     return checked(fitted)
 

@@ -318,7 +318,10 @@ def _said(error: BaseException) -> str:
 
 def _refuse(left: Sequence[str], what: str) -> None:
     if left:
-        raise UsageError(f"{what} changed {told(left)}; everything was put back, and nothing of it counts")
+        raise UsageError(
+            f"{what} changed {told(left)}; everything was put back, and nothing of it counts; let an edit return a"
+            " tensor and change nothing else"
+        )
 
 
 def _now() -> str:

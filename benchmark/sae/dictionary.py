@@ -178,7 +178,7 @@ def _config(file: Path) -> Mapping[str, Any]:
     except (OSError, ValueError) as error:
         raise UsageError(f"{file} is not JSON: {error}; copy the SAE again") from error
     if not isinstance(config, dict):
-        raise UsageError(f"{file} holds a {type(config).__name__}; expected the object that sae_lens writes")
+        raise UsageError(f"{file} holds a {type(config).__name__}; give the object that sae_lens writes")
     if "metadata" in config:
         return config
     _sae_lens()

@@ -277,7 +277,7 @@ BAD_ROWS: list[tuple[Records, str]] = [
     (changed(3, question=" "), "row 3: question is empty; fill it in, or leave the row out"),
     (changed(3, question=None), "row 3: question is empty"),
     (changed(3, answer=math.nan), "row 3: answer is empty"),
-    (changed(3, question={"text": "?"}), "row 3: question is a dict; expected a text"),
+    (changed(3, question={"text": "?"}), "row 3: question is a dict; write a text"),
     (changed(3, choices=[]), "row 3: choices is empty"),
     (changed(3, choices="['a' 'b']"), "row 3: choices is \"['a' 'b']\", no JSON list"),
     (changed(3, choices=4), "row 3: choices is 4; expected a list"),
@@ -351,7 +351,7 @@ def test_sources_that_are_none_are_told(source: str, message: str) -> None:
     [
         ({"columns": {"quesiton": "Q"}}, "`columns` maps quesiton, but this kind reads: question, choices, answer"),
         ({"columns": {"question": "Q"}}, "has no column Q, which `columns` maps question to; it has: question, "),
-        ({"columns": {"question": ["question", "answer"]}}, "row 1: question is a list; expected a text"),
+        ({"columns": {"question": ["question", "answer"]}}, "row 1: question is a list; write a text"),
         ({"filters": {"subject": "bio"}}, "has no column subject to choose by; it has: question"),
         ({"filters": {"answer": 7}}, "none of 60 rows is left; answer was to be 7, and is 0, 1, 2"),
         ({"splits": {"fit": "a", "dev": "b", "test": "c"}}, "has no column split to choose by"),

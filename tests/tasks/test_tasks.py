@@ -207,7 +207,7 @@ def test_a_letter_is_the_place_that_the_right_choice_has_in_the_order(tmp_path: 
         ({"form": {"template": "{question} {answer}"}}, "there are {question}, {options}"),
         ({"form": {"template": "{question"}}, "template '{question': expected '}'"),
         ({"form": {"option": "{text.__class__}"}}, "there are {text}, {letter}"),
-        ({"form": {"answer_by": "letter"}}, "answer_by: letter needs {options}"),
+        ({"form": {"answer_by": "letter"}}, "answer_by: letter needs more: put {options}"),
         ({"form": {"letters": "AAB"}}, "letters 'AAB'"),
         ({"form": {"temperature": 1}}, "form.temperature"),
         ({"score": "max"}, "score"),

@@ -36,8 +36,8 @@ from benchmark.contracts.row import (
 BEFORE = """
 run_id cell_key task example_id cluster_id defense attack threat_model constraint goal seed budget_eps budget_abs sanity
 split eligible suppressed recovered outcome label_base label_defended label_attacked margin_base margin_defended
-margin_start margin_attacked recovered_fraction overshoot drift_abs drift_rel drift_rel_base drift_pre_abs drift_pre_rel drift_linf
-drift_toward drift_away near_zero reactivated_fraction reactivated_mass reactivation_margin zero_reactivation
+margin_start margin_attacked recovered_fraction overshoot drift_abs drift_rel drift_rel_base drift_pre_abs drift_pre_rel
+drift_linf drift_toward drift_away near_zero reactivated_fraction reactivated_mass reactivation_margin zero_reactivation
 floor_violation_abs floor_violation_rel decode_drift_abs delta_eps delta_norm delta_site_norms first_success_eps
 first_success_drift eps_star steps forwards backwards seconds peak_memory_mb monitor_score
 detected flags status error min_eps attr_clamped_share attr_clamped_recovered attr_clamped_equal_recovered

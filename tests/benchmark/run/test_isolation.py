@@ -233,7 +233,7 @@ def leaving() -> Any:
 
 FAULTS: list[tuple[Callable[[], Any], str]] = [
     (leaving, "SystemExit(0)"),
-    (lambda: None, "`fit` returned a NoneType; it promises a FittedDefense"),
+    (lambda: None, "`fit` returned a NoneType; return what it promises: FittedDefense"),
     (lambda: FittedDefense([halve]), "the edits are a list; give a mapping: {Site: edit}"),  # type: ignore[arg-type]
     (lambda: FittedDefense({SITE: halve}), f"an edit is placed at '{SITE}', a str; give a Site"),  # type: ignore[dict-item]
     (lambda: FittedDefense({Site(99): halve}), "is outside tiny, which has 4 layers"),
@@ -242,9 +242,9 @@ FAULTS: list[tuple[Callable[[], Any], str]] = [
     (lambda: FittedDefense({}, record={"a": [1.0, torch.ones(2)]}), "record['a'][1] is a torch.Tensor of shape (2,)"),
     (lambda: FittedDefense({}, record={3: 1}), "record has the key 3"),  # type: ignore[dict-item]
     (lambda: FittedDefense({}, record={"suppressed_fit": "much"}), "record['suppressed_fit'] is 'much'"),
-    (broken_edit(lambda h: None), f"at {SITE} returned NoneType; it promises a tensor"),
-    (broken_edit(lambda h: h[:, :1]), "of torch.float32 on cpu; it promises a tensor"),
-    (broken_edit(lambda h: h.bfloat16()), "of torch.bfloat16 on cpu; it promises a tensor"),
+    (broken_edit(lambda h: None), f"at {SITE} returned NoneType; return what it promises: a tensor"),
+    (broken_edit(lambda h: h[:, :1]), "of torch.float32 on cpu; return what it promises: a tensor"),
+    (broken_edit(lambda h: h.bfloat16()), "of torch.bfloat16 on cpu; return what it promises: a tensor"),
     (broken_edit(lambda h: torch.where(h > 1, torch.nan, h)), f"positions at {SITE}, over"),
 ]
 
