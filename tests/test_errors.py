@@ -20,7 +20,7 @@ RAISED = ("UsageError", "RunDirectoryError")
 ORDERS = """
 add ask call choose close convert copy correct delete do downgrade draw fix fold freeze give import install
 keep leave let list load lower make measure move name pass pick pip put quote raise reinstall remove rename
-repair repeat replace rerun run save say set shorten show start take train try turn unset update upgrade use
+repair repeat replace rerun return run save say set shorten show start take train try turn unset update upgrade use
 wait write
 """.split()
 CLAUSE = re.compile(rf"(?:^|[;,:.(]\s+|\b(?:or|and|please|to),?\s+)(?:{'|'.join(ORDERS)})\b", re.IGNORECASE)

@@ -96,7 +96,8 @@ def _measured(root: Path, manifest: Manifest, cell: PlannedCell) -> MeasuredCell
             f"{root / 'plan.json'} has the cell {cell} on {cell.task}, of which run.json says nothing; repeat the run"
         )
     rows, code = _read_rows(root / cell.file)
-    rows = compared(up_to(rows, task.ceilings.get(cell.threat_model)), task.steered.get(cell.threat_model))
+    known = task.steered.get(cell.threat_model) if cell.split == "test" else None  # fresh examples have no reference
+    rows = compared(up_to(rows, task.ceilings.get(cell.threat_model)), known)
     return MeasuredCell(cell, threat, rows, code != cell.code)
 
 
