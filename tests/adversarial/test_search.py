@@ -6,6 +6,7 @@ import pytest
 
 from leaderboard.board.schema import Entry
 from tests.adversarial.arena import barring, judged
+from tests.adversarial.crowd import Crowd
 from tests.adversarial.moved_site import MovedSite
 from tests.adversarial.ripple import Ripple
 from tests.adversarial.weak_gradient import CallerAware, WeakGradient
@@ -25,7 +26,7 @@ def entries(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Entry]:
     folder = tmp_path_factory.mktemp("search")
     suite = folder / "in_front.yaml"
     suite.write_text(SUITE)
-    cheats = [WeakGradient(), CallerAware(), Ripple(), MovedSite()]
+    cheats = [WeakGradient(), CallerAware(), Ripple(), MovedSite(), Crowd()]
     return judged(["sae-clamp", *cheats], folder / "run", suite=str(suite), limit=24)
 
 
@@ -46,7 +47,7 @@ def test_a_false_gradient_is_barred_and_does_not_pay(entries: dict[str, Entry], 
 
 
 def test_who_looks_at_the_caller_is_barred_for_that(entries: dict[str, Entry]) -> None:
-    assert "depends-on-caller" in barring(entries["caller-aware"])
+    assert "depends-on-caller" in barring(entries["caller-aware"]) & barring(entries["crowd"])
     assert "depends-on-caller" not in barring(entries["weak-gradient"]), "it lies to everybody alike"
 
 
