@@ -21,7 +21,7 @@ from benchmark.names import checked_name
 from benchmark.registry import SUITES, THREATS
 from benchmark.sealed import refuse_while_learning
 from benchmark.sites import Site
-from benchmark.values import exact, fingerprint, sha
+from benchmark.values import by_content, exact, sha
 
 Budget = Annotated[float, Field(gt=0)]
 SUFFIXES = (".yaml", ".yml")
@@ -176,7 +176,7 @@ class Suite(_Strict):
 def _portable_kind(kind: str | None) -> str | None:
     """A kind of task; a class of a file goes by the file's text, wherever that lies."""
     file, separator, name = (kind or "").rpartition(".py:")
-    return f"{fingerprint(f'{file}.py')}:{name}" if separator else kind
+    return f"{by_content(f'{file}.py')}:{name}" if separator else kind
 
 
 def load_suite(named: str) -> Suite:

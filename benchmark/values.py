@@ -101,7 +101,7 @@ def _text(value: str | PurePath, where: str) -> str:
     """A text; a local file or folder is its content, wherever it lies."""
     text = str(value)
     name = next((part for part in reversed(where.split(".")) if not part.isdigit()), "")
-    return fingerprint(text) if isinstance(value, PurePath) or is_place(text, name) else text
+    return by_content(text) if isinstance(value, PurePath) or is_place(text, name) else text
 
 
 def is_place(text: str, name: str) -> bool:
@@ -201,7 +201,7 @@ def sha(value: Any) -> str:
     return hashlib.sha256(json.dumps(value, sort_keys=True, allow_nan=False).encode()).hexdigest()[:16]
 
 
-def fingerprint(source: str) -> str:
+def by_content(source: str) -> str:
     """A hash of a local file or folder, whole; anything else, a name in a registry or on a hub, stands for itself."""
     where = Path(source)
     return f"sha256:{content_hash(where)[:16]}" if where.exists() else source

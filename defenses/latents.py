@@ -12,7 +12,7 @@ from benchmark.contracts.defense import Fitting
 from benchmark.errors import UsageError
 from benchmark.sae.dictionary import Dictionary
 from benchmark.sae.features import FeatureSet
-from benchmark.values import fingerprint
+from benchmark.values import by_content
 from defenses.ranges import Latent, Number, Share, Weight
 from defenses.selection import Activity, activity, by_effect, by_firing_rate, opposed, top
 from defenses.sites import parse_site
@@ -78,7 +78,7 @@ class Chosen(NamedTuple):
     @property
     def record(self) -> dict[str, object]:
         """Which latents of which SAE, as JSON values."""
-        source = fingerprint(self.dictionary.source)
+        source = by_content(self.dictionary.source)
         return {"site": str(self.features.site), "sae": source, "latents": list(self.features.latents)}
 
 

@@ -12,7 +12,7 @@ from functools import partial
 
 from benchmark.contracts.defense import Defense, FittedDefense, Fitting
 from benchmark.registry import register_defense
-from benchmark.values import fingerprint
+from benchmark.values import by_content
 from defenses.clamp_edit import reconstruct
 from defenses.latents import default_layers, open_dictionaries
 from defenses.monitors import make_monitor
@@ -50,5 +50,5 @@ class SaeBottleneck(Defense):
         edits = {
             d.site: Scheduled(partial(reconstruct, dictionary=d), schedule, self.clamp.positions) for d in dictionaries
         }
-        saes = [{"site": str(d.site), "sae": fingerprint(d.source), "latents": []} for d in dictionaries]
+        saes = [{"site": str(d.site), "sae": by_content(d.source), "latents": []} for d in dictionaries]
         return FittedDefense(edits, record={"layers": saes, "error_term": "drop"})

@@ -145,7 +145,7 @@ class Value:
 
 
 class Weights:
-    """Parameters and buffers: an exact fingerprint of each on its device, and a copy on the host to put it back."""
+    """Parameters and buffers: an exact checksum of each on its device, and a copy on the host to put it back."""
 
     def __init__(self, model: Any) -> None:
         named = (*model.named_parameters(remove_duplicate=False), *model.named_buffers(remove_duplicate=False))
@@ -155,7 +155,7 @@ class Weights:
         self.learns = {name: tensor.requires_grad for name, tensor in self.live.items()}
 
     def _prints(self) -> list[Any]:
-        prints = [fingerprint(tensor) for tensor in self.live.values()]
+        prints = [checksum(tensor) for tensor in self.live.values()]
         return torch.stack(prints).tolist() if prints else []
 
     def changes(self) -> Iterator[Change]:
@@ -176,7 +176,7 @@ class Weights:
 
 
 @torch.no_grad()
-def fingerprint(tensor: Tensor) -> Tensor:
+def checksum(tensor: Tensor) -> Tensor:
     """Sums of a tensor's bits, weighted by row and by column, as a pair of int64 on its device.
 
     Exact: no rounding hides a small change, and rows or columns that change places change it.

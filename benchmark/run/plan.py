@@ -20,7 +20,7 @@ from benchmark.run.parts import PARTS, attack_label, parts_of
 from benchmark.run.task_view import TaskView
 from benchmark.spec import Named, resolve_attack, settings
 from benchmark.suite import Suite
-from benchmark.values import fingerprint, sha
+from benchmark.values import by_content, sha
 
 FRESH = 40
 """Examples of a task that are made for every defense that is evaluated."""
@@ -146,7 +146,7 @@ def make_plan(
                 ]
         for named in control_defenses:
             cells += _cells(suite, task, named, classify)
-    saes = {site: fingerprint(source) for site, source in suite.saes.items()}
+    saes = {site: by_content(source) for site, source in suite.saes.items()}
     inputs = {
         "suite": suite.hash,
         "model": weights_sha,

@@ -22,7 +22,7 @@ import pytest
 import torch
 
 from benchmark.errors import UsageError
-from benchmark.values import exact, fingerprint, sha
+from benchmark.values import by_content, exact, sha
 
 
 class Mode(Enum):
@@ -240,11 +240,11 @@ def test_a_folder_is_more_than_the_bytes_of_its_files(tmp_path: Path) -> None:
         for name, text in shape.items():
             (tmp_path / str(number) / name).parent.mkdir(parents=True, exist_ok=True)
             (tmp_path / str(number) / name).write_text(text)
-        found.append(fingerprint(str(tmp_path / str(number))))
-    assert len(set(found)) == len(shapes) and fingerprint("no/such/place") == "no/such/place"
+        found.append(by_content(str(tmp_path / str(number))))
+    assert len(set(found)) == len(shapes) and by_content("no/such/place") == "no/such/place"
     (tmp_path / "0" / "__pycache__").mkdir()
     (tmp_path / "0" / "__pycache__" / "x.pyc").write_text("x")
-    assert fingerprint(str(tmp_path / "0")) == found[0], "what comes by itself does not count"
+    assert by_content(str(tmp_path / "0")) == found[0], "what comes by itself does not count"
 
 
 @pytest.mark.parametrize("text", ["", "a" * 5000, "a/" * 3000, "two\nlines/x", "nul\0/x", "~", "/"])

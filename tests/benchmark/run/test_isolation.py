@@ -20,7 +20,7 @@ from benchmark.contracts.defense import Where
 from benchmark.model.edits import Placed, by_boundary
 from benchmark.registry import SOURCES, SUITES, TASKS
 from benchmark.run.checked import plain
-from benchmark.run.custody import Custody, copied, fingerprint, generators, seeded
+from benchmark.run.custody import Custody, checksum, copied, generators, seeded
 from benchmark.run.runner import Result
 from benchmark.run.task_view import FittingTask
 from benchmark.sealed import sealed
@@ -108,8 +108,8 @@ def test_a_copied_model_shares_weights_and_no_module() -> None:
 
 def test_a_fingerprint_changes_with_any_bit_and_with_any_order() -> None:
     tensor = torch.randn(6, 192)
-    same = fingerprint(tensor.clone()).tolist()
-    assert fingerprint(tensor).tolist() == same
+    same = checksum(tensor.clone()).tolist()
+    assert checksum(tensor).tolist() == same
     for change in (
         lambda t: t[3, 7].add_(1e-6 * t[3, 7].abs() + 1e-7),
         lambda t: t[[1, 0, 2, 3, 4, 5]],
@@ -117,7 +117,7 @@ def test_a_fingerprint_changes_with_any_bit_and_with_any_order() -> None:
     ):
         other = tensor.clone()
         result = change(other)
-        assert fingerprint(result if result.shape == tensor.shape else other).tolist() != same
+        assert checksum(result if result.shape == tensor.shape else other).tolist() != same
 
 
 def _mode(on: bool) -> Callable[[Any], Any]:
