@@ -65,6 +65,10 @@ TARGET_SHOWN = "the defended model shows every wrong target before any attack"
 """``error`` of a row that aims at a wrong target and was not run, because there is none left."""
 
 
+REPLAYED = "replay"
+"""``found_by`` of what another threat model found."""
+
+
 class Outcome(Record):
     """What became of the example."""
 

@@ -11,11 +11,10 @@ from weakref import WeakKeyDictionary
 import torch
 from torch import Tensor
 
+from benchmark.contracts.row import REPLAYED
 from benchmark.measure.aim import Aim
 from benchmark.measure.group import Group
 from benchmark.search.ballot import Ballot
-
-NAME = "replay"
 
 _FOUND: WeakKeyDictionary[Group, dict[str, list[Mapping[str, Tensor]]]] = WeakKeyDictionary()
 """What cells that stand before others left, by threat model, in the order of the plan."""
@@ -47,7 +46,7 @@ def replay(found: Mapping[str, Tensor], target: Aim, ballot: Ballot) -> None:
         still = [(line, delta) for line, delta in turns if ballot.open[line]]
         if still:
             index = torch.tensor([line for line, _ in still], device=ballot.delta.device)
-            ballot.offer(index, torch.stack([delta for _, delta in still]).to(ballot.delta), NAME)
+            ballot.offer(index, torch.stack([delta for _, delta in still]).to(ballot.delta), REPLAYED)
 
 
 def _closest(delta: Tensor, ballot: Ballot, line: int, count: int = 2) -> Tensor:

@@ -32,7 +32,7 @@ from benchmark.sites import Site
 from benchmark.spec import Named
 from benchmark.suite import Frozen, TaskSettings
 
-DEV = 64
+DEV = 48
 """Examples of ``dev`` on which a defense is compared with what it does on ``test``."""
 
 
