@@ -162,6 +162,6 @@ def test_who_looks_at_the_grad_mode_is_noticed(honest: Group) -> None:
 def test_a_single_kink_misleads_nobody() -> None:
     from benchmark.contracts.row import Slopes
 
-    sound, kink = (Slopes(slope_ratio=ratio, slope_gap=0.0, call_path_gap=0.0) for ratio in (1.0, 3.0))
+    sound, kink = (Slopes(slope_ratio=ratio, slope_gap=0.0, call_path_gap=0.0) for ratio in (1.0, -1.0))
     assert not mistrusted({0: sound, 1: kink}) and mistrusted({0: kink, 1: kink, 2: sound}) and not mistrusted({})
     assert doubts(sound) == doubts(None) == () and doubts(kink) == ("gradient-mismatch",)
