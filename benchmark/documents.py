@@ -250,6 +250,8 @@ class _Reading:
         text: str = event.value
         if any(c == "\0" or "\ud800" <= c <= "\udfff" for c in text):
             self.refuse(line, f"{shown(text)} has a character that no file can hold; take it out")
+        if event.implicit[0] and "\t" in text:
+            self.refuse(line, f"{shown(text)} has a tab, which not every reader takes there; quote it")
         try:
             return _plain(text) if event.implicit[0] else text
         except ValueError as error:

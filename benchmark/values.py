@@ -11,6 +11,7 @@ import dataclasses
 import hashlib
 import json
 import math
+import os
 import re
 import sys
 from collections.abc import Iterator, Mapping, Sequence, Set
@@ -30,6 +31,8 @@ _SPELLED_OUT = (complex, range, Decimal, Fraction, date, time, timedelta, UUID)
 """Their text is exact."""
 _NAMES_A_PLACE = re.compile(r"(?:^|.*[_-])(?:sae|model|source|weights|checkpoint|path|file|folder|directory|dir)s?$")
 """Settings whose value may be a file or a folder although it looks like a word."""
+MOST_FILES = 2000
+"""Below a folder that a setting names; a model has a dozen."""
 _CACHES = frozenset({"__pycache__", ".cache", ".git", ".ipynb_checkpoints"})
 """Folders that come by themselves."""
 
@@ -211,16 +214,26 @@ def content_hash(where: Path) -> str:
     """Hash of a file's bytes, or of all files below a folder with their places in it.
 
     Raises:
-        UsageError: something there cannot be read.
+        UsageError: something there cannot be read, or it is a folder of more than weights and data.
     """
     if where.is_file():
         return file_hash(where)
-    files = sorted(
-        (path.relative_to(where).as_posix(), path)
-        for path in where.rglob("*")
-        if path.is_file() and not _CACHES & set(path.relative_to(where).parts)
-    )
-    return sha([[name, file_hash(path)] for name, path in files])
+    return sha([[name, file_hash(where / name)] for name in sorted(_files(where))])
+
+
+def _files(folder: Path) -> list[str]:
+    """The files below a folder, by their places in it."""
+    found: list[str] = []
+    for inner, folders, names in os.walk(folder):
+        folders[:] = [name for name in folders if name not in _CACHES]
+        here = Path(inner)
+        found += [(here / name).relative_to(folder).as_posix() for name in names if (here / name).is_file()]
+        if len(found) > MOST_FILES:
+            raise UsageError(
+                f"{folder} holds more than {MOST_FILES} files, all of which would stand in the results' keys; name the "
+                "folder or file that is meant"
+            )
+    return found
 
 
 _HASHED: dict[Path, tuple[int, int, str]] = {}

@@ -306,6 +306,7 @@ class Custody:
         names = Names("the tokenizer", tokenizer)
         self._names.append(names)
         backend: Any = getattr(tokenizer, "backend_tokenizer", None)
+        kind: Any = type(backend)
         saved = backend.to_str() if backend is not None else None
 
         def read() -> Any:
@@ -314,7 +315,7 @@ class Custody:
 
         def write(_: Any) -> None:
             if saved is not None:
-                tokenizer._tokenizer = type(backend).from_str(saved)
+                tokenizer._tokenizer = kind.from_str(saved)
                 names.held["_tokenizer"] = tokenizer._tokenizer, None
 
         self._numbers.append(Value("what the tokenizer reads", read, read(), write))

@@ -47,6 +47,14 @@ def test_plain_values_are_what_they_look_like(text: str, value: Any) -> None:
     assert found == value and type(found) is type(value)
 
 
+def test_a_tab_in_plain_text_is_refused_as_other_readers_do() -> None:
+    with pytest.raises(UsageError, match="has a tab.*quote it"):
+        parse("n\tull", HERE)
+    with pytest.raises(yaml.YAMLError):
+        yaml.safe_load("n\tull")
+    assert parse('"n\\tull"', HERE) == "n\tull"
+
+
 @pytest.mark.parametrize(
     "text", "yes no on off Yes ON 010 0x1F 0o17 1_000 1:30 12:30:45 2024-01-02 .nan .inf -.inf".split()
 )

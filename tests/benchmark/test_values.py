@@ -21,6 +21,7 @@ import numpy as np
 import pytest
 import torch
 
+from benchmark import values
 from benchmark.errors import UsageError
 from benchmark.values import by_content, exact, sha
 
@@ -250,3 +251,13 @@ def test_a_folder_is_more_than_the_bytes_of_its_files(tmp_path: Path) -> None:
 @pytest.mark.parametrize("text", ["", "a" * 5000, "a/" * 3000, "two\nlines/x", "nul\0/x", "~", "/"])
 def test_texts_of_every_kind_are_read(text: str) -> None:
     exact({"prompt": text if text != "/" else "x/"})
+
+
+def test_a_folder_of_everything_is_refused_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for number in range(4):
+        (tmp_path / str(number)).write_text("a")
+    whole = by_content(str(tmp_path))
+    monkeypatch.setattr(values, "MOST_FILES", 3)
+    with pytest.raises(UsageError, match="holds more than 3 files"):
+        by_content(str(tmp_path))
+    assert whole.startswith("sha256:")
