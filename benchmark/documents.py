@@ -163,6 +163,8 @@ class _Open:
     key_line: int = 0
     size: int = 1
     height: int = 1
+    flow: bool = False
+    """Written with brackets or braces."""
 
 
 class _Part(NamedTuple):
@@ -184,6 +186,8 @@ class _Reading:
     found: list[Any] = field(default_factory=list)
     end: int = 0
     """Index behind the last value."""
+    quoted: list[tuple[int, int]] = field(default_factory=list)
+    """First and last index of every text in quotes or in a block."""
 
     def refuse(self, line: int, problem: str) -> NoReturn:
         key = ".".join(str(part) for part in self.place())
@@ -203,13 +207,15 @@ class _Reading:
             self.add(self.alias(event.anchor, line), line)
         elif isinstance(event, yaml.ScalarEvent):
             self.end = event.end_mark.index
+            if event.style:
+                self.quoted.append((event.start_mark.index, self.end))
             value = self.scalar(event, line)
             part = _Part(value, 1 + len(event.value))
             self.anchor(event.anchor, part)
             self.add(part, line)
         elif isinstance(event, yaml.MappingStartEvent | yaml.SequenceStartEvent):
             empty: Any = {} if isinstance(event, yaml.MappingStartEvent) else []
-            self.start(_Open(empty, line, event.anchor))
+            self.start(_Open(empty, line, event.anchor, flow=bool(event.flow_style)))
         elif isinstance(event, yaml.MappingEndEvent | yaml.SequenceEndEvent):
             self.end = event.end_mark.index
             self.close()
@@ -250,8 +256,8 @@ class _Reading:
         text: str = event.value
         if any(c == "\0" or "\ud800" <= c <= "\udfff" for c in text):
             self.refuse(line, f"{shown(text)} has a character that no file can hold; take it out")
-        if event.implicit[0] and "\t" in text:
-            self.refuse(line, f"{shown(text)} has a tab, which not every reader takes there; quote it")
+        if event.implicit[0] and "?" in text and any(o.flow for o in self.open):
+            self.refuse(line, f"{shown(text)} has a question mark within brackets, not every reader's text; quote it")
         try:
             return _plain(text) if event.implicit[0] else text
         except ValueError as error:
@@ -295,9 +301,17 @@ def _yaml(text: str, where: str, *, whole: bool = False) -> Document:
         raise UsageError(f"{where} is not valid YAML or JSON: {_problem(error)}") from error
     if not reading.found or reading.found == [None] and not text.strip():
         raise UsageError(f"{where} is not valid YAML or JSON: it is empty; write a value, or null")
+    _refuse_tabs(reading, text)
     if whole and text[reading.end :].strip():
         raise UsageError(f"{where}: {shown(text[reading.end :].strip())} would be left out; quote the whole value")
     return Document(reading.found[0], reading.lines)
+
+
+def _refuse_tabs(reading: _Reading, text: str) -> None:
+    """Not every reader takes tabs for space."""
+    for found in re.finditer("\t", text):
+        if not any(start <= found.start() < end for start, end in reading.quoted):
+            reading.refuse(text.count("\n", 0, found.start()) + 1, "has a tab; write spaces, or quote the text")
 
 
 def _problem(error: yaml.YAMLError) -> str:

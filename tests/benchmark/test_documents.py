@@ -47,11 +47,15 @@ def test_plain_values_are_what_they_look_like(text: str, value: Any) -> None:
     assert found == value and type(found) is type(value)
 
 
-def test_a_tab_in_plain_text_is_refused_as_other_readers_do() -> None:
-    with pytest.raises(UsageError, match="has a tab.*quote it"):
-        parse("n\tull", HERE)
-    with pytest.raises(yaml.YAMLError):
-        yaml.safe_load("n\tull")
+def test_what_only_some_readers_take_for_plain_text_is_refused() -> None:
+    with pytest.raises(UsageError, match="a question mark within brackets"):
+        parse("[n? ull]", HERE)
+    assert parse("n? ull", HERE) == yaml.safe_load("n? ull") == "n? ull"
+    for text in ("n\tull", "n\t", "1\n...\t\n"):
+        with pytest.raises(UsageError, match="has a tab; write spaces, or quote"):
+            parse(text, HERE)
+        with pytest.raises(yaml.YAMLError):
+            yaml.safe_load(text)
     assert parse('"n\\tull"', HERE) == "n\tull"
 
 
