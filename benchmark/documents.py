@@ -29,6 +29,8 @@ MOST_NESTED = 40
 """Lists and mappings within each other."""
 MOST_DIGITS = 40
 """Of a number."""
+UNREADABLE = {"\0": "a NUL byte", "\ufeff": "a byte-order mark within the text"}
+"""Characters that are never text."""
 SHOWN = 60
 """Characters of a value that a message shows."""
 
@@ -141,8 +143,8 @@ def _text(path: Path) -> str:
 def _refuse_unreadable(text: str, where: str) -> None:
     """Text that no file and no terminal could hold."""
     for at, character in enumerate(text):
-        if character == "\0" or "\ud800" <= character <= "\udfff":
-            what = "a NUL byte" if character == "\0" else "a character that is not UTF-8"
+        if character in UNREADABLE or "\ud800" <= character <= "\udfff":
+            what = UNREADABLE.get(character, "a character that is not UTF-8")
             raise UsageError(f"{where}: line {text.count(chr(10), 0, at) + 1} has {what}; take it out")
     if len(text) > MOST_BYTES:
         raise UsageError(f"{where} is longer than {MOST_BYTES} characters; write less")

@@ -48,6 +48,8 @@ def test_plain_values_are_what_they_look_like(text: str, value: Any) -> None:
 
 
 def test_what_only_some_readers_take_for_plain_text_is_refused() -> None:
+    with pytest.raises(UsageError, match="line 2 has a byte-order mark"):
+        parse("''\n\ufeff", HERE)
     with pytest.raises(UsageError, match="a question mark within brackets"):
         parse("[n? ull]", HERE)
     assert parse("n? ull", HERE) == yaml.safe_load("n? ull") == "n? ull"
