@@ -270,6 +270,7 @@ def _damage(cell: Path, key: str) -> str | None:
     """Why the rows of a cell cannot be used; None: they can."""
     try:
         rows = pq.read_table(cell, page_checksum_verification=True)
+        rows.validate(full=True)
         version = int((rows.schema.metadata or {}).get(b"recoverybench.schema_version", b"0"))
         if version != SCHEMA_VERSION:
             return f"has row schema {version}, and this version writes {SCHEMA_VERSION}"

@@ -107,6 +107,7 @@ def _read_rows(file: Path) -> tuple[pa.Table, Any]:
     try:
         written = pq.read_schema(file)
         rows = pq.read_table(file, schema=SCHEMA, page_checksum_verification=True)
+        rows.validate(full=True)  # texts that are none
         version = int((written.metadata or {}).get(b"recoverybench.schema_version", b"0"))
     except (pa.ArrowException, OSError, ValueError) as error:
         raise RunDirectoryError(f"{file} is damaged: {_first_line(error)}; repeat the run") from error

@@ -122,7 +122,8 @@ def ask_json(text: str, folder: Path) -> None:
 def ask_option(pairs: list[str], folder: Path) -> None:
     given = _options(pairs)
     for key, value in given.items():
-        ensure(same(parse(written(value).removesuffix("...\n").strip("\n"), key), value), (key, value, written(value)))
+        text = written(value).removesuffix("\n...\n").strip("\n")  # how a document of one plain text ends
+        ensure(same(parse(text, key), value), (key, value, text))
     ensure(kept(settings_of(resolve_defense("sae-clamp", given).defense), given), given)
 
 
@@ -140,7 +141,8 @@ def ask_suite(text: str, folder: Path) -> None:
     path = put(folder, "suite.yaml", text)
     suite, given = load_suite(str(path)), read(path).value
     found = suite.model_dump(mode="json")
-    if "extends" not in given and ".py:" not in text and str(folder) not in json.dumps(found):
+    anchored = str(folder) in json.dumps(found) or ".." in text  # a local path is told from the file's folder
+    if "extends" not in given and ".py:" not in text and not anchored:
         ensure(kept(found, given), (found, given))
     ensure(load_suite(str(put(folder, "again.yaml", written(found)))) == suite, found)
     ensure(bool(suite.hash), suite)

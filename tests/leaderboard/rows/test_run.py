@@ -71,6 +71,16 @@ def test_a_cell_with_a_changed_bit_is_damaged_and_no_other_number(tmp_path: Path
         read_run(run)
 
 
+def test_a_text_that_is_none_is_damage(tmp_path: Path) -> None:
+    cells = default_cells(HALF, HALF)
+    run = write_run(tmp_path / "run", cells)
+    file = run / cells[0].plan.file
+    pq.write_table(cells[0].rows, file, compression="none", use_dictionary=False, write_statistics=False)
+    file.write_bytes(file.read_bytes().replace(b"e000", b"\x80000"))
+    with pytest.raises(RunDirectoryError, match="is damaged"):
+        read_run(run)
+
+
 def test_damaged_and_missing_cells_are_named(tmp_path: Path) -> None:
     cells = default_cells(HALF, HALF)
     run = write_run(tmp_path / "run", cells)
