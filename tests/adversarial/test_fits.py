@@ -92,7 +92,7 @@ def test_who_comes_after_them_has_the_rows_that_it_has_alone(alone: Result, besi
 
 REMEMBERING = {
     "lookup": "fresh-split-differs",
-    "stranger": "fresh-split-differs",
+    "stranger": "suppresses-test-more",
     "not-position-wise": "promise-broken",
 }
 
