@@ -8,8 +8,6 @@ code and of torch, and torch's switches. Random number generators are put back w
 from __future__ import annotations
 
 import builtins
-import hashlib
-import random
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
@@ -19,13 +17,13 @@ from functools import cached_property
 from types import FunctionType, ModuleType
 from typing import Any, NamedTuple
 
-import numpy as np
 import torch
 from torch import Tensor
 
 import benchmark.registry as registry
 from benchmark.contracts.task import Task
 from benchmark.model.subject import Subject
+from benchmark.run.random_state import generators
 
 PACKAGES = ("benchmark", "tasks", "defenses", "attacks", "leaderboard")
 """Whose modules are watched."""
@@ -351,32 +349,6 @@ def _leave_modes() -> None:
         torch._C._pop_torch_function_stack()
     while torch._C._len_torch_dispatch_stack():
         torch._C._pop_torch_dispatch_stack(None)
-
-
-@contextmanager
-def generators() -> Iterator[None]:
-    """Random numbers go on afterwards as if the block had drawn none."""
-    own, arrays, host = random.getstate(), np.random.get_state(), torch.get_rng_state()
-    devices = torch.cuda.get_rng_state_all() if torch.cuda.is_available() else []
-    try:
-        yield
-    finally:
-        random.setstate(own)
-        np.random.set_state(arrays)
-        torch.set_rng_state(host)
-        if devices:
-            torch.cuda.set_rng_state_all(devices)
-
-
-@contextmanager
-def seeded(*key: Any) -> Iterator[None]:
-    """Random numbers inside are drawn from ``key``, whatever was drawn before; outside they go on undisturbed."""
-    number = int.from_bytes(hashlib.sha256("|".join(map(str, key)).encode()).digest()[:8])
-    with generators():
-        random.seed(number)
-        np.random.seed(number % 2**32)
-        torch.manual_seed(number % 2**63)
-        yield
 
 
 def told(left: Iterable[str], most: int = 6) -> str:

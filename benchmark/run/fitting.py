@@ -27,7 +27,7 @@ from benchmark.model.streams import (
 )
 from benchmark.model.subject import Subject
 from benchmark.registry import threat as named_threat
-from benchmark.run.custody import seeded
+from benchmark.run.random_state import seeded
 from benchmark.run.task_view import FittingTask, TaskView
 from benchmark.sae.dictionary import Dictionary, open_dictionary
 from benchmark.search.pack_size import PackSize

@@ -63,31 +63,24 @@ def biographies(split: str) -> tuple[Biography, ...]:
 
 @cache
 def _all_biographies() -> dict[str, tuple[Biography, ...]]:
-    rng, seen, result = random.Random("biographies"), set(), {}
-    for split, size in SIZES.items():
-        rows: list[Biography] = []
-        while len(rows) < size:
-            profession = tuple(PROFESSIONS)[len(rows) % len(PROFESSIONS)]
-            text = biography(profession, rng.choice(NAMES), rng)
-            if text not in seen:
-                seen.add(text)
-                rows.append(Biography(f"bio/{split}/{len(rows):04d}", text, profession))
-        result[split] = tuple(rows)
-    return result
+    rng, seen = random.Random("biographies"), set[str]()
+    return {split: _drawn(rng, f"bio/{split}", size, seen) for split, size in SIZES.items()}
 
 
 def fresh(key: str, count: int) -> tuple[Biography, ...]:
     """New biographies, balanced over professions; no text is in a split."""
     refuse_while_learning("fresh examples")
-    rng, seen = (
-        random.Random(f"fresh biographies {key}"),
-        {b.text for some in _all_biographies().values() for b in some},
-    )
+    seen = {b.text for some in _all_biographies().values() for b in some}
+    return _drawn(random.Random(f"fresh biographies {key}"), "bio/fresh", count, seen)
+
+
+def _drawn(rng: random.Random, prefix: str, count: int, seen: set[str]) -> tuple[Biography, ...]:
+    """Biographies whose texts are not ``seen``, which they join, balanced over professions."""
     found: list[Biography] = []
     while len(found) < count:
         profession = tuple(PROFESSIONS)[len(found) % len(PROFESSIONS)]
         text = biography(profession, rng.choice(NAMES), rng)
         if text not in seen:
             seen.add(text)
-            found.append(Biography(f"bio/fresh/{len(found):04d}", text, profession))
+            found.append(Biography(f"{prefix}/{len(found):04d}", text, profession))
     return tuple(found)

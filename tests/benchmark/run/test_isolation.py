@@ -20,7 +20,8 @@ from benchmark.contracts.defense import Where
 from benchmark.model.edits import Placed, by_boundary
 from benchmark.registry import SOURCES, SUITES, TASKS
 from benchmark.run.checked import plain
-from benchmark.run.custody import Custody, checksum, copied, generators, seeded
+from benchmark.run.custody import Custody, checksum, copied
+from benchmark.run.random_state import generators, seeded
 from benchmark.run.runner import Result
 from benchmark.run.task_view import FittingTask
 from benchmark.sealed import sealed
