@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 app = typer.Typer(no_args_is_help=True)
-ASKED = (
+ASKED = "A suite (its model), a folder, FILE.gguf, package:NAME==VERSION/FILE.gguf, or hub:OWNER/NAME@REVISION."
     "A suite, whose model is meant; or a folder, FILE.gguf, package:NAME==VERSION/FILE.gguf, hub:OWNER/NAME@REVISION."
 )
 
