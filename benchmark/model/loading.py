@@ -14,6 +14,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 
 from benchmark.errors import UsageError
+from benchmark.model.identity import files_of
 
 _WEIGHTS = "*.safetensors"
 _SHOWN = 5
@@ -112,7 +113,7 @@ def check_files(folder: Path) -> None:
         raise UsageError(f"{folder} is no model: it has no config.json; give the folder that save_pretrained wrote")
     if not isinstance(_json(config, "the model's configuration", dict).get("model_type"), str):
         raise UsageError(f"{config} names no `model_type`; give the config.json that save_pretrained wrote")
-    files = sorted(folder.glob(_WEIGHTS))
+    files = [file for file in files_of(folder) if file.match(_WEIGHTS)]
     if not files:
         there = ", ".join(sorted(p.name for p in folder.glob("*.bin"))) or "none"
         raise UsageError(

@@ -150,7 +150,15 @@ def _place_of_package(source: PackageSource) -> Path:
 
 def _unpacked(file: Path, tell: Tell) -> Path:
     """The folder of a GGUF file, which goes by its content."""
-    return _made(_place(file.stem, file_hash(file)), lambda folder, _: _unpack(file, folder, tell), tell)
+
+    def make(folder: Path, draft: Path) -> None:
+        # a configuration or tokenizer that lies beside the file is none of its own, and would be taken for it
+        alone = draft / "alone" / file.name
+        alone.parent.mkdir()
+        alone.symlink_to(file.resolve())
+        _unpack(alone, folder, tell)
+
+    return _made(_place(file.stem, file_hash(file)), make, tell)
 
 
 def _unpack(file: Path, folder: Path, tell: Tell) -> None:

@@ -10,6 +10,7 @@ from typing import Any
 from benchmark.contracts.defense import Defense
 from benchmark.contracts.protocol import Protocol
 from benchmark.errors import UsageError
+from benchmark.model.pack import encode
 from benchmark.model.subject import Subject, load
 from benchmark.names import checked_name
 from benchmark.registry import PROTOCOLS, suggestion, threat
@@ -83,6 +84,8 @@ def prepare(request: Request) -> Prepared:
     protocol: Protocol = PROTOCOLS.get(request.protocol)()
     wanted = protocol.attacks(suite_attacks(suite, request.attacks))
     subject = load_subject(suite, request.device, request.dtype)
+    for task in tasks.values():  # a missing chat template, say, is told before anything is fitted
+        encode(subject, task, task.examples("fit")[:1])
     plan = make_plan(
         suite,
         tasks,
