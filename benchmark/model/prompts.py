@@ -6,6 +6,7 @@ The policy lives in the tokenizer, so that whatever encodes a prompt with it fol
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any
@@ -21,6 +22,7 @@ CONVERSATION = (
 )
 """A conversation whose rendering tells chat templates apart, a default system prompt included."""
 _PROBE = "a"
+_DATE = re.compile(r"""strftime_now\(\s*(["'])(.*?)\1\s*\)""")
 
 
 def adds_bos(tokenizer: Any) -> bool:
@@ -106,15 +108,31 @@ def rendered(tokenizer: Any, turns: Sequence[Mapping[str, str]], *, answer: bool
             "`chat: true` needs a tokenizer with a chat template, and this one has none: leave `chat` out, or put the "
             "model's chat_template.jinja beside its tokenizer"
         )
+    template = _pinned(tokenizer.get_chat_template())
     try:
         return tokenizer.apply_chat_template(
-            list(turns), tokenize=False, add_generation_prompt=answer, strftime_now=TODAY.strftime
+            list(turns), chat_template=template, tokenize=False, add_generation_prompt=answer
         )
     except Exception as error:  # a template may raise what it likes
         told = " ".join(str(error).split())[:300]
         raise UsageError(
             f"the chat template refuses a conversation ({told}); leave `chat` out, or correct it"
         ) from error
+
+
+def _pinned(template: str) -> str:
+    """The template with the day written into it.
+
+    Raises:
+        UsageError: it asks for the day in a form that is not written out.
+    """
+    pinned = _DATE.sub(lambda found: repr(TODAY.strftime(found[2])), template)
+    if "strftime_now(" in pinned:
+        raise UsageError(
+            "the chat template writes today's date in a form that cannot be pinned, so that prompts would change from "
+            "day to day; write a fixed date into chat_template.jinja, or leave `chat` out"
+        )
+    return pinned
 
 
 def template_identity(tokenizer: Any) -> str | None:

@@ -70,11 +70,16 @@ def test_a_tokenizer_without_bos_cannot_begin_with_it() -> None:
         set_bos(made, True)
 
 
-def test_a_dated_template_is_the_same_on_any_day(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_dated_template_is_the_same_on_any_day() -> None:
     made = chatting(DATED)
     today = datetime.datetime.now().strftime("%d w5 %Y")
     assert today in made.apply_chat_template(TURNS, tokenize=False), "or the test means nothing"
     assert rendered(made, TURNS).startswith(TODAY.strftime("%d w5 %Y"))
+    by_name = chatting("{% set form = '%d' %}{{ strftime_now(form) }}")
+    with pytest.raises(UsageError, match="write a fixed date into chat_template.jinja"):
+        rendered(by_name, TURNS)
+    if_there = "{% if strftime_now is defined %}{{ strftime_now('%d w5 %Y') }}{% else %}w9{% endif %}"
+    assert rendered(chatting(if_there), TURNS) == TODAY.strftime("%d w5 %Y")
 
 
 def test_no_template_where_a_chat_is_asked_for_says_what_to_do() -> None:
