@@ -75,6 +75,16 @@ class Dictionary:
         """Reconstruction of the (scaled) stream from all activations (..., width)."""
         return activations @ self.everything.decoder + self._bias
 
+    def reconstruction(self, h: Tensor) -> tuple[Tensor, Tensor]:
+        """What the SAE sees of the stream ``h`` (..., d_model), and what it makes of it, both in the stream's units."""
+        target, scale = h.float(), self.scaling(h)[1]
+        mean = target.mean(-1, keepdim=True)
+        decoded = self.decode(self.everything.encode(h).act)
+        decoded = decoded if scale is None else decoded * scale
+        if self.scaling.centred:
+            return target - mean, decoded
+        return target, decoded + mean if self.scaling.normalize == "layer_norm" else decoded
+
     @property
     def scaling(self) -> InputScaling:
         return InputScaling(self.sae.centred, self.sae.normalize)
