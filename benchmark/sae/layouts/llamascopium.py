@@ -23,6 +23,7 @@ FILES = (CONFIG, WEIGHTS)
 OPTIONAL = (MODEL,)
 _ACTS = {"relu": "standard", "jumprelu": "jumprelu", "topk": "topk"}
 _NORMS = {"dataset-wise": "dataset", "token-wise": "token", "inference": "none", "none": "none"}
+_OLD, _NEW = ("encoder.weight", "decoder.weight"), ("W_E", "W_D")
 _AVERAGE = "dataset_average_activation_norm."
 
 
@@ -52,8 +53,8 @@ def read(place: Place) -> Sae:
 
 
 def _read(config: Config, tensors: Tensors) -> Sae:
-    old = "encoder.weight" in tensors
-    encoder, decoder = (tensors.take(name) for name in (("encoder.weight", "decoder.weight") if old else _NEW))
+    old = any(name in tensors for name in _OLD)
+    encoder, decoder = (tensors.take(name) for name in (_OLD if old else _NEW))
     architecture = config.chosen("act_fn", _ACTS)
     k = config.count("top_k") if architecture == "topk" else None
     if architecture == "topk" and not k:
@@ -70,9 +71,6 @@ def _read(config: Config, tensors: Tensors) -> Sae:
         k=k,
         apply_b_dec_to_input=bool(config.flag("apply_decoder_bias_to_pre_encoder", False)),
     )
-
-
-_NEW = ("W_E", "W_D")
 
 
 def _threshold(tensors: Tensors, width: int) -> Tensor:
