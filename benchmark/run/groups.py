@@ -204,9 +204,7 @@ def looked_at(prepared: Prepared, name: str, before: Iterable[Mapping[str, Any]]
     return saes
 
 
-def prepared_task(
-    prepared: Prepared, name: str, frozen: Frozen | None = None, saes: Saes | None = None
-) -> Undefended:
+def prepared_task(prepared: Prepared, name: str, frozen: Frozen | None = None, saes: Saes | None = None) -> Undefended:
     """The undefended model on a task of a plan.
 
     Raises:

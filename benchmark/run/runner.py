@@ -156,9 +156,7 @@ class _Run:
                 for cell in mine:
                     self.listener.finished(cell, self.store.read(cell.key).to_pylist(), True)
                 continue
-            undefended = undefended or prepared_task(
-                self.prepared, name, self.frozen[name], self.saes[name]
-            )
+            undefended = undefended or prepared_task(self.prepared, name, self.frozen[name], self.saes[name])
             self._defense(self.plan.defenses[defense], mine, undefended)
 
     def _note_saes(self, task: str) -> None:

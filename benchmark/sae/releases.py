@@ -83,7 +83,7 @@ def _entry(release: str) -> Mapping[str, Any]:
             f"folder or file, hub:OWNER/NAME@REVISION/PATH, or release/sae_id; releases are, among {len(names)}: "
             f"{', '.join(names[:3])}"
         )
-    return yaml.safe_load(found[0])[release]
+    return yaml.load(found[0], getattr(yaml, "CSafeLoader", yaml.SafeLoader))[release]
 
 
 def _list() -> Path:

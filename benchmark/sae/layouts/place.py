@@ -226,6 +226,4 @@ def _pickled(path: Path) -> dict[str, Tensor]:
 def _damaged(path: Path, kind: str, error: Exception) -> UsageError:
     size = path.stat().st_size if path.is_file() else 0
     why = " ".join(str(error).split())[:200]
-    return UsageError(
-        f"{path} is damaged: it holds {size} bytes and cannot be read as {kind} ({why}); copy it again"
-    )
+    return UsageError(f"{path} is damaged: it holds {size} bytes and cannot be read as {kind} ({why}); copy it again")

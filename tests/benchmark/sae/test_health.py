@@ -88,7 +88,9 @@ def test_poor_and_undeclared_is_worth_a_note() -> None:
 
 def test_the_error_has_both_pairs_of_figures_and_says_what_to_check(tmp_path: Path) -> None:
     subject = tiny.subject()
-    dictionary = open_dictionary(subject, SITE, tiny.sae_folder(tmp_path, metadata={"l0": 1, "explained_variance": 0.9}))
+    dictionary = open_dictionary(
+        subject, SITE, tiny.sae_folder(tmp_path, metadata={"l0": 1, "explained_variance": 0.9})
+    )
     found = health(dictionary)
     with pytest.raises(UsageError) as caught:
         examined(subject, dictionary, tiny.ToyTask(), FIT)

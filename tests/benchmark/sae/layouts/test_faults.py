@@ -81,7 +81,9 @@ def test_every_tensor_counts(layout: str, tmp_path: Path) -> None:
     assert isinstance(read_sae(str(sound)), Sae)
     unused = {"scaling_factor"} | {n for n in names(sound) if n.startswith("dataset_average")}
     for number, name in enumerate(n for n in names(sound) if n not in unused):
-        counts = name in ("k", "threshold") and layout == "dictionary_learning"  # k is said twice, and topk needs no more
+        counts = (
+            name in ("k", "threshold") and layout == "dictionary_learning"
+        )  # k is said twice, and topk needs no more
         lacking, spoilt = (written(layout, tmp_path / f"{what}{number}") for what in ("lacking", "spoilt"))
         if not counts:
             change_tensors(lacking, lambda held, name=name: held.pop(name))
