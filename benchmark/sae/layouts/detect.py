@@ -1,4 +1,4 @@
-"""Which layout a folder or file is in, by what files are there; none or several is an error that says what was there."""
+"""Which layout a folder or file is in, by what files are there; none or several is an error that says what was found."""
 
 from __future__ import annotations
 

@@ -59,9 +59,8 @@ def test_a_file_of_the_hub_is_asked_for_as_it_is(hub: Hub) -> None:
 
 def test_a_release_corrects_what_its_files_leave_out(hub: Hub) -> None:
     """The files of gpt2-small-res-jb say nothing of centred weights; sae_lens's list does."""
-    folder = write(
-        "sae_lens_5", hub.root / "blocks.4.hook_resid_pre", random_sae("standard"), hook_name="blocks.4.hook_resid_pre"
-    )
+    hook = "blocks.4.hook_resid_pre"
+    folder = write("sae_lens_5", hub.root / hook, random_sae("standard"), hook_name=hook)
     found = read_sae("gpt2-small-res-jb/blocks.4.hook_resid_pre@0123")
     assert found.centred and not read_sae(str(folder)).centred
     assert found.declared.model == "gpt2-small" and found.declared.prepend_bos is True
@@ -115,7 +114,7 @@ def test_a_release_is_cut_out_of_the_list_as_the_whole_list_has_it() -> None:
     import yaml
 
     whole = yaml.load(releases._list().read_text("utf-8"), yaml.CSafeLoader)
-    for name in [*list(whole)[::20], "gpt2-small-res-jb", "llama_scope_r1_distill"]:
+    for name in [*list(whole)[::40], "gpt2-small-res-jb", "llama_scope_r1_distill"]:
         assert releases._entry(name) == whole[name], name
     assert set(releases._LAYOUTS.values()) <= set(sources.LAYOUTS)
 
@@ -131,24 +130,10 @@ def test_what_is_converted_is_read_as_the_same_by_both(architecture: Any, tmp_pa
     before, after = read_sae(str(folder)), read_sae(str(tmp_path / "out"))
     assert before.declared == after.declared
     for name, value in vars(before).items():
-        assert (
-            torch.equal(value, getattr(after, name))
-            if isinstance(value, torch.Tensor)
-            else value == getattr(after, name)
-        )
+        other = getattr(after, name)
+        assert torch.equal(value, other) if isinstance(value, torch.Tensor) else value == other
     with pytest.raises(UsageError, match="is there already"):
         converted(str(folder), tmp_path / "out")
-
-
-def test_a_pickle_becomes_a_folder_that_sae_lens_reads(tmp_path: Path) -> None:
-    from sae_lens import SAE
-
-    sae = random_sae("topk")
-    converted(str(write("qwen_scope", tmp_path / "L0_8", sae)), tmp_path / "out")
-    theirs = SAE.load_from_disk(str(tmp_path / "out"))
-    h = torch.randn(20, sae.d_model, generator=torch.Generator().manual_seed(0))
-    pre = (h @ sae.W_enc + sae.b_enc).relu()
-    torch.testing.assert_close(theirs.encode(h), pre * (pre >= pre.topk(8).values[:, -1:]))
 
 
 def test_the_exact_sae_of_the_tests_is_what_it_says(tmp_path: Path) -> None:

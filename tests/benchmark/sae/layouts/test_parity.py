@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 
 from benchmark.model.subject import Subject
+from benchmark.sae.convert import converted
 from benchmark.sae.dictionary import Dictionary, open_dictionary
 from benchmark.sae.layouts.normal import Sae
 from benchmark.sites import Site
@@ -108,6 +109,12 @@ def test_sae_lens_of_both_generations(lens: Any, tmp_path: Path, architecture: A
     else:
         theirs = lens.SAE.load_from_disk(str(folder))
     assert_same(ours(opened(folder), rows()), of_library(theirs, rows()))
+
+
+def test_a_pickle_becomes_a_folder_that_sae_lens_reads(lens: Any, tmp_path: Path) -> None:
+    file = write("qwen_scope", tmp_path / "L0_8", random_sae("topk"))
+    converted(str(file), tmp_path / "out")
+    assert_same(ours(opened(file), rows()), of_library(lens.SAE.load_from_disk(str(tmp_path / "out")), rows()))
 
 
 def test_a_scale_that_a_fine_tuning_found_is_in_the_decoder(tmp_path: Path) -> None:
