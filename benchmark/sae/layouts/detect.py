@@ -1,4 +1,4 @@
-"""Which layout a folder or file is in, by what files are there; none or several is an error that says what was found."""
+"""Which layout a folder or file is in, by the files that are there; none or several is an error that lists them."""
 
 from __future__ import annotations
 
