@@ -79,9 +79,9 @@ def _entry(release: str) -> Mapping[str, Any]:
     if found is None:
         names = re.findall(r"^([\w.-]+):$", text, re.MULTILINE)
         raise UsageError(
-            f"{release!r} is no folder or file, and no release that sae_lens knows.{suggestion(release, names)} Give a "
-            f"folder or file, hub:OWNER/NAME@REVISION/PATH, or release/sae_id; releases are, among {len(names)}: "
-            f"{', '.join(names[:3])}"
+            f"{release!r} is no folder or file, and no release that sae_lens knows.{suggestion(release, names)} There "
+            f"are {len(names)}, the first: {', '.join(names[:3])}; give one as release/sae_id, or a folder or file, or "
+            "hub:OWNER/NAME@REVISION/PATH"
         )
     return yaml.load(found[0], getattr(yaml, "CSafeLoader", yaml.SafeLoader))[release]
 

@@ -72,7 +72,7 @@ def read(place: Place, layout: str | None = None) -> Sae:
     folder = _folder(place)
     fitting = [one for one in LAYOUTS.values() if one.is_at(folder) and layout in (None, one.name)]
     if len(fitting) != 1:
-        raise UsageError(_unclear(folder, fitting, [LAYOUTS[layout]] if layout else list(LAYOUTS.values())))
+        raise _unclear(folder, fitting, [LAYOUTS[layout]] if layout else list(LAYOUTS.values()))
     return checked(fitting[0].read(folder), place.path)
 
 
@@ -87,19 +87,19 @@ def _folder(place: Place) -> Place:
     return place
 
 
-def _unclear(place: Place, fitting: list[Layout], known: list[Layout]) -> str:
+def _unclear(place: Place, fitting: list[Layout], known: list[Layout]) -> UsageError:
     path = place.path
     held = sorted(p.name for p in path.iterdir()) if path.is_dir() else [path.name]
     if len(fitting) > 1:
-        return (
+        return UsageError(
             f"{path} is in several layouts of an SAE at once: {', '.join(map(str, fitting))}; leave the files of one "
             "of them in a folder"
         )
     inside = list(_inside(path)) if path.is_dir() else []
-    where = f"; SAEs are in {_few(inside)}: give one of these" if inside else "; give a folder or file in one of these"
-    return (
-        f"{path} is no SAE in a known layout: it holds {_few(held) or 'nothing'}; known layouts: "
-        f"{', '.join(map(str, known))}{where}"
+    better = f"one of these, which are SAEs: {_few(inside)}" if inside else "a folder or file in one of these"
+    return UsageError(
+        f"{path} is no SAE in a known layout: it holds {_few(held) or 'nothing'}; known are: "
+        f"{', '.join(map(str, known))}; give {better}"
     )
 
 

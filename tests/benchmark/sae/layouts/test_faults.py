@@ -217,7 +217,7 @@ def test_what_is_found_and_what_is_known_is_told(tmp_path: Path) -> None:
     for name in ("sae_lens", "gemma_scope_2", "ae.pt", "layer<N>.sae.pt", "hyperparams.json"):
         assert name in message
     inner = write("gemma_scope", tmp_path / "layer_1", random_sae())
-    assert f"SAEs are in {inner}" in refused(tmp_path)
+    assert f"which are SAEs: {inner}" in refused(tmp_path)
 
 
 def test_two_layouts_in_one_folder_are_too_many(tmp_path: Path) -> None:
