@@ -6,6 +6,7 @@ stream a hundred times as long as elsewhere.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -96,6 +97,8 @@ class Collected(NamedTuple):
     """Activations a site."""
     held_out: list[list[int]]
     """Token rows that no activation comes from."""
+    seconds: float
+    """Spent on it, by earlier runs too."""
 
     def read(self, site: Site) -> Tensor:
         """The activations of a site, (tokens, d_model), as they were stored."""
@@ -121,24 +124,25 @@ def collect(
     folder.mkdir(parents=True, exist_ok=True)
     files: list[Path] = []
     held_out: list[list[int]] = []
-    count = 0
+    count, seconds = 0, 0.0
     while count < settings.tokens:
         file = folder / f"{len(files):05d}.safetensors"
         if not file.exists():
+            started = time.monotonic()
             documents = blocks(len(files))
             if not documents:
                 break
-            _capture(subject, sites, documents, _room(held_out, settings), file)
-        apart, tokens = _peek(file)
-        held_out += apart
-        count += tokens
+            tensors = _captured(subject, sites, documents, _room(held_out, settings))
+            _store(file, tensors, time.monotonic() - started)
+        apart, tokens, took = _peek(file)
+        held_out, count, seconds = held_out + apart, count + tokens, seconds + took
         files.append(file)
         advance(min(count, settings.tokens), settings.tokens)
         if asked:
             raise KeyboardInterrupt
     if not count or not held_out:
         raise UsageError("the text is too short to train on and to measure on; give more --text, or --text model")
-    return Collected(files, min(count, settings.tokens), held_out)
+    return Collected(files, min(count, settings.tokens), held_out, seconds)
 
 
 def _room(held_out: Sequence[Sequence[int]], settings: Collection) -> int:
@@ -146,7 +150,10 @@ def _room(held_out: Sequence[Sequence[int]], settings: Collection) -> int:
     return settings.held_out - sum(len(row) - 1 for row in held_out)
 
 
-def _capture(subject: Subject, sites: Sequence[Site], documents: Sequence[Document], room: int, file: Path) -> None:
+def _captured(
+    subject: Subject, sites: Sequence[Site], documents: Sequence[Document], room: int
+) -> dict[str, Tensor]:
+    """What a block's file holds: activations by site, and held-out rows one behind the other with their lengths."""
     apart, rows = _split(documents, room)
     at = {site: subject.check(site).boundary for site in sites}
     parts: dict[Site, list[Tensor]] = {site: [torch.empty(0, subject.d_model, dtype=STORED)] for site in sites}
@@ -155,8 +162,12 @@ def _capture(subject: Subject, sites: Sequence[Site], documents: Sequence[Docume
             parts[site].append(seen[at[site]].cpu()[batch.kept].to(STORED))
     tensors = {str(site): torch.cat(parts[site]) for site in sites}
     lengths, ids = [len(row) for row in apart], [token for row in apart for token in row]
-    tensors |= {"held_out": torch.tensor(ids, dtype=torch.int32), "lengths": torch.tensor(lengths, dtype=torch.int32)}
-    write_atomically(file, lambda part: save_file(tensors, part))
+    return tensors | {"held_out": torch.tensor(ids, dtype=torch.int32), "lengths": torch.tensor(lengths)}
+
+
+def _store(file: Path, tensors: dict[str, Tensor], seconds: float) -> None:
+    said = {"seconds": repr(seconds)}
+    write_atomically(file, lambda part: save_file(tensors, part, metadata=said))
 
 
 def _split(documents: Sequence[Document], room: int) -> tuple[list[list[int]], list[list[int]]]:
@@ -174,12 +185,13 @@ def _split(documents: Sequence[Document], room: int) -> tuple[list[list[int]], l
     return apart, rows
 
 
-def _peek(file: Path) -> tuple[list[list[int]], int]:
-    """The held-out rows of a block, and the number of its activations; these are not read."""
+def _peek(file: Path) -> tuple[list[list[int]], int, float]:
+    """The held-out rows of a block, the number of its activations, which are not read, and what it took in seconds."""
     from safetensors import safe_open
 
     with safe_open(str(file), framework="pt") as opened:
         lengths = opened.get_tensor("lengths").tolist()
         rows = opened.get_tensor("held_out").long().split(lengths)
         site = next(name for name in opened.keys() if name not in ("held_out", "lengths"))
-        return [row.tolist() for row in rows if len(row)], int(opened.get_slice(site).get_shape()[0])
+        count = int(opened.get_slice(site).get_shape()[0])
+        return [row.tolist() for row in rows], count, float(opened.metadata()["seconds"])

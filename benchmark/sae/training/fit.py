@@ -39,6 +39,8 @@ class Fit:
     ) -> None:
         """``tokens`` (token, d_model) in any dtype, on the CPU; ``metadata`` goes into the SAE's configuration."""
         self.tokens, self.settings, self.device = tokens, settings, device
+        self.seconds = 0.0
+        """Spent in steps, those of earlier runs counted."""
         self._epoch: tuple[int, Tensor] | None = None
         self.mean, self.scale = spread(tokens)
         with torch.random.fork_rng(devices=[]):
@@ -52,6 +54,11 @@ class Fit:
     def step(self) -> int:
         """Steps done."""
         return self.trainer.n_training_steps
+
+    @property
+    def quiet(self) -> float:
+        """Share of latents that were active in none of the last steps (``dead_feature_window`` of sae_lens)."""
+        return float(self.trainer.dead_neurons.float().mean())
 
     def batch(self, step: int) -> Tensor:
         """Unscaled activations (batch, d_model) of a step: each pass over the tokens is in another order."""
@@ -73,18 +80,22 @@ class Fit:
         """
         if (folder / _WEIGHTS).exists():
             self._load(folder)
-        saved = time.monotonic()
+        saved = self.seconds
         while self.step < self.settings.steps:
-            self.trainer.maybe_reset_sparsity()
-            self.trainer.step(self.batch(self.step))
-            self.trainer.n_training_steps += 1
+            self._advance()
             advance(self.step, self.settings.steps)
-            if asked or time.monotonic() - saved > _SECONDS:
+            if asked or self.seconds - saved > _SECONDS:
                 self._save(folder)
-                saved = time.monotonic()
+                saved = self.seconds
             if asked:
                 raise KeyboardInterrupt
         return self._finished()
+
+    def _advance(self) -> None:
+        started = time.monotonic()
+        self.trainer.step(self.batch(self.step))
+        self.trainer.n_training_steps += 1
+        self.seconds += time.monotonic() - started
 
     def _finished(self) -> BatchTopKTrainingSAE:
         self.sae.topk_threshold = self._threshold()
@@ -114,13 +125,15 @@ class Fit:
         new = folder.with_name(folder.name + ".new")
         shutil.rmtree(new, ignore_errors=True)
         new.mkdir(parents=True)
-        torch.save(self.sae.state_dict(), new / _WEIGHTS)
+        torch.save({"sae": self.sae.state_dict(), "seconds": self.seconds}, new / _WEIGHTS)
         self.trainer.save_trainer_state(new)
         shutil.rmtree(folder, ignore_errors=True)
         new.rename(folder)
 
     def _load(self, folder: Path) -> None:
-        self.sae.load_state_dict(torch.load(folder / _WEIGHTS, map_location=self.device, weights_only=True))
+        state = torch.load(folder / _WEIGHTS, map_location=self.device, weights_only=True)
+        self.sae.load_state_dict(state["sae"])
+        self.seconds = state["seconds"]
         self.trainer.load_trainer_state(folder)
 
 
@@ -165,7 +178,7 @@ def _trainer(sae: BatchTopKTrainingSAE, settings: Settings, device: torch.device
         lr_decay_steps=steps // 3,
         device=str(device),
         dead_feature_window=max(1, min(steps // 10, _MOST_QUIET)),
-        feature_sampling_window=steps,
+        feature_sampling_window=steps,  # never reset: its statistics are those of the whole training
         logger=LoggingConfig(log_to_wandb=False),
     )
     return SAETrainer(cfg=config, sae=sae, data_provider=iter(()))
