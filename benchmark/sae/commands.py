@@ -25,7 +25,9 @@ def train(
     site: Annotated[list[str], typer.Option("--site", help="blocks.L.hook_resid_post or _pre; one pass for all.")],
     text: Annotated[
         list[str],
-        typer.Option("--text", help="FILE or hub:OWNER/NAME@REV/FILE (txt, md, jsonl, csv, parquet), or model: its own."),
+        typer.Option(
+            "--text", help="FILE or hub:OWNER/NAME@REV/FILE (txt, md, jsonl, csv, parquet), or model: its own."
+        ),
     ],
     output_dir: Annotated[Path, typer.Option("--output-dir", "-o", help="The SAE's folder; of several, their parent.")],
     name: Annotated[str | None, typer.Option(help="The model's name in the SAE; default: its source's.")] = None,
@@ -40,14 +42,18 @@ def train(
     context: Annotated[int, typer.Option(min=2, help="Tokens of a pass.")] = 128,
     seed: Annotated[int, typer.Option(help="Seed of the text's order, the samples and the SAE.")] = 0,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:<index>.")] = "auto",
-    dtype: Annotated[str, typer.Option(help="Of the model; bfloat16 is faster, and SAEs of it are as good.")] = "float32",
-    save_dtype: Annotated[str, typer.Option(help="Of the SAE on disk: float32, or float16 for half the size.")] = "float32",
+    dtype: Annotated[
+        str, typer.Option(help="Of the model; bfloat16 is faster, and SAEs of it are as good.")
+    ] = "float32",
+    save_dtype: Annotated[
+        str, typer.Option(help="Of the SAE on disk: float32, or float16 for half the size.")
+    ] = "float32",
 ) -> None:
     """Train SAEs on a model's residual stream and measure them. The same command again resumes."""
     quiet()  # what it takes to train takes seconds to import, and --help must answer at once
     from benchmark.model.subject import load
     from benchmark.sae.training.settings import Collection, Settings
-    from benchmark.sae.training.shown import Progress, table
+    from benchmark.sae.training.shown import Progress, lines
     from benchmark.sae.training.sources import text_of
     from benchmark.sae.training.whole import Order, check, folders_in
     from benchmark.sae.training.whole import train as train_saes
@@ -71,9 +77,10 @@ def train(
     except KeyboardInterrupt:
         console.print(f"interrupted; what was done is in {output_dir}, and the same command goes on from there")
         raise
-    console.print(table(reports.values()))
-    for folder in order.folders.values():
-        console.print(f"{folder}: cfg.json, sae_weights.safetensors, training.json", soft_wrap=True)
+    for made, report in reports.items():
+        for line in lines(report):
+            console.print(line, soft_wrap=True)
+        console.print(f"  in {order.folders[made]}", soft_wrap=True)
 
 
 def _site(text: str) -> Site:

@@ -150,9 +150,7 @@ def _room(held_out: Sequence[Sequence[int]], settings: Collection) -> int:
     return settings.held_out - sum(len(row) - 1 for row in held_out)
 
 
-def _captured(
-    subject: Subject, sites: Sequence[Site], documents: Sequence[Document], room: int
-) -> dict[str, Tensor]:
+def _captured(subject: Subject, sites: Sequence[Site], documents: Sequence[Document], room: int) -> dict[str, Tensor]:
     """What a block's file holds: activations by site, and held-out rows one behind the other with their lengths."""
     apart, rows = _split(documents, room)
     at = {site: subject.check(site).boundary for site in sites}

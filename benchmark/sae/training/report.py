@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -77,19 +78,24 @@ def splice(replace: Callable[[Tensor], Tensor]) -> Edit:
     return edit
 
 
+def spliced(subject: Subject, dictionary: Dictionary) -> AbstractContextManager[Any]:
+    """The model with the stream replaced by its reconstruction: the error term is dropped."""
+    read = reconstruction(dictionary)
+    return edited(subject, {dictionary.site: splice(lambda h: read(h)[1])})
+
+
 @torch.no_grad()
 def measured(subject: Subject, dictionary: Dictionary, rows: Sequence[Sequence[int]]) -> Health:
     """Everything there is to tell, on token rows."""
-    read = reconstruction(dictionary)
     fit = fidelity(subject, dictionary, rows)
     mean = mean_stream(subject, dictionary, rows)
     count, loss = losses(subject, rows)
-    with edited(subject, {dictionary.site: splice(lambda h: read(h)[1])}):
-        _, spliced = losses(subject, rows)
+    with spliced(subject, dictionary):
+        _, kept = losses(subject, rows)
     with edited(subject, {dictionary.site: splice(mean.expand_as)}):
         _, ablated = losses(subject, rows)
-    recovered = 1 - (spliced - loss) / (ablated - loss) if ablated > loss else None
-    return Health(*fit, count, loss, spliced, ablated, recovered)
+    recovered = 1 - (kept - loss) / (ablated - loss) if ablated > loss else None
+    return Health(*fit, count, loss, kept, ablated, recovered)
 
 
 @torch.no_grad()

@@ -1,21 +1,17 @@
-"""What `bench sae train` shows: how far it is, and a line for every SAE at the end."""
+"""What `bench sae train` shows: how far it is, and what every SAE is worth at the end."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from rich.console import Console
 from rich.progress import Progress as Bar
 from rich.progress import TaskID
-from rich.table import Table
-
-from benchmark.terminal import plain_table
 
 _SECONDS = 10.0
 """Between two lines where there is no terminal."""
-_COLUMNS = ("site", "latents", "k", "explained", "L0", "dead", "loss", "spliced", "ablated", "recovered", "tokens/s")
 
 
 class Progress:
@@ -43,26 +39,19 @@ class Progress:
             self.console.print(f"{what}: {done:,} of {total:,}")
 
 
-def table(reports: Iterable[Mapping[str, Any]]) -> Table:
-    """The measures on held-out text, a row for every SAE."""
-    made = plain_table(*_COLUMNS, whole="site")
-    for report in reports:
-        made.add_row(*_cells(report))
-    return made
-
-
-def _cells(report: Mapping[str, Any]) -> list[str]:
-    health, settings = report["held_out"], report["settings"]
+def lines(report: Mapping[str, Any]) -> Iterator[str]:
+    """What an SAE is worth on held-out text."""
+    health, settings, trained = report["held_out"], report["settings"], report["seconds"]["training"]
+    seen = settings["visits"] // settings["batch"] * settings["batch"]
+    yield f"{report['site']}: {settings['width']} latents, {report['activations']:,} activations"
+    yield (
+        f"  {health['tokens']:,} held-out tokens: explained variance {health['explained_variance']:.3f}, "
+        f"{health['l0']:.1f} latents active, {health['dead']:.1%} dead"
+    )
     recovered = health["loss_recovered"]
-    speed = settings["visits"] // settings["batch"] * settings["batch"] / max(report["seconds"]["training"], 1e-9)
-    return [
-        report["site"],
-        str(settings["width"]),
-        str(settings["k"]),
-        f"{health['explained_variance']:.3f}",
-        f"{health['l0']:.1f}",
-        f"{health['dead']:.1%}",
-        *(f"{health[name]:.3f}" for name in ("loss", "spliced_loss", "ablated_loss")),
-        "" if recovered is None else f"{recovered:.3f}",
-        f"{speed:,.0f}",
-    ]
+    share = "ablation costs nothing" if recovered is None else f"{recovered:.1%} of the loss recovered"
+    yield (
+        f"  cross-entropy {health['loss']:.3f}, spliced in {health['spliced_loss']:.3f}, "
+        f"mean-ablated {health['ablated_loss']:.3f}: {share}"
+    )
+    yield f"  {seen:,} token visits in {trained:.0f} s, {seen / max(trained, 1e-9):,.0f} a second"

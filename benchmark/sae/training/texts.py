@@ -42,7 +42,7 @@ def read_texts(path: Path, column: str = "text") -> Texts:
 
 
 def _paragraphs(path: Path, _column: str) -> Iterator[str]:
-    yield from (part.strip("\n") for part in re.split(r"\n[ \t]*\n", path.read_text("utf-8-sig")))
+    yield from (part.strip("\n") for part in re.split(r"\n(?:[ \t]*\n)+", path.read_text("utf-8-sig")))
 
 
 def _json_lines(path: Path, column: str) -> Iterator[str]:

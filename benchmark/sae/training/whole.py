@@ -66,6 +66,11 @@ class Order:
         }
 
 
+def settings_file(work: Path) -> Path:
+    """File of what a training was asked for, in the folder of what it takes to resume."""
+    return work / _SETTINGS
+
+
 def folders_in(output: Path, sites: Sequence[Site]) -> dict[Site, Path]:
     """The output folder itself for one SAE; for several, one in it for each, named by its site."""
     return {site: output if len(sites) == 1 else output / str(site) for site in sites}
@@ -109,7 +114,7 @@ def check(subject: Subject, sites: Sequence[Site], collection: Collection) -> No
 
 def _claim(order: Order) -> None:
     """Make the folder this training's, or see that it is."""
-    file, wanted = order.work / _SETTINGS, order.described()
+    file, wanted = settings_file(order.work), order.described()
     if file.exists():
         differing = list(_differences(json.loads(file.read_text()), wanted))
         if differing:
