@@ -20,6 +20,14 @@ from benchmark.terminal import terminal
 from tasks.organism import corpus, tokenizer
 from tasks.organism.recipe import Recipe
 
+HOW = {
+    "activations": "bfloat16, without the first position",
+    "scale": "spread about the mean",
+    "start": "decoder bias the mean, encoder the decoder's transpose at the best scale",
+    "threshold": "mean over 32 batches of the least kept activation of the finished weights",
+}
+"""What the manifest says of training beside the recipe. The shipped SAEs were trained before it was so; their manifest
+says how."""
 _DOCUMENTS = 192
 """Of a block; about 8,000 tokens."""
 

@@ -21,7 +21,7 @@ import torch
 from benchmark.model.subject import Subject, load
 from benchmark.sae.training.report import fidelity, spliced
 from tasks.organism import corpus, quality, tokenizer
-from tasks.organism.dictionaries import hook_name, open_sae, train_saes
+from tasks.organism.dictionaries import HOW, hook_name, open_sae, train_saes
 from tasks.organism.language_model import Progress, train_model
 from tasks.organism.model import NAME, as_subject, rescale
 from tasks.organism.recipe import Recipe
@@ -74,6 +74,7 @@ def finish(
     train_saes(shipped, recipe, output_dir / "saes", output_dir / _WORK / "saes", model_hash, progress=progress)
     manifest = {
         "recipe": asdict(recipe),
+        "sae_training": HOW,
         "trained": asdict(state) | {"device": str(device), "machine": platform.machine()},
         "versions": {name: version(name) for name in _LIBRARIES},
         "corpus_sha256": corpus.fingerprint(recipe.seed),

@@ -11,7 +11,7 @@ from benchmark.model.subject import load
 from benchmark.sae.training.report import spliced
 from benchmark.sites import Site
 from tasks.organism import MANIFEST, MODEL_DIR, SAE_DIR, WEIGHTS, corpus, quality, tokenizer
-from tasks.organism.dictionaries import hook_name, open_sae
+from tasks.organism.dictionaries import HOW, hook_name, open_sae
 from tasks.organism.model import NAME, as_subject, build
 from tasks.organism.recipe import Recipe
 from tasks.organism.train import sha256, shipped_files
@@ -51,6 +51,10 @@ def test_generators_are_those_of_the_manifest(manifest):
 def test_recipe_of_the_code_is_that_of_the_manifest(manifest):
     assert manifest["recipe"] == json.loads(json.dumps(asdict(Recipe())))
     assert manifest["trained"]["step"] == manifest["recipe"]["steps"]
+
+
+def test_how_the_shipped_saes_were_trained_is_on_record(manifest):
+    assert manifest["sae_training"].keys() == HOW.keys() and manifest["sae_training"] != HOW
 
 
 def test_the_organism_is_good_enough(manifest):

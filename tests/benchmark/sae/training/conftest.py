@@ -5,7 +5,6 @@ from __future__ import annotations
 import random
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -42,10 +41,15 @@ def words(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def order(subject: Subject, words: Path) -> MakeOrder:
     """An order into a folder; keywords replace its defaults."""
 
-    def made(folder: Path, sites: Sequence[Site] = (SITE,), **changes: Any) -> Order:
-        settings, collection = changes.get("settings", SETTINGS), changes.get("collection", COLLECTION)
-        text = text_of(subject, [str(changes.get("text", words))], "text", collection)
+    def made(
+        folder: Path,
+        sites: Sequence[Site] = (SITE,),
+        settings: Settings = SETTINGS,
+        collection: Collection = COLLECTION,
+        text: str = "",
+    ) -> Order:
+        found = text_of(subject, [text or str(words)], "text", collection)
         folders = folders_in(folder, sites)
-        return Order(subject, text, dict.fromkeys(sites, settings), collection, folders, folder / "training")
+        return Order(subject, found, dict.fromkeys(sites, settings), collection, folders, folder / "training")
 
     return made

@@ -52,9 +52,8 @@ def stream(subject: Subject, row: list[int], replace=None) -> tuple[Tensor, Tens
             logits = subject.model(input_ids=torch.tensor([row])).logits[0]
     finally:
         handle.remove()
-    return seen[0], torch.nn.functional.cross_entropy(
-        logits[1:-1], torch.tensor(row[2:], dtype=torch.long), reduction="none"
-    )
+    after = torch.tensor(row[2:], dtype=torch.long)
+    return seen[0], torch.nn.functional.cross_entropy(logits[1:-1], after, reduction="none")
 
 
 def test_the_report_is_what_a_plain_recomputation_gives(

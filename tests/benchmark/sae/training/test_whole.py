@@ -12,9 +12,9 @@ from typer.testing import CliRunner
 
 from benchmark.errors import UsageError
 from benchmark.model.subject import Subject
-from benchmark.sae.commands import app
 from benchmark.sae.dictionary import open_dictionary
 from benchmark.sae.training import activations, whole
+from benchmark.sae.training.commands import app
 from benchmark.sae.training.fit import Fit
 from benchmark.sae.training.settings import Collection
 from benchmark.sae.training.whole import check, train
