@@ -36,9 +36,7 @@ def train(
     context: Annotated[int, typer.Option(min=2, help="Tokens of a pass.")] = 128,
     seed: Annotated[int, typer.Option(help="Seed of the text's order, the samples and the SAE.")] = 0,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:<index>.")] = "auto",
-    dtype: Annotated[
-        str, typer.Option(help="Of the model; bfloat16 is faster, and SAEs of it are as good.")
-    ] = "float32",
+    dtype: Annotated[str, typer.Option(help="Of the model; bfloat16 is faster on a CPU.")] = "float32",
     save_dtype: Annotated[
         str, typer.Option(help="Of the SAE on disk: float32, or float16 for half the size.")
     ] = "float32",
@@ -49,7 +47,7 @@ def train(
     from benchmark.sae.training.settings import Collection, Settings
     from benchmark.sae.training.shown import Progress, lines
     from benchmark.sae.training.sources import text_of
-    from benchmark.sae.training.whole import Order, check, folders_in
+    from benchmark.sae.training.whole import WORK, Order, check, folders_in
     from benchmark.sae.training.whole import train as train_saes
 
     console, sites = terminal(), [_site(each) for each in dict.fromkeys(site)]
@@ -63,7 +61,7 @@ def train(
         dict.fromkeys(sites, settings),
         collection,
         folders_in(output_dir, sites),
-        output_dir / "training",
+        output_dir / WORK,
     )
     try:
         with Progress(console) as progress:

@@ -7,6 +7,7 @@ reconstruction has the best length, and the threshold of the finished SAE is the
 
 from __future__ import annotations
 
+import math
 import shutil
 import time
 from collections.abc import Mapping, Sequence
@@ -16,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
+from benchmark.errors import UsageError
 from benchmark.sae.training.activations import Advance
 from benchmark.sae.training.settings import Settings, seed_of
 
@@ -37,7 +39,16 @@ class Fit:
     def __init__(
         self, tokens: Tensor, settings: Settings, device: torch.device, metadata: Mapping[str, Any] | None = None
     ) -> None:
-        """``tokens`` (token, d_model) in any dtype, on the CPU; ``metadata`` goes into the SAE's configuration."""
+        """``tokens`` (token, d_model) in any dtype, on the CPU; ``metadata`` goes into the SAE's configuration.
+
+        Raises:
+            UsageError: they are fewer than a batch, all the same, or not finite.
+        """
+        if len(tokens) < settings.batch:
+            raise UsageError(
+                f"there are {len(tokens)} activations for batches of {settings.batch}; give more --text, or lower "
+                "--batch-size"
+            )
         self.tokens, self.settings, self.device = tokens, settings, device
         self.seconds = 0.0
         """Spent in steps, those of earlier runs counted."""
@@ -62,7 +73,7 @@ class Fit:
 
     def batch(self, step: int) -> Tensor:
         """Unscaled activations (batch, d_model) of a step: each pass over the tokens is in another order."""
-        size = min(self.settings.batch, len(self.tokens))
+        size = self.settings.batch
         epoch, place = divmod(step, len(self.tokens) // size)
         if self._epoch is None or self._epoch[0] != epoch:
             generator = torch.Generator().manual_seed(seed_of(self.settings.seed, "order", epoch))
@@ -138,13 +149,21 @@ class Fit:
 
 
 def spread(tokens: Tensor) -> tuple[Tensor, float]:
-    """The mean of activations (d_model,), fp32, and the factor that brings their spread about it to 1 a dimension."""
+    """The mean of activations (d_model,), fp32, and the factor that brings their spread about it to 1 a dimension.
+
+    Raises:
+        UsageError: there is no spread, or it is not a number.
+    """
     total = torch.zeros(tokens.shape[1], dtype=torch.float64)
     for part in tokens.split(16_384):
         total += part.double().sum(0)
     mean = total / len(tokens)
     square = sum(float((part.double() - mean).square().sum()) for part in tokens.split(16_384))
-    return mean.float(), (tokens.numel() / max(square, 1e-30)) ** 0.5
+    if not 0 < square < math.inf:
+        raise UsageError(
+            "the stream is everywhere the same, or not finite; try another --site or --dtype float32"
+        )
+    return mean.float(), (tokens.numel() / square) ** 0.5
 
 
 def _new(d_in: int, settings: Settings, metadata: Mapping[str, Any]) -> BatchTopKTrainingSAE:

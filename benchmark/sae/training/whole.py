@@ -80,7 +80,8 @@ def train(order: Order, listener: Listener = lambda what, done, total: None) -> 
     """Train what is not finished yet, and return every SAE's report.
 
     Raises:
-        UsageError: the folder is another training's, two sites are one place, or there is too little text.
+        UsageError: the folder is another training's, two sites are one place, or what was collected is too little or
+            not to be learned from.
         KeyboardInterrupt: at Ctrl-C, when what was done is saved.
     """
     check(order.subject, list(order.settings), order.collection)
@@ -94,7 +95,7 @@ def train(order: Order, listener: Listener = lambda what, done, total: None) -> 
             )
             for site in left:
                 _one(order, site, found, listener, asked)
-        shutil.rmtree(blocks)
+    shutil.rmtree(order.work / _BLOCKS, ignore_errors=True)
     return {site: json.loads((order.folders[site] / REPORT).read_text()) for site in order.settings}
 
 
