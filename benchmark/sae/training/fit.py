@@ -160,9 +160,7 @@ def spread(tokens: Tensor) -> tuple[Tensor, float]:
     mean = total / len(tokens)
     square = sum(float((part.double() - mean).square().sum()) for part in tokens.split(16_384))
     if not 0 < square < math.inf:
-        raise UsageError(
-            "the stream is everywhere the same, or not finite; try another --site or --dtype float32"
-        )
+        raise UsageError("the stream is everywhere the same, or not finite; try another --site or --dtype float32")
     return mean.float(), (tokens.numel() / square) ** 0.5
 
 

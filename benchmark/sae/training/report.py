@@ -72,8 +72,7 @@ def splice(replace: Callable[[Tensor], Tensor]) -> Edit:
     """The edit that puts ``replace(h)`` in the place of the stream, except at the first position of a text."""
 
     def edit(h: Tensor, where: Where) -> Tensor:
-        spared = where.special | (where.index == 0)
-        return torch.where(spared[..., None], h, replace(h.float()).to(h.dtype))
+        return torch.where(where.special[..., None], h, replace(h.float()).to(h.dtype))
 
     return edit
 

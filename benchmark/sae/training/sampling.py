@@ -33,7 +33,7 @@ def sampled(subject: Subject, settings: Collection) -> Blocks:
     """Blocks of texts that the model writes, without end; the same on one device and dtype."""
     words, chat = openings(subject.tokenizer), chat_opening(subject.tokenizer)
     chat = chat if len(chat) < settings.context // 2 else []
-    start = beginning(subject.tokenizer)
+    start = beginning(subject)
 
     def block(number: int) -> Sequence[Document]:
         generator = torch.Generator().manual_seed(seed_of(settings.seed, "sampled", number))

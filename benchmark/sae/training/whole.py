@@ -20,7 +20,6 @@ from benchmark.interrupt import stop_on_interrupt
 from benchmark.model.subject import Subject
 from benchmark.sae.dictionary import open_dictionary
 from benchmark.sae.training.activations import Collected, collect
-from benchmark.sae.training.documents import beginning
 from benchmark.sae.training.fit import Fit, save
 from benchmark.sae.training.report import measured
 from benchmark.sae.training.settings import Collection, Settings
@@ -59,7 +58,12 @@ class Order:
         """Everything that decides what comes out, but the device."""
         subject = self.subject
         return {
-            "model": {"name": subject.name, "sha256": subject.weights_sha, "dtype": str(subject.dtype)[6:]},
+            "model": {
+                "name": subject.name,
+                "sha256": subject.weights_sha,
+                "dtype": str(subject.dtype)[6:],
+                "bos": subject.bos,
+            },
             "text": [dict(source) for source in self.text.described],
             "collection": asdict(self.collection),
             "saes": {str(site): asdict(settings) for site, settings in self.settings.items()},
@@ -158,7 +162,7 @@ def _metadata(order: Order, site: Site) -> dict[str, Any]:
     return {
         "model_name": order.subject.name,
         "hook_name": str(site),
-        "prepend_bos": bool(beginning(order.subject.tokenizer)),
+        "prepend_bos": order.subject.bos,
         "context_size": order.collection.context,
         **order.metadata,
     }
