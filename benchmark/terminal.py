@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import logging
+import os
+
 from rich.console import Console
 from rich.table import Table
 
@@ -17,3 +20,16 @@ def plain_table(*columns: str, whole: str | None = None) -> Table:
     for column in columns:
         table.add_column(column, overflow="fold", no_wrap=column == whole)
     return table
+
+
+def quiet() -> None:
+    """Loading bars and notices of libraries would tear our own display.
+
+    Threads that spin for long while they wait make a small model crawl on a machine that has other work too; ones that
+    never do, on a machine that has none. Nothing heavy is imported for it: the first line is printed after this.
+    """
+    os.environ.setdefault("GOMP_SPINCOUNT", "10000")
+    os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
+    os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    logging.getLogger("transformers").setLevel(logging.ERROR)

@@ -19,7 +19,7 @@ def generate(subject: Subject, prompts: Tensor, passage: Passage, limit: int) ->
     """
     from transformers import GenerationConfig
 
-    ends = _end_tokens(subject)
+    ends = end_tokens(subject)
     # the model's own settings (sampling, penalties, forced tokens) would make an answer depend on more than its logits
     greedy = GenerationConfig(
         max_new_tokens=limit,
@@ -33,7 +33,7 @@ def generate(subject: Subject, prompts: Tensor, passage: Passage, limit: int) ->
     return [_text(subject, row, ends) for row in whole[:, prompts.shape[1] :].tolist()]
 
 
-def _end_tokens(subject: Subject) -> frozenset[int]:
+def end_tokens(subject: Subject) -> frozenset[int]:
     """Tokens that end an answer, as the model's generation settings and its tokenizer name them."""
     named = getattr(subject.model.generation_config, "eos_token_id", None)
     listed = named if isinstance(named, list) else [named]

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import inspect
-import logging
-import os
 import types
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -15,6 +13,7 @@ import typer
 from benchmark.documents import parse, shown
 from benchmark.errors import UsageError
 from benchmark.run.request import Request, flag_of
+from benchmark.terminal import quiet
 
 Json = Annotated[
     bool, typer.Option("--json", help="Print JSON on standard output; everything else goes to standard error.")
@@ -111,16 +110,3 @@ def _options(pairs: list[str]) -> dict[str, Any]:
             raise UsageError(f"-D {key}: it is given twice; leave one out")
         options[name] = parse(value, f"-D {key}")
     return options
-
-
-def quiet() -> None:
-    """Loading bars and notices of libraries would tear our own display.
-
-    Threads that spin for long while they wait make a small model crawl on a machine that has other work too; ones that
-    never do, on a machine that has none. Nothing heavy is imported for it: the first line is printed after this.
-    """
-    os.environ.setdefault("GOMP_SPINCOUNT", "10000")
-    os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
-    os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
-    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
-    logging.getLogger("transformers").setLevel(logging.ERROR)

@@ -7,6 +7,8 @@ from typing import Annotated
 
 import typer
 
+from benchmark.terminal import quiet
+
 app = typer.Typer(no_args_is_help=True)
 
 
@@ -23,8 +25,7 @@ def train(
     device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:<index>.")] = "auto",
 ) -> None:
     """Train the organism from nothing: corpus, language model, SAEs, manifest. The same command again resumes."""
-    from benchmark.run.flags import quiet  # what it takes to train takes seconds, and --help must answer at once
-    from tasks.organism.train import train as train_organism
+    from tasks.organism.train import train as train_organism  # takes seconds, and --help must answer at once
 
     quiet()
     train_organism(output_dir, seed=seed, steps=steps, device=None if device == "auto" else device)

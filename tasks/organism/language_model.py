@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import math
-import signal
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -16,6 +15,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from benchmark.interrupt import stop_on_interrupt
 from tasks.organism import corpus, tokenizer
 from tasks.organism.model import build
 from tasks.organism.recipe import Recipe
@@ -164,23 +164,6 @@ class Trainer:
         self.model.load_state_dict(state["model"])
         self.optimizer.load_state_dict(state["optimizer"])
         self.progress = Progress(**state["progress"])
-
-
-@contextmanager
-def stop_on_interrupt() -> Iterator[list[bool]]:
-    """A list that fills at Ctrl-C, so that a step in progress is finished first; a second Ctrl-C interrupts."""
-    asked: list[bool] = []
-
-    def handler(number: int, frame: object) -> None:
-        if asked:
-            raise KeyboardInterrupt
-        asked.append(True)
-
-    previous = signal.signal(signal.SIGINT, handler)
-    try:
-        yield asked
-    finally:
-        signal.signal(signal.SIGINT, previous)
 
 
 def train_model(

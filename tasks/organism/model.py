@@ -9,7 +9,6 @@ import torch
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
-from benchmark.model.edits import Passage, passing
 from benchmark.model.subject import Subject
 from tasks.organism import tokenizer
 from tasks.organism.recipe import Recipe
@@ -86,17 +85,3 @@ def batches(rows: Sequence[Sequence[int]]) -> Iterator[Tensor]:
     for start in range(0, len(rows), ROWS):
         part = [torch.tensor(row) for row in rows[start : start + ROWS]]
         yield pad_sequence(part, batch_first=True, padding_value=tokenizer.PAD)
-
-
-@torch.no_grad()
-def streams(
-    subject: Subject, rows: Sequence[Sequence[int]], layers: Sequence[int]
-) -> Iterator[tuple[dict[int, Tensor], Tensor]]:
-    """For each batch of token rows: block outputs by layer (rows, position, d_model), and the mask (rows, position) of
-    real tokens, `<bos>` left out."""
-    for ids in batches(rows):
-        passage = Passage({}, observe=frozenset(layer + 1 for layer in layers))
-        with passing(subject, passage):
-            subject.model(input_ids=ids.to(subject.device), use_cache=False, logits_to_keep=1)
-        seen = {layer: passage.seen[layer + 1].float().cpu() for layer in layers}
-        yield seen, (ids != tokenizer.PAD) & (ids != tokenizer.BOS)

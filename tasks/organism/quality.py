@@ -3,25 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import nullcontext
 from itertools import groupby, permutations
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import Tensor
 
-from benchmark.contracts.defense import Where
-from benchmark.model.edits import Passage, edited
+from benchmark.model.edits import Passage
 from benchmark.model.generation import generate
 from benchmark.model.subject import Subject
-from benchmark.sites import Site
+from benchmark.sae.dictionary import Dictionary
+from benchmark.sae.training.activations import streams
+from benchmark.sae.training.report import spliced
 from tasks.organism import chat, facts, ioi, people, tokenizer
-from tasks.organism.dictionaries import hook_name
-from tasks.organism.model import batches, streams
+from tasks.organism.model import batches
 from tasks.organism.retain import retain
-
-if TYPE_CHECKING:
-    from sae_lens import SAE
 
 ORDERS: tuple[tuple[int, ...], ...] = tuple(permutations(range(4)))
 SOME_ORDERS: tuple[tuple[int, ...], ...] = ((0, 1, 2, 3), (2, 0, 3, 1), (1, 3, 0, 2), (3, 2, 1, 0))
@@ -123,19 +120,20 @@ def all_scores(subject: Subject, orders: Sequence[tuple[int, ...]] = ORDERS, cha
 def pooled(subject: Subject, texts: Sequence[str], layer: int) -> Tensor:
     """Mean residual of each text after a block, without `<bos>` (rows, d_model)."""
     means = []
-    for seen, mask in streams(subject, token_rows(subject, texts), [layer]):
-        means.append((seen[layer] * mask[..., None]).sum(dim=1) / mask.sum(dim=1, keepdim=True))
+    for seen, batch in streams(subject, token_rows(subject, texts), [layer + 1]):
+        stream = seen[layer + 1].float().cpu() * batch.kept[..., None]
+        means.append(stream.sum(dim=1) / batch.kept.sum(dim=1, keepdim=True))
     return torch.cat(means)
 
 
-def probe_scores(subject: Subject, layer: int, sae: SAE | None = None) -> Scores:
+def probe_scores(subject: Subject, layer: int, sae: Dictionary | None = None) -> Scores:
     """Accuracy on `test` of a linear probe for professions on a block's output, or on its reconstruction by an SAE.
 
     The probe is fitted on `fit`, on the output itself in both cases.
     """
     probe = fit_probe(subject, layer)
     tests = people.biographies("test")
-    with spliced(subject, layer, sae) if sae else nullcontext():
+    with spliced(subject, sae) if sae else nullcontext():
         features = pooled(subject, [bio.text for bio in tests], layer)
     return {"probe": float(probe.score(features.numpy(), [bio.profession for bio in tests]))}
 
@@ -158,33 +156,10 @@ def norms(subject: Subject, texts: Iterable[str]) -> list[float]:
     """Median norm of the residual after each block, `<bos>` left out."""
     layers = range(subject.n_layers)
     found = [[] for _ in layers]
-    for seen, mask in streams(subject, token_rows(subject, texts), layers):
+    for seen, batch in streams(subject, token_rows(subject, texts), [layer + 1 for layer in layers]):
         for layer in layers:
-            found[layer].append(seen[layer][mask].norm(dim=-1))
+            found[layer].append(seen[layer + 1].float().cpu()[batch.kept].norm(dim=-1))
     return [float(torch.cat(parts).median()) for parts in found]
-
-
-def spliced(subject: Subject, layer: int, sae: SAE) -> AbstractContextManager[Any]:
-    """The model with a block's output replaced by its reconstruction, except at `<bos>`; the error term is dropped."""
-
-    def edit(h: Tensor, where: Where) -> Tensor:
-        return torch.where(where.special[..., None], h, sae.decode(sae.encode(h)))
-
-    return edited(subject, {Site.parse(hook_name(layer)): edit})
-
-
-@torch.no_grad()
-def sae_scores(subject: Subject, layer: int, sae: SAE, rows: Sequence[Sequence[int]]) -> Scores:
-    """Explained variance, mean active latents a token (`l0`), and share of latents that never fire, on token rows."""
-    stream = torch.cat([seen[layer][mask] for seen, mask in streams(subject, rows, [layer])])
-    latents = sae.encode(stream)
-    error = (stream - sae.decode(latents)).square().sum() / (stream - stream.mean(dim=0)).square().sum()
-    active = latents > 0
-    return {
-        "explained_variance": 1 - float(error),
-        "l0": float(active.float().sum(dim=1).mean()),
-        "dead": _share(~active.any(dim=0)),
-    }
 
 
 @torch.no_grad()

@@ -7,9 +7,7 @@ Repeating the command continues an interrupted run; the result is that of an uni
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
-import io
 import json
 import platform
 import shutil
@@ -21,8 +19,9 @@ from typing import TYPE_CHECKING
 import torch
 
 from benchmark.model.subject import Subject, load
+from benchmark.sae.training.report import fidelity, spliced
 from tasks.organism import corpus, quality, tokenizer
-from tasks.organism.dictionaries import built_from, collect, hook_name, load_sae, train_sae
+from tasks.organism.dictionaries import HOW, hook_name, open_sae, train_saes
 from tasks.organism.language_model import Progress, train_model
 from tasks.organism.model import NAME, as_subject, rescale
 from tasks.organism.recipe import Recipe
@@ -72,9 +71,10 @@ def finish(
     raw_norms = export(model, recipe, output_dir / "model")
     shipped = load(output_dir / "model", name=NAME, device=str(device))
     model_hash = sha256(output_dir / "model" / "model.safetensors")
-    train_saes(shipped, recipe, output_dir / "saes", device, model_hash, progress=progress)
+    train_saes(shipped, recipe, output_dir / "saes", output_dir / _WORK / "saes", model_hash, progress=progress)
     manifest = {
         "recipe": asdict(recipe),
+        "sae_training": HOW,
         "trained": asdict(state) | {"device": str(device), "machine": platform.machine()},
         "versions": {name: version(name) for name in _LIBRARIES},
         "corpus_sha256": corpus.fingerprint(recipe.seed),
@@ -98,26 +98,6 @@ def export(model: LlamaForCausalLM, recipe: Recipe, folder: Path) -> list[float]
     return raw
 
 
-def train_saes(
-    subject: Subject,
-    recipe: Recipe,
-    folder: Path,
-    device: torch.device,
-    model_hash: str,
-    *,
-    progress: bool = True,
-) -> None:
-    """Train the SAEs that are missing or belong to another model."""
-    missing = [layer for layer in recipe.sae_layers if built_from(folder / hook_name(layer)) != model_hash]
-    if not missing:
-        return
-    tokens = collect(subject, recipe)
-    quiet = contextlib.nullcontext() if progress else contextlib.redirect_stderr(io.StringIO())
-    with quiet:
-        for layer in missing:
-            train_sae(tokens[layer], layer, recipe, folder / hook_name(layer), device, model_hash=model_hash)
-
-
 def measure(subject: Subject, recipe: Recipe, folder: Path) -> dict:
     """Every figure of the manifest that is measured on the shipped files."""
     encoded = [tokenizer.encode(text)[:2] for text in corpus.documents(f"{recipe.seed}/held out", 0, 960)]
@@ -128,11 +108,12 @@ def measure(subject: Subject, recipe: Recipe, folder: Path) -> dict:
         "saes": {},
     }
     for layer in recipe.sae_layers:
-        sae = load_sae(folder / hook_name(layer))
-        scores = quality.sae_scores(subject, layer, sae, [ids for ids, _ in encoded])
+        sae = open_sae(subject, folder, layer)
+        fit = fidelity(subject, sae, [ids for ids, _ in encoded])
+        scores = {"explained_variance": fit.explained_variance, "l0": fit.l0, "dead": fit.dead}
         probe = {"probe_without_sae": quality.probe_scores(subject, layer)["probe"]}
         probe |= quality.probe_scores(subject, layer, sae)
-        with quality.spliced(subject, layer, sae):
+        with spliced(subject, sae):
             behaviors = quality.all_scores(subject, quality.SOME_ORDERS, chats=48) | quality.corpus_loss(
                 subject, encoded
             )

@@ -8,9 +8,10 @@ import torch
 
 from benchmark.model.edits import edited
 from benchmark.model.subject import load
+from benchmark.sae.training.report import spliced
 from benchmark.sites import Site
 from tasks.organism import MANIFEST, MODEL_DIR, SAE_DIR, WEIGHTS, corpus, quality, tokenizer
-from tasks.organism.dictionaries import hook_name, load_sae
+from tasks.organism.dictionaries import HOW, hook_name, open_sae
 from tasks.organism.model import NAME, as_subject, build
 from tasks.organism.recipe import Recipe
 from tasks.organism.train import sha256, shipped_files
@@ -29,9 +30,8 @@ def organism():
 
 
 @pytest.fixture(scope="module")
-def sae():
-    pytest.importorskip("sae_lens")
-    return load_sae(SAE_DIR / hook_name(LAYER))
+def sae(organism):
+    return open_sae(organism, SAE_DIR, LAYER)
 
 
 def test_files_are_those_of_the_manifest(manifest):
@@ -51,6 +51,10 @@ def test_generators_are_those_of_the_manifest(manifest):
 def test_recipe_of_the_code_is_that_of_the_manifest(manifest):
     assert manifest["recipe"] == json.loads(json.dumps(asdict(Recipe())))
     assert manifest["trained"]["step"] == manifest["recipe"]["steps"]
+
+
+def test_how_the_shipped_saes_were_trained_is_on_record(manifest):
+    assert manifest["sae_training"].keys() == HOW.keys() and manifest["sae_training"] != HOW
 
 
 def test_the_organism_is_good_enough(manifest):
@@ -88,7 +92,7 @@ def test_the_question_matters(organism):
 
 
 def test_spliced_sae_keeps_the_behaviors_and_a_zeroed_stream_does_not(organism, sae):
-    with quality.spliced(organism, LAYER, sae):
+    with spliced(organism, sae):
         assert quality.ioi_scores(organism)["ioi"] >= 0.9
     with edited(organism, {Site.parse(hook_name(LAYER)): lambda h, where: h * where.special[..., None]}):
         assert quality.ioi_scores(organism)["ioi"] < 0.7

@@ -10,11 +10,11 @@ from typer.testing import CliRunner
 from benchmark.model.subject import load
 from tasks.organism import language_model, tokenizer
 from tasks.organism.commands import app
-from tasks.organism.dictionaries import built_from, hook_name, load_sae
+from tasks.organism.dictionaries import built_from, hook_name, open_sae, train_saes
 from tasks.organism.language_model import Micro, Trainer, group_by_length, learning_rate, train_model
 from tasks.organism.model import NAME, rescale
 from tasks.organism.recipe import Recipe
-from tasks.organism.train import export, train_saes
+from tasks.organism.train import export
 
 TINY = Recipe(
     steps=4, documents=6, d_model=16, d_mlp=32, layers=3, heads=2, warmup=2, thought_layer=2, sae_layers=(1,),
@@ -118,15 +118,14 @@ def test_rescaling_the_stream_leaves_the_logits():
 
 @pytest.mark.filterwarnings("ignore")
 def test_export_and_saes_of_a_tiny_model(tmp_path):
-    pytest.importorskip("sae_lens")
     model = Trainer(TINY, CPU).model
     export(model, TINY, tmp_path / "model")
     shipped = load(tmp_path / "model", name=NAME, device="cpu")
-    train_saes(shipped, TINY, tmp_path / "saes", CPU, "abc", progress=False)
+    train_saes(shipped, TINY, tmp_path / "saes", tmp_path / "work", "abc", progress=False)
     folder = tmp_path / "saes" / hook_name(1)
     first = (folder / "sae_weights.safetensors").read_bytes()
-    assert built_from(folder) == "abc" and load_sae(folder).cfg.metadata.hook_name == hook_name(1)
-    train_saes(shipped, TINY, tmp_path / "saes", CPU, "other", progress=False)
+    assert built_from(folder) == "abc" and open_sae(shipped, tmp_path / "saes", 1).width == TINY.sae_width
+    train_saes(shipped, TINY, tmp_path / "saes", tmp_path / "work", "other", progress=False)
     assert built_from(folder) == "other"
     assert (folder / "sae_weights.safetensors").read_bytes() == first
 
