@@ -36,6 +36,21 @@ def asked_suite(request: Request) -> Suite:
     return suite.model_copy(update={"tasks": {n: t.model_copy(update=moved) for n, t in suite.tasks.items()}})
 
 
+def check_in_file(request: Request) -> None:
+    """Whether all that constants depend on stands in the suite's file, so that they can be written into it.
+
+    Raises:
+        UsageError: it does not.
+    """
+    given = {"--model": request.model, "--sae": request.saes, "--data": request.data, "--site": request.site}
+    beside = [flag for flag, value in given.items() if value]
+    if beside:
+        raise UsageError(
+            f"--freeze writes into the file of {request.suite}, which says nothing of {', '.join(beside)}; write a "
+            "suite file that says this too, and freeze that"
+        )
+
+
 def model_name(source: str) -> str:
     """What a model is called by its source: the last part of a folder or repository, without version and ending."""
     bare = _VERSION.sub("", _KIND_OF_SOURCE.sub("", source)).rstrip("/")

@@ -1,6 +1,6 @@
 """Hub data sets: ``hub:OWNER/NAME@COMMIT[:CONFIG[:SPLIT]]``, or a local folder in the place of ``OWNER/NAME@COMMIT``.
 
-Pinned, because scores do not compare once an owner uploads other rows. Needs ``pip install 'recoverybench[data]'``.
+Pinned, because scores do not compare once an owner uploads other rows.
 """
 
 from __future__ import annotations
@@ -11,8 +11,10 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from benchmark.errors import UsageError
+from benchmark.hub import HUB, HubSource, snapshot
 
-HUB = "hub:"
+CARD = "README.md"
+"""Every data set has one; it is as gated as the rest."""
 _COMMIT = re.compile(r"[0-9a-f]{7,40}")
 
 
@@ -55,7 +57,7 @@ def read_hub(source: str, splits: Sequence[str] = ()) -> list[Mapping[str, Any]]
         splits: the splits to read, if the source names none; none: all.
 
     Raises:
-        UsageError: ``datasets`` is not installed, or the data set cannot be loaded.
+        UsageError: the data set cannot be loaded: it is gated, there is no such one or commit, or no connection.
     """
     address = parse(source)
     wanted = [address.split] if address.split else list(dict.fromkeys(splits))
@@ -66,18 +68,19 @@ def read_hub(source: str, splits: Sequence[str] = ()) -> list[Mapping[str, Any]]
 
 
 def _load(source: str, address: Address, splits: list[str]) -> dict[str, list[Mapping[str, Any]]]:
-    try:
-        import datasets
-        from datasets.exceptions import DatasetsError
-    except ImportError as error:
-        raise UsageError(f"{source!r} needs the package datasets; pip install 'recoverybench[data]'") from error
+    import datasets
+    from datasets.exceptions import DatasetsError
+
     try:
         found: Any = datasets.load_dataset(
             address.name, address.config, split=splits or None, revision=address.commit, streaming=False
         )
     except (OSError, ValueError, DatasetsError) as error:
+        if address.commit is not None:  # the hub tells best what is wrong with a repository, if that is it
+            snapshot(HubSource(address.name, address.commit, ""), [CARD], kind="dataset")
         raise UsageError(
-            f"the data set {source!r} cannot be loaded: {error}; give another source, or download it first"
+            f"the data set {source!r} cannot be loaded: {error}; name a config and a split that it has, give another "
+            "source, or download it first"
         ) from error
     named = dict(zip(splits, found, strict=True)) if splits else found
     return {split: _records(part) for split, part in named.items()}

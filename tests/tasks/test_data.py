@@ -5,7 +5,6 @@ from __future__ import annotations
 import csv
 import json
 import math
-import sys
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -370,9 +369,32 @@ def test_settings_that_fit_nothing_are_told(path: Path, settings: Mapping[str, A
     assert message in str(told.value)
 
 
-def test_hub_data_sets_need_a_package_that_the_error_names(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(sys.modules, "datasets", None)
-    with pytest.raises(UsageError, match=r"needs the package datasets; pip install 'recoverybench\[data\]'"):
+@pytest.mark.parametrize(
+    ("error", "message"),
+    [
+        ("GatedRepoError", "cais/mmlu is gated: .* give it on https://huggingface.co/datasets/cais/mmlu"),
+        ("RevisionNotFoundError", "cais/mmlu has no revision 'c30699e'; give a whole commit"),
+        ("RepositoryNotFoundError", "the hub has no dataset 'cais/mmlu'"),
+    ],
+)
+def test_what_the_hub_refuses_is_told_with_what_to_do(
+    monkeypatch: pytest.MonkeyPatch, error: str, message: str
+) -> None:
+    import datasets
+    import httpx
+    import huggingface_hub
+    from huggingface_hub import errors
+
+    def refused(*_: Any, **__: Any) -> None:
+        answer = httpx.Response(403, request=httpx.Request("GET", "https://huggingface.co"))
+        raise getattr(errors, error)("no", response=answer)
+
+    def not_found(*_: Any, **__: Any) -> None:
+        raise datasets.exceptions.DatasetNotFoundError("it does not say why")
+
+    monkeypatch.setattr(datasets, "load_dataset", not_found)
+    monkeypatch.setattr(huggingface_hub, "snapshot_download", refused)
+    with pytest.raises(UsageError, match=message):
         task_of("hub:cais/mmlu@c30699e").examples("test")
 
 
