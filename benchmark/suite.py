@@ -237,10 +237,11 @@ def load_suite(named: str, given: Mapping[str, Any] | None = None) -> Suite:
 
 
 def _given(content: Mapping[str, Any], given: Mapping[str, Any]) -> dict[str, Any]:
+    """Entries for a suite; one that says nothing of other tasks is told nothing of them."""
     others = content.get("other_tasks")
-    if "other_tasks" in given and isinstance(others, dict):
-        return {**given, "other_tasks": {**others, **given["other_tasks"]}}
-    return dict(given)
+    if isinstance(others, dict):
+        return {**given, "other_tasks": {**others, **given.get("other_tasks", {})}}
+    return {name: value for name, value in given.items() if name != "other_tasks"}
 
 
 class _Origin(NamedTuple):

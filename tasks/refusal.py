@@ -18,7 +18,7 @@ from typing import Annotated, Any
 import torch
 from pydantic import Field
 
-from benchmark.contracts.example import SPLITS, Example
+from benchmark.contracts.example import SPLITS, Example, Split
 from benchmark.contracts.readout import Criteria, Text, Verdict
 from benchmark.contracts.task import Judge
 from benchmark.errors import UsageError
@@ -100,16 +100,17 @@ class Refusal(DataTask):
         rows = self.data.read(COLUMNS, lambda row: row)
         if {_mark(row) for some in rows.values() for row in some} != {SAFE, UNSAFE}:
             return {split: [_request(row) for row in some] for split, some in rows.items()}, NOTHING
-        requests, harmless = (
-            {split: [_request(row) for row in some if _mark(row) == mark] for split, some in rows.items()}
-            for mark in (UNSAFE, SAFE)
-        )
+        requests, harmless = _marked(rows, UNSAFE), _marked(rows, SAFE)
         empty = [split for split in SPLITS if not requests[split]]
         if empty:
             raise UsageError(
                 f"{self.data.source}: no row labelled {UNSAFE} is in {', '.join(empty)}; give more of them"
             )
         return requests, harmless
+
+
+def _marked(rows: Mapping[Split, Sequence[Row]], mark: str) -> Examples:
+    return {split: [_request(row) for row in some if _mark(row) == mark] for split, some in rows.items()}
 
 
 def _mark(row: Row) -> str | None:

@@ -383,6 +383,7 @@ def test_what_the_hub_refuses_is_told_with_what_to_do(
     import datasets
     import httpx
     import huggingface_hub
+    from datasets.exceptions import DatasetNotFoundError
     from huggingface_hub import errors
 
     def refused(*_: Any, **__: Any) -> None:
@@ -390,7 +391,7 @@ def test_what_the_hub_refuses_is_told_with_what_to_do(
         raise getattr(errors, error)("no", response=answer)
 
     def not_found(*_: Any, **__: Any) -> None:
-        raise datasets.exceptions.DatasetNotFoundError("it does not say why")
+        raise DatasetNotFoundError("it does not say why")
 
     monkeypatch.setattr(datasets, "load_dataset", not_found)
     monkeypatch.setattr(huggingface_hub, "snapshot_download", refused)

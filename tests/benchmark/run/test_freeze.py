@@ -50,7 +50,7 @@ def test_constants_are_those_of_fit_and_a_ceiling_is_where_a_tenth_of_dev_is_ste
     norms = residual_norms(subject, task, fit)
     assert list(frozen.residual_norms.values()) == pytest.approx(list(norms.values()), abs=1e-6)
     assert frozen.embedding_norm == pytest.approx(embedding_norm(subject, task, fit), abs=1e-6)
-    assert frozen.tau > 0 and frozen.weights_sha == subject.weights_sha
+    assert frozen.tau and frozen.tau > 0 and frozen.weights_sha == subject.weights_sha
     assert frozen.ceilings["token_suffix"] is None, "no attack of the suite types tokens"
     ceiling = frozen.ceilings["before_edit"]
     assert ceiling
