@@ -51,11 +51,11 @@ def measure(
     fit = task.examples("fit")
     norms, embedding = residual_norms(subject, task, fit), embedding_norm(subject, task, fit)
     dev, test = (
-        _undefended(subject, task, settings, task.examples(split), Scale(norms, embedding)) for split in ("dev", "test")
+        all_attacked(subject, task, settings, task.examples(split), Scale(norms, embedding)) for split in ("dev", "test")
     )
     floor = _floor(subject, task, fit)
-    steering = _steering(task, settings, attacks)
-    ceilings = {name: _ceiling(dev, attack, batch_rows) for name, attack in steering.items()}
+    steered = steering(task, settings, attacks)
+    ceilings = {name: _ceiling(dev, attack, batch_rows) for name, attack in steered.items()}
     return Frozen(
         weights_sha=subject.weights_sha,
         residual_norms={str(site_at(subject, b)): round(n, 6) for b, n in norms.items()},
@@ -65,7 +65,7 @@ def measure(
         floor=floor,
         steered={
             name: _steered(test, attack, _ranked(settings.budgets[name], ceilings[name]), batch_rows)
-            for name, attack in steering.items()
+            for name, attack in steered.items()
         },
     )
 
@@ -75,7 +75,7 @@ def site_at(subject: Subject, boundary: int) -> Site:
     return Site(boundary) if boundary < subject.n_layers else Site(boundary - 1, "resid_post")
 
 
-def _undefended(
+def all_attacked(
     subject: Subject, task: TaskView, settings: TaskSettings, examples: Sequence[Example], scale: Scale
 ) -> Group:
     """A group in which every example that the model knows counts as suppressed, so that all of them are attacked."""
@@ -100,7 +100,7 @@ def _undefended(
     )
 
 
-def _steering(task: TaskView, settings: TaskSettings, attacks: Sequence[Attack]) -> dict[str, Attack]:
+def steering(task: TaskView, settings: TaskSettings, attacks: Sequence[Attack]) -> dict[str, Attack]:
     """Threat model -> its first unconstrained attack, aimed at the wrong target; one that does not apply to the task,
     or that the suite has no such attack under, is left out."""
     free = [a for a in reversed(attacks) if a.constraint == "none" and not a.is_control]
