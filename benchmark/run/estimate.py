@@ -1,4 +1,4 @@
-"""What a run will cost: counted from its plan, and timed by a probe; and what it took, in the same words.
+"""What a run will cost: counted from its plan, and timed by a probe.
 
 The time is that of searches which never stop before their last step, over the examples that the defense suppressed of a
 few. In it: fits, classification, constants that have to be measured, attacks, controls, and every clean re-measurement.
@@ -8,66 +8,23 @@ loading.
 
 from __future__ import annotations
 
-import resource
-import sys
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from math import ceil
 from typing import Any
 
-import torch
-
 from benchmark.contracts.attack import Attack
 from benchmark.model.pack import encode
 from benchmark.registry import threat
+from benchmark.run.bill import CONSTANTS, FITS, Bill, kind_of, peak_mb
+from benchmark.run.constants import stale
 from benchmark.run.freeze import steering
 from benchmark.run.groups import DEV
 from benchmark.run.plan import FRESH, Cell, suite_attacks
 from benchmark.run.prepare import Prepared
 from benchmark.run.probe import Block, Probe, TaskProbe
 from benchmark.run.rehearsal import Asked, Pace
-
-CONSTANTS, FITS, ATTACKS, CONTROLS = "constants", "fits", "attacks", "controls"
-KINDS = (CONSTANTS, FITS, ATTACKS, CONTROLS)
-"""What a run spends its time on, by task."""
-
-
-def kind_of(cell: Cell) -> str:
-    """What the time of a cell is called."""
-    return CONTROLS if cell.attack.is_control else ATTACKS
-
-
-@dataclass
-class Bill:
-    """Seconds by task and kind, and what they bought: of an estimate, or of what was run."""
-
-    seconds: dict[str, dict[str, float]] = field(default_factory=dict)
-    rows: int = 0
-    forwards: int = 0
-    backwards: int = 0
-    """Rows of passes: of an estimate the most that searches can ask."""
-    memory_mb: float = 0.0
-
-    def add(self, task: str, kind: str, seconds: float) -> None:
-        mine = self.seconds.setdefault(task, dict.fromkeys(KINDS, 0.0))
-        mine[kind] += seconds
-
-    @property
-    def total(self) -> float:
-        return sum(sum(kinds.values()) for kinds in self.seconds.values())
-
-    def describe(self) -> dict[str, Any]:
-        """As JSON values, for run.json."""
-        return {
-            "total_seconds": round(self.total, 2),
-            "seconds": {t: {k: round(s, 2) for k, s in kinds.items()} for t, kinds in self.seconds.items()},
-            "rows": self.rows,
-            "forwards": self.forwards,
-            "backwards": self.backwards,
-            "memory_mb": round(self.memory_mb),
-        }
-
 
 @dataclass
 class Estimate(Bill):
@@ -79,6 +36,7 @@ class Estimate(Bill):
     """What the probe could not try."""
 
     def describe(self) -> dict[str, Any]:
+        """As JSON values, for run.json and ``bench plan --json``."""
         more = {"probe_seconds": round(self.probe_seconds, 2), "left_out": self.left_out}
         return {"cells": self.cells, **super().describe(), **more}
 
@@ -130,15 +88,20 @@ class _Task:
 
     def _suppressed(self, defense: str) -> float:
         """As on the few; where it was not tried, as on the other tasks; and all where nothing is known."""
-        shares = [t.suppressed[defense] for t in (self.probe, *self.seen.tasks.values()) if defense in t.suppressed]
-        return shares[0] if shares else 1.0
+        share = self._known("suppressed", defense)
+        return 1.0 if share is None else share
 
     def asked(self, cell: Cell) -> Asked:
-        return self.probe.asked.get(cell.attack, Asked(0, 0, 0, 0))
+        return self._known("asked", cell.attack) or Asked(0, 0, 0, 0)
+
+    def _known(self, what: str, key: Any) -> Any:
+        """As it was seen on this task; else as on another one; None: there was no time for it at all."""
+        seen = (getattr(probe, what) for probe in (self.probe, *self.seen.tasks.values()))
+        return next((found[key] for found in seen if key in found), None)
 
     def held(self, cell: Cell) -> float:
         """Bytes of a whole pack with its gradients."""
-        pace = self.probe.pace.get(cell.attack.threat_model)
+        pace = self._known("pace", cell.attack.threat_model)
         rows = min(self.prepared.rows, self.attacked(cell) * self.asked(cell).rows)
         return pace.held * rows if pace and self.asked(cell).slopes else 0.0
 
@@ -155,19 +118,16 @@ class _Task:
         return sum(ceil(attacked * share / size) for share in self.lengths) if attacked else 0
 
     def _search(self, attack: Attack, asked: Asked, attacked: float, packs: int) -> float:
-        pace = self._pace(attack.threat_model)
+        pace: Pace | None = self._known("pace", attack.threat_model)
         if pace is None or not packs:
             return 0.0
         chunks = ceil(attacked / packs * asked.rows / self.prepared.rows)
         rows = asked.slopes + pace.forward * asked.forwards
         return packs * chunks * asked.passes * pace.each + attacked * rows * pace.row
 
-    def _pace(self, threat_model: str) -> Pace | None:
-        return next((t.pace[threat_model] for t in (self.probe, *self.seen.tasks.values()) if threat_model in t.pace), None)
-
     def _measured(self, threat_model: str, rows: float, packs: int) -> float:
-        known = self.probe.measured
-        block = known.get(threat_model) or next(iter(known.values()), None)
+        others = (block for probe in (self.probe, *self.seen.tasks.values()) for block in probe.measured.values())
+        block = self._known("measured", threat_model) or next(others, None)
         return 0.0 if block is None or not rows else self._grown(block, packs, rows)
 
     def _grown(self, block: Block, packs: float, times: float) -> float:
@@ -184,9 +144,10 @@ class _Task:
             return self.probe.fits[defense]
         mine = self.probe.classified
         for other in self.seen.tasks.values():
-            if defense in other.fits and other.classified and mine:
-                block, share = other.fits[defense], mine.seconds / other.classified.seconds
-                return Block(block.seconds * share, round(block.work * mine.work / max(other.classified.work, 1)))
+            if defense in other.fits:
+                block, theirs = other.fits[defense], other.classified
+                share = mine.seconds / theirs.seconds if mine and theirs else 1.0
+                return Block(block.seconds * share, round(block.work * share))
         return None
 
     def _growth(self) -> float:
@@ -199,7 +160,9 @@ class _Task:
     def constants(self) -> float:
         """The undefended model's references, and what has to be measured because the suite's constants do not serve."""
         done = self._grown(self.probe.classified, 1, self._growth()) if self.probe.classified else 0.0
-        return done + (self._steered() if self.prepared.stale(self.name) else 0.0)
+        p = self.prepared
+        known = self.name in p.known or stale(p.subject, p.plan.suite.tasks[self.name].frozen) is None
+        return done + (0.0 if known else self._steered())
 
     def _steered(self) -> float:
         suite = self.prepared.plan.suite
@@ -218,24 +181,3 @@ class _Task:
                 asked = self.asked(cell)
                 return Asked(*(value / len(cell.budgets) for value in asked)), bool(asked.slopes)
         return Asked(0, 0, 0, 0), False
-
-
-def peak_mb(device: torch.device | None = None) -> float:
-    """The most memory that the process has held so far: on the device, where it has memory of its own."""
-    if device is not None and device.type == "cuda":
-        return torch.cuda.max_memory_allocated(device) / 2**20
-    unit = 2**20 if sys.platform == "darwin" else 2**10
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / unit
-
-
-def compared(expected: Mapping[str, Any], took: Mapping[str, Any]) -> str:
-    """The last line of a run."""
-    return f"estimated {spoken(expected['total_seconds'])}, took {spoken(took['total_seconds'])}"
-
-
-def spoken(seconds: float) -> str:
-    """A time as one says it."""
-    if seconds < 60:
-        return f"{seconds:.0f} s"
-    minutes, rest = divmod(round(seconds), 60)
-    return f"{minutes} min {rest} s" if minutes < 10 else f"{minutes // 60} h {minutes % 60} min" if minutes >= 60 else f"{minutes} min"

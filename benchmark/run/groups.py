@@ -197,7 +197,7 @@ def groups(prepared: Prepared) -> Iterator[tuple[str, Group]]:
 def prepared_task(prepared: Prepared, name: str, frozen: Frozen | None = None) -> Undefended:
     """The undefended model on a task of a plan."""
     settings = prepared.plan.suite.tasks[name]
-    constants = frozen or prepared.constants(name)
+    constants = frozen or prepared.constants(name).frozen
     return Undefended(
         prepared.subject,
         prepared.plan.tasks[name],

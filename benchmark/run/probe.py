@@ -10,6 +10,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from typing import NamedTuple
 
 import torch
@@ -23,6 +24,7 @@ from benchmark.model.streams import embedding_norm, residual_norms
 from benchmark.registry import threat
 from benchmark.run.card import card
 from benchmark.run.cell import run_cell
+from benchmark.run.constants import stale
 from benchmark.run.custody import Custody
 from benchmark.run.freeze import all_attacked, site_at
 from benchmark.run.groups import Undefended, make_group, scale_of
@@ -89,11 +91,14 @@ def probe(prepared: Prepared, seconds: float = SECONDS) -> Probe:
     began, found = time.perf_counter(), Probe()
     with metered((prepared.subject, prepared.learner)) as meter:
         trials = [_Trial(prepared, name, found, meter) for name in prepared.plan.tasks]
-        for until, steps in ((SEARCHES, [t.searches for t in trials]), (1.0, [t.fits for t in trials])):
-            for number, step in enumerate(steps):
-                now = time.perf_counter()
-                meter.until = now + (began + until * seconds - now) / (len(steps) - number)
-                step()
+        for number, trial in enumerate(trials):
+            now = time.perf_counter()
+            meter.until = now + (began + SEARCHES * seconds - now) / (len(trials) - number)
+            trial.searches()
+        meter.until = began + seconds
+        for place in range(max(len(trial.defenses) for trial in trials)):
+            for trial in trials:
+                trial.fit(place)
     found.seconds = time.perf_counter() - began
     return found
 
@@ -105,6 +110,7 @@ class _Trial:
         self.prepared, self.name, self.whole, self.meter = prepared, name, whole, meter
         self.found = whole.tasks.setdefault(name, TaskProbe())
         self.cells = [c for c in prepared.plan.cells if c.task == name and c.split == "test"]
+        self.defenses = list(dict.fromkeys(c.defense for c in self.cells))
 
     def searches(self) -> None:
         """What a pass costs, and the steps of a search; the model is not defended."""
@@ -119,12 +125,12 @@ class _Trial:
             for attack, cell in {cell.attack: cell for cell in self.cells}.items():
                 self._search(group, attack, cell)
 
-    def fits(self) -> None:
-        """What the defenses cost before they are attacked."""
-        with self._noted(f"not all of its defenses could be fitted on {self.found.sample} examples"):
-            undefended = self._undefended(self._view(test=FEW))
-            for name in dict.fromkeys(c.defense for c in self.cells):
-                self._fit(undefended, name)
+    def fit(self, place: int) -> None:
+        """What the defense at a place of the plan costs before it is attacked."""
+        if place >= len(self.defenses) or time.perf_counter() > self.meter.until:
+            return
+        with self._noted(f"{self.defenses[place]} could not be fitted on {self.found.sample} examples"):
+            self._fit(self._undefended, self.defenses[place])
 
     def _view(self, test: int) -> TaskView:
         """A few of the task's examples: as many of each set as its readout needs, which may be trained on them."""
@@ -162,15 +168,16 @@ class _Trial:
         """The suite's, or what stands in for them until they are measured."""
         p = self.prepared
         known = p.plan.suite.tasks[self.name].frozen
-        if known is not None and p.stale(self.name) is None:
+        if known is not None and stale(p.subject, known) is None:
             return known
         fit = task.examples("fit")
         norms = {str(site_at(p.subject, b)): n for b, n in residual_norms(p.subject, task, fit).items()}
         unit = embedding_norm(p.subject, task, fit)
         return Frozen(weights_sha="", residual_norms=norms, embedding_norm=unit, ceilings={}, tau=1.0)
 
-    def _undefended(self, task: TaskView) -> Undefended:
-        p = self.prepared
+    @cached_property
+    def _undefended(self) -> Undefended:
+        p, task = self.prepared, self._view(test=FEW)
         return Undefended(
             p.subject,
             task,

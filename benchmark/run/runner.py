@@ -19,10 +19,12 @@ from benchmark.files import file_name
 from benchmark.measure.group import Group
 from benchmark.measure.replay import remember
 from benchmark.registry import threat
+from benchmark.run.bill import CONSTANTS, FITS, Bill, compared, foretold, kind_of, peak_mb
 from benchmark.run.card import card
 from benchmark.run.cell import Measurement, run_cell
 from benchmark.run.checked import plain
 from benchmark.run.custody import told
+from benchmark.run.estimate import estimate
 from benchmark.run.fingerprint import difference, fingerprint
 from benchmark.run.groups import Undefended, make_group, on_fresh, prepared_task
 from benchmark.run.listener import Listener, Silent
@@ -31,6 +33,7 @@ from benchmark.run.ownership import read_json
 from benchmark.run.parts import PARTS
 from benchmark.run.plan import Cell, Plan, access, in_order, suite_attacks
 from benchmark.run.prepare import Prepared, prepare
+from benchmark.run.probe import probe
 from benchmark.run.provenance import environment
 from benchmark.run.request import Given, Request, Status
 from benchmark.run.scrutiny import scrutiny
@@ -67,13 +70,16 @@ class Result:
         return self.rows.to_pandas()
 
 
-def evaluate(request: Request | Given | None = None, *, listener: Listener | None = None, **options: Any) -> Result:
+def evaluate(
+    request: Request | Given | None = None, *, listener: Listener | None = None, probe_s: float = 0.0, **options: Any
+) -> Result:
     """Evaluate defenses against a suite's attacks; the same call again resumes.
 
     Args:
         request: the whole request; or its ``defense``: registered names, ``file.py:Class``, spec files, or ``Defense``
             objects.
         listener: is told what happens.
+        probe_s: seconds that are spent on an estimate of the time before anything is run; 0: there is none.
         options: the other fields of ``Request``, which documents them: ``suite``, ``tasks``, ``attacks``, ``limit``,
             ``output_dir``, ``seed`` and so on.
 
@@ -88,11 +94,12 @@ def evaluate(request: Request | Given | None = None, *, listener: Listener | Non
     else:
         request = Request.make({"defense": request, **options}, "evaluate")
     with courteous(), enough_memory():
-        prepared = prepare(request)
+        listener = listener or Silent()
+        prepared = prepare(request, listener.note)
         directory = request.output_dir or default_directory(prepared.plan)
         store = Store(directory).open(prepared.plan.describe())
         try:
-            return _Run(prepared, store, listener or Silent()).run()
+            return _Run(prepared, store, listener).run(probe_s)
         finally:
             store.close()
 
@@ -113,12 +120,15 @@ class _Run:
         self.failed = 0
         self.failures: list[str] = []
         self.started = _now()
+        self.took = Bill()
+        self.expected: Mapping[str, Any] | None = None
 
-    def run(self) -> Result:
+    def run(self, probe_s: float = 0.0) -> Result:
         self._take_up()
         for cell in self.plan.cells:
             self.store.check_code(cell.key, cell.code)
         self.listener.started(self.plan, sum(self.store.finished(c.key) for c in self.plan.cells))
+        self._foresee(probe_s)
         self._header("running")
         try:
             for task in self.plan.tasks:
@@ -129,7 +139,16 @@ class _Run:
             raise
         status: Status = "partial" if self.failed else "complete"
         self._header(status)
+        if self.expected is not None:
+            self.listener.note(compared(self.expected, self.took.describe()))
         return Result(self.store.root, status, tuple(self.failures), self.failed)
+
+    def _foresee(self, seconds: float) -> None:
+        """Estimate what is left to do, and say it."""
+        left = [cell for cell in self.plan.cells if not self.store.finished(cell.key)]
+        if seconds and left:
+            self.expected = estimate(self.prepared, probe(self.prepared, seconds), left).describe()
+            self.listener.note(foretold(self.expected))
 
     def _take_up(self) -> None:
         """Say what the last run in this directory left, and set aside what cannot be read of it."""
@@ -143,7 +162,8 @@ class _Run:
 
     def _task(self, name: str) -> None:
         cells = [c for c in self.plan.cells if c.task == name]
-        self.frozen[name] = self._constants(name)
+        with self.took.timed(name, CONSTANTS):
+            self.frozen[name] = self._constants(name)
         self._header("running")
         undefended: Undefended | None = None
         for defense in dict.fromkeys(c.defense for c in cells):
@@ -152,21 +172,22 @@ class _Run:
                 for cell in mine:
                     self.listener.finished(cell, self.store.read(cell.key).to_pylist(), True)
                 continue
-            undefended = undefended or prepared_task(self.prepared, name, self.frozen[name])
+            with self.took.timed(name, CONSTANTS):
+                undefended = undefended or prepared_task(self.prepared, name, self.frozen[name])
             self._defense(self.plan.defenses[defense], mine, undefended)
 
     def _constants(self, task: str) -> Frozen:
-        why = self.prepared.stale(task)
-        if why is not None:
-            self.listener.note(f"{task}: measuring norms and steering ceilings ({why})")
-            self.store.event("constants-measured", task=task, why=why)
-        return self.prepared.constants(task)
+        known = self.prepared.constants(task)
+        if known.why is not None:
+            what = "constants-from-cache" if known.cached else "constants-measured"
+            self.store.event(what, task=task, why=known.why, seconds=round(known.seconds, 3))
+        return known.frozen
 
     def _defense(self, named: Named, cells: Sequence[Cell], undefended: Undefended) -> None:
         task = undefended.task.name
         self.listener.fitting(task, named.name)
         try:
-            with undefended.custody.kept() as left:
+            with undefended.custody.kept() as left, self.took.timed(task, FITS):
                 group, found = self._fitted(named, cells, undefended)
             _refuse(left, "what it was classified with")
             self._refuse_other_fit(named, cells, found)
@@ -222,7 +243,7 @@ class _Run:
             what = f"{cell.task} x {cell.defense} x {cell.attack.title} ({cell.attack.threat_model}): not run"
             return self._error(what, f"it tries what {', '.join(missing)} finds, which failed", "")
         try:
-            with undefended.custody.kept() as left:
+            with undefended.custody.kept() as left, self.took.timed(cell.task, kind_of(cell)):
                 on = group if cell.split == "test" else on_fresh(group, undefended, named)
                 found = run_cell(on, cell, self.pack_size, run_id=self.plan.identity)
             _refuse(left, "what it was attacked with")
@@ -241,6 +262,7 @@ class _Run:
             self._error(what, last, found.failures[-1])
         rows = table(found.rows, self.plan.protocol.extra)
         self.store.write(cell.key, rows, cell.code, found.proposals)
+        self.took.count(rows)
         self.listener.finished(cell, rows.to_pylist(), False)
 
     def _error(self, what: str, error: str, trace: str) -> None:
@@ -264,6 +286,8 @@ class _Run:
                 "started": self.started,
                 "finished": None if status == "running" else _now(),
                 "failed_cells": self.failed,
+                "estimate": self.expected,
+                "took": {**self.took.describe(), "memory_mb": round(peak_mb(self.subject.device))},
                 "protocol": self.plan.protocol.name,
                 "ranked": self.plan.protocol.ranked,
                 "limit": self.prepared.limit,

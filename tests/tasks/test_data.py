@@ -279,7 +279,7 @@ BAD_ROWS: list[tuple[Records, str]] = [
     (changed(3, answer=math.nan), "row 3: answer is empty"),
     (changed(3, question={"text": "?"}), "row 3: question is a dict; write a text"),
     (changed(3, choices=[]), "row 3: choices is empty"),
-    (changed(3, choices="['a' 'b']"), "row 3: choices is \"['a' 'b']\", no JSON list"),
+    (changed(3, choices="['a' b]"), "row 3: choices is \"['a' b]\", no JSON list"),
     (changed(3, choices=4), "row 3: choices is 4; expected a list"),
     (changed(3, choices=["a", None]), "row 3: choices[1] is empty"),
     (changed(3, choices=["a", "b ", "b"], answer="a"), "row 3: the choice 'b' is there twice"),
