@@ -29,6 +29,7 @@ from benchmark.run.fingerprint import difference, fingerprint
 from benchmark.run.groups import Undefended, make_group, on_fresh, prepared_task
 from benchmark.run.listener import Listener, Silent
 from benchmark.run.memory import enough_memory
+from benchmark.run.needs import connection
 from benchmark.run.ownership import read_json
 from benchmark.run.parts import PARTS
 from benchmark.run.plan import Cell, Plan, access, in_order, suite_attacks
@@ -93,8 +94,8 @@ def evaluate(
             raise UsageError(f"give either a whole request or its options, not both: {', '.join(options)}")
     else:
         request = Request.make({"defense": request, **options}, "evaluate")
-    with courteous(), enough_memory():
-        listener = listener or Silent()
+    listener = listener or Silent()
+    with courteous(), enough_memory(), connection(request.offline):
         prepared = prepare(request, listener.note)
         directory = request.output_dir or default_directory(prepared.plan)
         store = Store(directory).open(prepared.plan.describe())
