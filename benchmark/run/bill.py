@@ -11,7 +11,6 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import pyarrow as pa
-import pyarrow.compute as pc
 import torch
 
 from benchmark.run.plan import Cell
@@ -53,8 +52,8 @@ class Bill:
     def count(self, rows: pa.Table) -> None:
         """Put the rows of a cell on the bill."""
         self.rows += rows.num_rows
-        self.forwards += pc.sum(rows["forwards"]).as_py() or 0
-        self.backwards += pc.sum(rows["backwards"]).as_py() or 0
+        self.forwards += sum(n or 0 for n in rows["forwards"].to_pylist())
+        self.backwards += sum(n or 0 for n in rows["backwards"].to_pylist())
 
     @property
     def total(self) -> float:

@@ -24,6 +24,9 @@ PROBE = 5.0
 """Seconds that are spent on an estimate of the time before a run."""
 SHOWN = 5
 """Failures that are told at the end; events.jsonl has all of them."""
+MODEL_AT_HAND = ("suite", "model", "model_name", "saes", "tasks", "data", "retain_data", "site", "task_settings")
+MODEL_AT_HAND = (*MODEL_AT_HAND, "offline", "device", "dtype")
+"""What says on which model the engine is looked at."""
 MEASURED_ON = ("suite", "tasks", "device", "dtype")
 """What decides on which model and tasks a defense is looked at."""
 
@@ -118,6 +121,24 @@ def _freeze(request: Request) -> None:
     path = suite_path(request.suite)
     write_into(path, constants)
     terminal().print(f"wrote the constants of {', '.join(constants)} into {path}", soft_wrap=True)
+
+
+@requesting(*MODEL_AT_HAND)
+def doctor(request: Request, as_json: Json = False) -> None:
+    """Look at this machine and at the model at hand: caches, self-tests of the engine on it, health of its SAEs."""
+    from benchmark.run.doctor import Check, examined, failed
+
+    console, checks = terminal(stderr=as_json), list[Check]()
+    for check in examined(request):
+        checks.append(check)
+        word = {True: Text("ok", "green"), False: Text("FAILED", "bold red"), None: Text("")}[check.ok]
+        console.print(Text.assemble(f"{check.what}: ", word, f" {check.evidence}"), soft_wrap=True)
+        if check.ok is False and check.remedy:
+            console.print(f"    {check.remedy}", soft_wrap=True)
+    if as_json:
+        print(json.dumps([check._asdict() for check in checks], indent=2))
+    if failed(checks):
+        raise typer.Exit(1)
 
 
 def list_names(

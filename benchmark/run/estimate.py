@@ -9,7 +9,7 @@ loading.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from math import ceil
 from typing import Any
@@ -23,8 +23,9 @@ from benchmark.run.freeze import steering
 from benchmark.run.groups import DEV
 from benchmark.run.plan import FRESH, Cell, suite_attacks
 from benchmark.run.prepare import Prepared
-from benchmark.run.probe import Block, Probe, TaskProbe
+from benchmark.run.probe import Block, Probe
 from benchmark.run.rehearsal import Asked, Pace
+
 
 @dataclass
 class Estimate(Bill):

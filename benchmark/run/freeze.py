@@ -59,7 +59,8 @@ def measure(
     _check_known(subject, task, "fit", eligible(subject, task, fit, shown))
     norms, embedding = residual_norms(subject, task, fit), embedding_norm(subject, task, fit)
     dev, test = (
-        all_attacked(subject, task, settings, task.examples(split), Scale(norms, embedding)) for split in ("dev", "test")
+        all_attacked(subject, task, settings, task.examples(split), Scale(norms, embedding))
+        for split in ("dev", "test")
     )
     for split, group in (("dev", dev), ("test", test)):
         _check_known(subject, task, split, group.eligible)

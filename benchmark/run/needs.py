@@ -91,7 +91,9 @@ def connection(offline: bool) -> ExitStack:
 
 def _told(lacking: Sequence[Need]) -> str:
     lines = [f"\n  {n.what}: {n.source}\n    missing: {_files(n)}\n    {n.get}" for n in lacking]
-    return f"--offline, and {len(lacking)} sources are not on this machine; fetch them with a connection:{''.join(lines)}"
+    return (
+        f"--offline, and {len(lacking)} sources are not on this machine; fetch them with a connection:{''.join(lines)}"
+    )
 
 
 def _files(need: Need) -> str:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import NamedTuple
@@ -33,7 +33,7 @@ from benchmark.run.plan import Cell
 from benchmark.run.prepare import Prepared
 from benchmark.run.rehearsal import Asked, Pace, pace, rehearse
 from benchmark.run.scrutiny import scrutiny
-from benchmark.run.task_view import TaskView
+from benchmark.run.task_view import FEW, TaskView, few
 from benchmark.search.pack_size import PackSize
 from benchmark.suite import Frozen
 
@@ -41,8 +41,6 @@ SECONDS = 10.0
 """That a probe takes, beside the step in which they end."""
 SEARCHES = 0.6
 """Share of it until which searches are timed; the rest is for fits."""
-FEW = 8
-"""Examples of each split and retain set that a defense is fitted and classified on."""
 
 
 class Block(NamedTuple):
@@ -133,14 +131,8 @@ class _Trial:
             self._fit(self._undefended, self.defenses[place])
 
     def _view(self, test: int) -> TaskView:
-        """A few of the task's examples: as many of each set as its readout needs, which may be trained on them."""
-        whole = self.prepared.plan.tasks[self.name]
-        for sample in (FEW, 4 * FEW, 16 * FEW):
-            found, self.found.sample = TaskView(whole.task, self.name, test=test, sample=sample), sample
-            with suppress(BenchError):
-                make_packs(self.prepared.subject, found, found.examples("test")[:1], 1)
-                break
-        return found
+        task, self.found.sample = few(self.prepared.subject, self.prepared.plan.tasks[self.name], test=test)
+        return task
 
     @contextmanager
     def _noted(self, what: str) -> Iterator[None]:
