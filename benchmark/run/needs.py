@@ -79,7 +79,10 @@ def announce(found: Sequence[Need], tell: Callable[[str], None], *, offline: boo
     """
     lacking = [need for need in found if not need.here]
     if offline and lacking:
-        raise UsageError(_told(lacking))
+        raise UsageError(
+            f"--offline, and {len(lacking)} sources are not on this machine; run these with a connection:"
+            + "".join(_told(need) for need in lacking)
+        )
     for need in lacking:
         tell(f"to be fetched: {need.line()}")
 
@@ -89,11 +92,8 @@ def connection(offline: bool) -> ExitStack:
     return go_offline() if offline else ExitStack()
 
 
-def _told(lacking: Sequence[Need]) -> str:
-    lines = [f"\n  {n.what}: {n.source}\n    missing: {_files(n)}\n    {n.get}" for n in lacking]
-    return (
-        f"--offline, and {len(lacking)} sources are not on this machine; fetch them with a connection:{''.join(lines)}"
-    )
+def _told(need: Need) -> str:
+    return f"\n  {need.what}: {need.source}\n    missing: {_files(need)}\n    {need.get}"
 
 
 def _files(need: Need) -> str:

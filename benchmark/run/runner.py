@@ -123,6 +123,7 @@ class _Run:
         self.started = _now()
         self.took = Bill()
         self.expected: Mapping[str, Any] | None = None
+        self.earlier: Mapping[str, Any] = {}
 
     def run(self, probe_s: float = 0.0) -> Result:
         self._take_up()
@@ -145,8 +146,9 @@ class _Run:
         return Result(self.store.root, status, tuple(self.failures), self.failed)
 
     def _foresee(self, seconds: float) -> None:
-        """Estimate what is left to do, and say it."""
+        """Estimate what is left to do, and say it; if there is nothing, what the last run cost stays on record."""
         left = [cell for cell in self.plan.cells if not self.store.finished(cell.key)]
+        self.earlier = {} if left else self.store.header()
         if seconds and left:
             self.expected = estimate(self.prepared, probe(self.prepared, seconds), left).describe()
             self.listener.note(foretold(self.expected))
@@ -287,8 +289,8 @@ class _Run:
                 "started": self.started,
                 "finished": None if status == "running" else _now(),
                 "failed_cells": self.failed,
-                "estimate": self.expected,
-                "took": {**self.took.describe(), "memory_mb": round(peak_mb(self.subject.device))},
+                "estimate": self.earlier.get("estimate", self.expected),
+                "took": self.earlier.get("took", self._took()),
                 "protocol": self.plan.protocol.name,
                 "ranked": self.plan.protocol.ranked,
                 "limit": self.prepared.limit,
@@ -314,6 +316,9 @@ class _Run:
                 **environment(self.subject.device),
             },
         )
+
+    def _took(self) -> dict[str, Any]:
+        return {**self.took.describe(), "memory_mb": round(peak_mb(self.subject.device))}
 
     def _code(self) -> dict[str, Any]:
         """Hash of the sources by part; their files are in plan.json."""

@@ -25,6 +25,7 @@ from benchmark.run.prepare import Prepared, prepare
 from benchmark.run.probe import Probe, probe
 from benchmark.run.rehearsal import Pace, pace, rehearse
 from benchmark.run.request import Request
+from benchmark.run.runner import Result
 from benchmark.search.pack_size import PackSize
 from tests.benchmark.run.equal_rows import same_results
 from tests.groups import SEARCH, WIDE
@@ -123,7 +124,10 @@ def test_a_defense_that_fails_on_a_few_examples_costs_the_others_nothing(
 
 
 def test_an_estimate_grows_with_its_rows_and_its_pace(prepared: Prepared, seen: Probe) -> None:
-    whole, half = estimate(prepared, seen), estimate(prepared, seen, prepared.plan.cells[: len(prepared.plan.cells) // 2])
+    whole, half = (
+        estimate(prepared, seen),
+        estimate(prepared, seen, prepared.plan.cells[: len(prepared.plan.cells) // 2]),
+    )
     assert 0 < half.rows < whole.rows and 0 < half.total < whole.total
     slow = {model: Pace(10 * p.each, 10 * p.row, p.forward, p.held) for model, p in seen.tasks["toy"].pace.items()}
     task = replace(seen.tasks["toy"], pace=slow)
@@ -140,27 +144,42 @@ class Notes(Silent):
         self.lines.append(text)
 
 
-def test_a_run_compares_its_estimate_with_what_it_took_and_its_rows_are_the_same(suite: str, tmp_path: Path) -> None:
+@pytest.fixture(scope="module")
+def watched(suite: str, tmp_path_factory: pytest.TempPathFactory) -> tuple[Result, list[str]]:
     heard = Notes()
-    watched = evaluate(DEFENSE, suite=suite, output_dir=tmp_path / "a", listener=heard, probe_s=ENOUGH, **FEW)
-    plain = evaluate(DEFENSE, suite=suite, output_dir=tmp_path / "b", **FEW)
-    same_results(watched.rows, plain.rows)
-    told, bare = (json.loads((r.directory / "run.json").read_text()) for r in (watched, plain))
-    assert told["estimate"]["rows"] == told["took"]["rows"] == watched.rows.num_rows
+    folder = tmp_path_factory.mktemp("watched") / "run"
+    return evaluate(DEFENSE, suite=suite, output_dir=folder, listener=heard, probe_s=ENOUGH, **FEW), heard.lines
+
+
+def header(result: Result) -> dict[str, Any]:
+    return json.loads((result.directory / "run.json").read_text())
+
+
+def test_a_run_compares_its_estimate_with_what_it_took(watched: tuple[Result, list[str]]) -> None:
+    found, lines = watched
+    told = header(found)
+    assert told["estimate"]["rows"] == told["took"]["rows"] == found.rows.num_rows
     assert told["estimate"]["backwards"] >= told["took"]["backwards"] > 0
     assert set(told["took"]["seconds"]["toy"]) == {"constants", "fits", "attacks", "controls"}
     assert all(seconds > 0 for seconds in told["took"]["seconds"]["toy"].values())
-    assert bare["estimate"] is None and bare["took"]["rows"] == plain.rows.num_rows
-    assert heard.lines[0].startswith("estimated ") and heard.lines[-1].startswith("estimated ")
-    assert "took" in heard.lines[-1] and "took" not in heard.lines[0]
+    assert lines[0].startswith("estimated ") and "took" not in lines[0]
+    assert lines[-1].startswith("estimated ") and "took" in lines[-1]
 
 
-def test_a_run_that_has_nothing_left_to_do_estimates_nothing(suite: str, tmp_path: Path) -> None:
-    heard = Notes()
-    for _ in range(2):
-        found = evaluate(DEFENSE, suite=suite, output_dir=tmp_path / "a", **FEW)
-    found = evaluate(DEFENSE, suite=suite, output_dir=tmp_path / "a", listener=heard, probe_s=ENOUGH, **FEW)
-    assert json.loads((found.directory / "run.json").read_text())["estimate"] is None and heard.lines == []
+def test_a_probe_changes_no_result(watched: tuple[Result, list[str]], suite: str, tmp_path: Path) -> None:
+    plain = evaluate(DEFENSE, suite=suite, output_dir=tmp_path / "b", **FEW)
+    same_results(watched[0], plain)
+    assert header(plain)["estimate"] is None and header(plain)["took"]["rows"] == plain.rows.num_rows
+
+
+def test_what_a_run_took_stays_when_there_is_nothing_left_to_do(watched: tuple[Result, list[str]], suite: str) -> None:
+    before, heard = header(watched[0]), Notes()
+    assert before["took"]["total_seconds"] > 0
+    again = evaluate(DEFENSE, suite=suite, output_dir=watched[0].directory, listener=heard, probe_s=ENOUGH, **FEW)
+    assert {name: header(again)[name] for name in ("estimate", "took")} == {
+        name: before[name] for name in ("estimate", "took")
+    }
+    assert heard.lines == []
 
 
 @pytest.mark.parametrize(
