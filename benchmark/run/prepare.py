@@ -135,7 +135,7 @@ def load_subject(suite: Suite, device: str, dtype: str) -> Subject:
     """The suite's model, with its SAEs."""
     source = suite.model
     saes = {site: sources[0] for site, sources in suite.saes.items()}
-    return load(source.source, name=source.name, revision=source.revision, device=device, dtype=dtype, saes=saes)
+    return load(source.source, name=source.name, device=device, dtype=dtype, saes=saes, bos=source.bos)
 
 
 def view(suite: Suite, name: str, limit: int | None = None) -> TaskView:
