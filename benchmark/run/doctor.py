@@ -19,7 +19,7 @@ from benchmark.measure.group import Group, Scale
 from benchmark.measure.judging import read_pack
 from benchmark.measure.self_check import TOLERANCE, tail_is_exact
 from benchmark.model.pack import encode, make_packs
-from benchmark.model.streams import embedding_norm, residual_norms, token_stream
+from benchmark.model.streams import embedding_norm, residual_norms
 from benchmark.model.subject import Subject
 from benchmark.registry import threat
 from benchmark.run.freeze import all_attacked
@@ -28,7 +28,8 @@ from benchmark.run.needs import Need, connection, needs
 from benchmark.run.prepare import asked_tasks, load_subject, view
 from benchmark.run.request import Request
 from benchmark.run.task_view import TaskView, few
-from benchmark.sae.dictionary import Dictionary, begins_with_bos, open_dictionary
+from benchmark.sae.dictionary import begins_with_bos, open_dictionary
+from benchmark.sae.health import judged, measured
 from benchmark.sites import Site
 from benchmark.suite import Suite
 
@@ -38,8 +39,6 @@ MANY = 200
 """Examples among which some of one length are looked for."""
 REPEATS = 3
 """Equal passes that must agree to the last bit."""
-TOKENS = 2000
-"""Tokens that an SAE is looked at on."""
 
 
 class Check(NamedTuple):
@@ -186,23 +185,14 @@ def _bos(subject: Subject, task: TaskView) -> Found:
 
 def _sae(subject: Subject, hook: str, source: str, task: TaskView) -> Found:
     dictionary = open_dictionary(subject, Site.parse(hook), source)
-    stream = token_stream(subject, task, task.examples("fit"), dictionary.site, {})[:TOKENS]
-    variance, active = _health(dictionary, stream)
-    told = f"explained variance {variance:.3f}, {active:.1f} of {dictionary.width} latents active"
+    found, declared = measured(subject, dictionary, task, task.examples("fit")), dictionary.sae.declared
+    errors, notes = judged(found, declared, dictionary.width)
+    told = f"explained variance {found.explained_variance:.3f}, {found.l0:.1f} of {dictionary.width} latents active"
     return (
-        variance > 0 and 0 < active < dictionary.width / 2,
-        f"{told}, on {len(stream)} tokens",
+        not errors,
+        "; ".join([f"{told}, on {found.tokens} tokens", *errors, *notes]),
         "check that the SAE is of this model and site, and what it reads: hook, BOS, input scaling",
     )
-
-
-@torch.no_grad()
-def _health(dictionary: Dictionary, stream: Any) -> tuple[float, float]:
-    """Explained variance, and active latents of a token, on a stream (tokens, d_model)."""
-    target, made = dictionary.reconstruction(stream)
-    spread = (target - target.mean(0)).square().sum()
-    active = (dictionary.everything.encode(stream).act > 0).sum(1).double().mean()
-    return 1 - float((target - made).square().sum() / spread), float(active)
 
 
 def failed(checks: Sequence[Check]) -> bool:

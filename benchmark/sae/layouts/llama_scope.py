@@ -12,7 +12,7 @@ from dataclasses import replace
 import torch
 
 from benchmark.sae.layouts.folding import agreed, scaled_input
-from benchmark.sae.layouts.normal import Declared, Sae
+from benchmark.sae.layouts.normal import Declared, Sae, checked
 from benchmark.sae.layouts.place import Config, Place
 
 CONFIG, WEIGHTS = "hyperparams.json", "checkpoints/final.safetensors"
@@ -32,24 +32,29 @@ def read(place: Place) -> Sae:
     config.chosen("norm_activation", {"dataset-wise": None}, "dataset-wise")
     config.refuse("use_glu_encoder", "a gated linear encoder is not supported")
     refuse_transcoder(config)
+    threshold = config.number("jump_relu_threshold")
+    if threshold is None:
+        raise config.wrong("jump_relu_threshold", "the threshold of all latents")
     tensors = place.tensors(WEIGHTS)
+    bias = tensors.take("encoder.bias")
     sae = Sae(
         "jumprelu",
         tensors.take("encoder.weight").T,
         tensors.take("decoder.weight").T,
-        tensors.take("encoder.bias"),
+        bias,
         tensors.take("decoder.bias"),
+        threshold=torch.full_like(bias, threshold),
         apply_b_dec_to_input=bool(config.flag("apply_decoder_bias_to_pre_encoder", False)),
         declared=Declared(config.text("hook_point_in"), MODEL, prepend_bos=True),
     )
     tensors.finish()
+    sae = checked(sae, place.path)
     config.agrees("d_model", sae.d_model, f"decoder.weight in {WEIGHTS}")
     config.agrees("d_sae", sae.width, f"decoder.weight in {WEIGHTS}")
     factor = _factor(config, sae.d_model, place)
-    threshold = config.number("jump_relu_threshold")
-    if threshold is None:
-        raise config.wrong("jump_relu_threshold", "the threshold of all latents")
-    return scaled_input(replace(sae, threshold=_threshold(config, sae, threshold * factor)), factor)
+    norms = sae.W_dec.norm(dim=1) if config.flag("sparsity_include_decoder_norm") else torch.ones(sae.width)
+    gates = threshold * factor / norms.clamp(min=torch.finfo(torch.float32).tiny)
+    return scaled_input(replace(sae, threshold=gates), factor)
 
 
 def refuse_transcoder(config: Config) -> None:
@@ -69,8 +74,3 @@ def _factor(config: Config, d_model: int, place: Place) -> float:
     if factor is None:
         raise config.wrong("dataset_average_activation_norm", 'the average norms of its training, {"in": ..., ...}')
     return factor
-
-
-def _threshold(config: Config, sae: Sae, threshold: float) -> torch.Tensor:
-    norms = sae.W_dec.norm(dim=1) if config.flag("sparsity_include_decoder_norm") else torch.ones(sae.width)
-    return threshold / norms.clamp(min=torch.finfo(torch.float32).tiny)

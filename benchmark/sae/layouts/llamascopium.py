@@ -15,7 +15,7 @@ from torch import Tensor
 from benchmark.errors import UsageError
 from benchmark.sae.layouts.folding import agreed, scaled_input, unit_decoder
 from benchmark.sae.layouts.llama_scope import refuse_transcoder
-from benchmark.sae.layouts.normal import Declared, Sae
+from benchmark.sae.layouts.normal import Declared, Sae, checked
 from benchmark.sae.layouts.place import Config, Place, Tensors, scalar
 
 CONFIG, WEIGHTS, MODEL = "config.json", "sae_weights.safetensors", "lm_config.json"
@@ -23,6 +23,7 @@ FILES = (CONFIG, WEIGHTS)
 OPTIONAL = (MODEL,)
 _ACTS = {"relu": "standard", "jumprelu": "jumprelu", "topk": "topk"}
 _NORMS = {"dataset-wise": "dataset", "token-wise": "token", "inference": "none", "none": "none"}
+_OLD, _NEW = ("encoder.weight", "decoder.weight"), ("W_E", "W_D")
 _AVERAGE = "dataset_average_activation_norm."
 
 
@@ -39,7 +40,7 @@ def read(place: Place) -> Sae:
     norm = config.chosen("norm_activation", _NORMS, "dataset-wise")
     tensors = place.tensors(WEIGHTS)
     averages = tensors.named(_AVERAGE)
-    sae = replace(_read(config, tensors), declared=_declared(config, place))
+    sae = replace(checked(_read(config, tensors), place.path), declared=_declared(config, place))
     tensors.finish()
     config.agrees("d_model", sae.d_model, f"the decoder in {WEIGHTS}")
     ratio = config.count("expansion_factor")
@@ -52,16 +53,14 @@ def read(place: Place) -> Sae:
 
 
 def _read(config: Config, tensors: Tensors) -> Sae:
-    old = "encoder.weight" in tensors
-    encoder, decoder = (tensors.take(name) for name in (("encoder.weight", "decoder.weight") if old else _NEW))
+    old = any(name in tensors for name in _OLD)
+    encoder, decoder = (tensors.take(name) for name in (_OLD if old else _NEW))
     architecture = config.chosen("act_fn", _ACTS)
     k = config.count("top_k") if architecture == "topk" else None
     if architecture == "topk" and not k:
         raise config.wrong("top_k", "how many latents are active at most")
     bias = tensors.take("encoder.bias" if old else "b_E")
-    b_dec = tensors.maybe("decoder.bias" if old else "b_D")
-    if b_dec is None and config.flag("use_decoder_bias", True):
-        raise UsageError(f"{tensors.where} lacks the decoder's bias, which {config.where} uses; copy the SAE again")
+    b_dec = tensors.take("decoder.bias" if old else "b_D") if config.flag("use_decoder_bias", True) else None
     return Sae(
         architecture,
         encoder.T if old else encoder,
@@ -72,9 +71,6 @@ def _read(config: Config, tensors: Tensors) -> Sae:
         k=k,
         apply_b_dec_to_input=bool(config.flag("apply_decoder_bias_to_pre_encoder", False)),
     )
-
-
-_NEW = ("W_E", "W_D")
 
 
 def _threshold(tensors: Tensors, width: int) -> Tensor:

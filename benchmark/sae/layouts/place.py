@@ -207,7 +207,7 @@ def _arrays(path: Path) -> dict[str, Tensor]:
     import numpy as np
 
     try:
-        with np.load(path, allow_pickle=False) as opened:
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as opened:
             return {name: torch.from_numpy(np.array(opened[name])) for name in opened}
     except (OSError, ValueError, EOFError, TypeError, zipfile.BadZipFile, AttributeError) as error:
         raise _damaged(path, "npz", error) from error

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from benchmark.errors import UsageError
 from benchmark.sae.layouts.folding import agreed, scaled_input, unit_decoder
-from benchmark.sae.layouts.normal import ARCHITECTURES, NORMS, Architecture, Declared, Norm, Sae
+from benchmark.sae.layouts.normal import ARCHITECTURES, NORMS, Architecture, Declared, Norm, Sae, checked
 from benchmark.sae.layouts.place import Config, Place, Tensors
 
 CONFIG, WEIGHTS = "cfg.json", "sae_weights.safetensors"
@@ -38,7 +38,7 @@ def read(place: Place) -> Sae:
     config, meta = _parts(place)
     _refuse_others(config, meta)
     tensors = place.tensors(WEIGHTS)
-    sae = _tensors(config, tensors)
+    sae = checked(_tensors(config, tensors), place.path)
     tensors.finish(f"an SAE of the architecture {sae.architecture!r} has no such tensors")
     for name, size, tensor in (("d_in", sae.W_dec.shape[-1], "W_dec"), ("d_sae", sae.W_dec.shape[0], "W_dec")):
         config.agrees(name, size, f"{tensor} in {WEIGHTS}")
@@ -126,13 +126,15 @@ def _renewed(old: Mapping[str, Any], config: Config) -> dict[str, Any]:
     kwargs = flat.part("activation_fn_kwargs")
     topk = flat.chosen("activation_fn", {"relu": False, "topk": True})
     hook = flat.text("hook_name") or ""
-    norm = {True: "expected_average_only_in", False: "none"}.get(old.get("normalize_activations"))  # type: ignore[arg-type]
+    norm = old.get("normalize_activations")
+    if isinstance(norm, bool):
+        norm = "expected_average_only_in" if norm else "none"
     return {
         "architecture": "standard",
         "reshape_activations": "hook_z" if "hook_z" in hook else "none",
         **old,
         **({"architecture": "topk", "k": kwargs.content.get("k", old.get("k"))} if topk else {}),
-        **({"normalize_activations": norm} if norm and isinstance(old.get("normalize_activations"), bool) else {}),
+        "normalize_activations": norm,
         "metadata": {"prepend_bos": True, **{k: v for k, v in old.items() if k in _ABOUT_MODEL}},
     }
 

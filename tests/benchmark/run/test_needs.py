@@ -79,6 +79,7 @@ def test_sizes_terms_and_commands_are_told_before_anything_is_fetched(
 ) -> None:
     files = [Missing("a", 2_000_000), Missing("b", 500_000)]
     monkeypatch.setattr(module, "missing", lambda *_, **__: files)
+    monkeypatch.setattr(module, "to_fetch", lambda *_: files)
     monkeypatch.setattr(module, "is_offline", lambda: False)
     monkeypatch.setattr(module, "terms", lambda *_: "licence gemma, accept its terms on its page first")
     lines: list[str] = []
@@ -93,6 +94,7 @@ def test_a_gated_repository_does_not_hide_the_others(remote: str, monkeypatch: p
         raise UsageError("someone/model is gated")
 
     monkeypatch.setattr(module, "missing", refused)
+    monkeypatch.setattr(module, "to_fetch", refused)
     assert [need.refused for need in asked(remote)] == ["someone/model is gated"] * 3
 
 
