@@ -9,8 +9,6 @@ import typer
 
 app = typer.Typer(no_args_is_help=True)
 ASKED = "A suite (its model), a folder, FILE.gguf, package:NAME==VERSION/FILE.gguf, or hub:OWNER/NAME@REVISION."
-    "A suite, whose model is meant; or a folder, FILE.gguf, package:NAME==VERSION/FILE.gguf, hub:OWNER/NAME@REVISION."
-)
 
 
 @app.callback()  # keeps the verb `fetch`, which typer would leave out while it is the only one
