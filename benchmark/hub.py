@@ -283,3 +283,22 @@ def _matches(path: str, patterns: Sequence[str], ignore: Sequence[str]) -> bool:
 def _few(names: list[str]) -> str:
     more = f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
     return ", ".join(names[:_SHOWN]) + more
+
+
+# --- on whose terms
+
+
+def terms(source: HubSource, kind: Kind = "model") -> str | None:
+    """Licence of a repository and whether its owner asks for consent, in words; None: it says nothing, or cannot be
+    asked."""
+    from huggingface_hub import HfApi
+    from huggingface_hub.errors import HfHubHTTPError, OfflineModeIsEnabled
+
+    try:
+        info: Any = HfApi().repo_info(source.repo, revision=source.revision, repo_type=kind)
+    except (HfHubHTTPError, OfflineModeIsEnabled, OSError):
+        return None
+    licence = info.card_data.get("license") if info.card_data else None
+    said = [f"licence {licence}"] if licence else []
+    said += ["accept its terms on its page first" if info.gated else ""]
+    return ", ".join(part for part in said if part) or None

@@ -20,10 +20,12 @@ if TYPE_CHECKING:
 
 FAILED = 3
 """Exit code of a run in which some cells failed."""
+PROBE = 5.0
+"""Seconds that are spent on an estimate of the time before a run."""
 SHOWN = 5
 """Failures that are told at the end; events.jsonl has all of them."""
 OWN = ("model", "model_name", "saes", "tasks", "data", "retain_data", "site", "task_settings")
-MEASURED_ON = ("suite", *OWN, "device", "dtype")
+MEASURED_ON = ("suite", *OWN, "offline", "device", "dtype")
 """What decides on which model and tasks a defense is looked at."""
 
 
@@ -44,7 +46,7 @@ def _evaluate(request: Request, as_json: bool) -> None:
     from benchmark.run.runner import evaluate as run
 
     with Live(console) as live:
-        result = run(request, listener=live)
+        result = run(request, listener=live, probe_s=PROBE)
     for report in entry_points(group="recoverybench.reports"):
         report.load()(result.directory, console, as_json)
     if result.status == "partial":
@@ -94,31 +96,50 @@ def plan(
     ] = False,
     as_json: Json = False,
 ) -> None:
-    """Show the cells that an evaluation would run, or measure a suite's constants. It takes evaluate's options."""
+    """Say before any work what an evaluation would fetch, run and take; or measure a suite's constants. It takes
+    evaluate's options, and downloads nothing."""
+    from benchmark.run.preflight import preflight
+
+    if freeze:
+        return _freeze(request)
+    console = terminal(stderr=as_json)
+    found = preflight(request, console)
+    if as_json:
+        print(json.dumps(found, indent=2))
+
+
+def _freeze(request: Request) -> None:
     from benchmark.run.freeze import write_into
+    from benchmark.run.needs import connection
     from benchmark.run.own import check_in_file
     from benchmark.run.prepare import prepare
     from benchmark.suite import suite_path
 
-    if freeze:
-        check_in_file(request)
-    prepared = prepare(request, terminal(stderr=as_json).print)
-    if freeze:
+    check_in_file(request)
+    with connection(request.offline):
+        prepared = prepare(request, terminal().print)
         constants = {name: prepared.measured(name, whole=True) for name in prepared.plan.tasks}
-        path = suite_path(request.suite)
-        write_into(path, constants)
-        terminal().print(f"wrote the constants of {', '.join(constants)} into {path}", soft_wrap=True)
-        return
-    described = prepared.plan.describe()
+    path = suite_path(request.suite)
+    write_into(path, constants)
+    terminal().print(f"wrote the constants of {', '.join(constants)} into {path}", soft_wrap=True)
+
+
+@requesting(*MEASURED_ON)
+def doctor(request: Request, as_json: Json = False) -> None:
+    """Look at this machine and at the model at hand: caches, self-tests of the engine on it, health of its SAEs."""
+    from benchmark.run.doctor import Check, examined, failed
+
+    console, checks = terminal(stderr=as_json), list[Check]()
+    for check in examined(request):
+        checks.append(check)
+        word = {True: Text("ok", "green"), False: Text("FAILED", "bold red"), None: Text("")}[check.ok]
+        console.print(Text.assemble(f"{check.what}: ", word, f" {check.evidence}"), soft_wrap=True)
+        if check.ok is False and check.remedy:
+            console.print(f"    {check.remedy}", soft_wrap=True)
     if as_json:
-        print(json.dumps(described, indent=2))
-        return
-    cells = plain_table("key", "task", "defense", "attack", "budgets", whole="key")
-    for cell in described["cells"]:
-        budgets = ", ".join(f"{b:g}" for b in cell["budgets"])
-        attack = f"{cell['attack']} ({cell['threat_model']}, {cell['constraint']})"
-        cells.add_row(cell["key"], cell["task"], cell["defense"], attack, budgets)
-    terminal().print(cells)
+        print(json.dumps([check._asdict() for check in checks], indent=2))
+    if failed(checks):
+        raise typer.Exit(1)
 
 
 def list_names(

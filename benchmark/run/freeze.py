@@ -59,7 +59,8 @@ def measure(
     _check_known(subject, task, "fit", eligible(subject, task, fit, shown))
     norms, embedding = residual_norms(subject, task, fit), embedding_norm(subject, task, fit)
     dev, test = (
-        _undefended(subject, task, settings, task.examples(split), Scale(norms, embedding)) for split in ("dev", "test")
+        all_attacked(subject, task, settings, task.examples(split), Scale(norms, embedding))
+        for split in ("dev", "test")
     )
     for split, group in (("dev", dev), ("test", test)):
         _check_known(subject, task, split, group.eligible)
@@ -86,7 +87,7 @@ def site_at(subject: Subject, boundary: int) -> Site:
     return Site(boundary) if boundary < subject.n_layers else Site(boundary - 1, "resid_post")
 
 
-def _undefended(
+def all_attacked(
     subject: Subject, task: TaskView, settings: TaskSettings, examples: Sequence[Example], scale: Scale
 ) -> Group:
     """A group in which every example that the model knows counts as suppressed, so that all of them are attacked."""

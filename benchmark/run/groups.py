@@ -39,6 +39,12 @@ DEV = 48
 """Examples of ``dev`` on which a defense is compared with what it does on ``test``."""
 
 
+def scale_of(frozen: Frozen) -> Scale:
+    """What a budget of eps = 1 is, by a suite's constants."""
+    norms = {Site.parse(hook).boundary: norm for hook, norm in frozen.residual_norms.items()}
+    return Scale(norms, frozen.embedding_norm)
+
+
 class Undefended:
     """The undefended model on a task's test examples, and what defenses learn from; the same for all of them."""
 
@@ -66,8 +72,7 @@ class Undefended:
         self.base: Judged = judge(subject, task, self.examples, {}, verdict, frozen.floor)
         self.eligible = eligible(subject, task, self.examples, self.base)
         self.saturation = saturation(subject, task, self.examples)
-        norms = {Site.parse(hook).boundary: norm for hook, norm in frozen.residual_norms.items()}
-        self.scale = Scale(norms, frozen.embedding_norm)
+        self.scale = scale_of(frozen)
 
     @cached_property
     def retention(self) -> Retention:

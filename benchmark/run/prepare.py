@@ -10,7 +10,6 @@ from typing import Any
 from benchmark.contracts.defense import Defense
 from benchmark.contracts.protocol import Protocol
 from benchmark.errors import UsageError
-from benchmark.model.pack import encode
 from benchmark.model.subject import Subject, load
 from benchmark.names import checked_name
 from benchmark.registry import PROTOCOLS, suggestion, threat
@@ -18,6 +17,7 @@ from benchmark.run.constants import Known, constants
 from benchmark.run.custody import Custody, copied
 from benchmark.run.fitness import check_fitness
 from benchmark.run.freeze import measure
+from benchmark.run.needs import announce, needs
 from benchmark.run.own import asked_suite
 from benchmark.run.plan import Plan, make_plan, suite_attacks
 from benchmark.run.proposal import settled
@@ -83,9 +83,9 @@ def prepare(request: Request, tell: Callable[[str], None] = _nobody) -> Prepared
     Raises:
         UsageError: something asked for does not exist or does not fit.
     """
-    asked = asked_suite(request)
-    suite, names = _with_tasks(asked, None if request.data is not None else request.tasks)
-    named = _named(suite, request)
+    suite, names = asked_tasks(request)
+    named = named_defenses(suite, request)
+    announce(needs(suite, named, names), tell, offline=request.offline)
     limit = request.limit or suite.limit
     tasks = {name: view(suite, name, limit) for name in names}
     protocol: Protocol = PROTOCOLS.get(request.protocol)()
@@ -107,6 +107,15 @@ def prepare(request: Request, tell: Callable[[str], None] = _nobody) -> Prepared
         attribution=request.attribution,
     )
     return Prepared(request, plan, subject, limit, rows, tell, known)
+
+
+def asked_tasks(request: Request) -> tuple[Suite, list[str]]:
+    """The suite of a request, and the names of the tasks that are wanted; no data is read.
+
+    Raises:
+        UsageError: the suite cannot be read, or has no such task.
+    """
+    return _with_tasks(asked_suite(request), None if request.data is not None else request.tasks)
 
 
 def _settled(
@@ -190,7 +199,12 @@ def _as_other(suite: Suite, named: str) -> TaskSettings:
     return suite.other_tasks.model_copy(update={"kind": named})
 
 
-def _named(suite: Suite, request: Request) -> list[Named]:
+def named_defenses(suite: Suite, request: Request) -> list[Named]:
+    """The defenses of a request, or the suite's own.
+
+    Raises:
+        UsageError: there is none, or one does not exist.
+    """
     given: Sequence[str | Defense] = request.defense or ([suite.defense] if suite.defense else [])
     if not given:
         raise UsageError(f"no defense was given, and the suite {suite.name} names none; give one (--defense)")

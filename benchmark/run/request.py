@@ -113,6 +113,8 @@ class Request(BaseModel):
     """Run directory; repeat to resume. Default: one under runs/ that the plan determines."""
     batch_size: Annotated[Whole | None, Field(ge=1, lt=2**31), BeforeValidator(_rows), Flag(("--batch-size",))] = None
     """Rows of a forward pass, or auto. Never changes a result."""
+    offline: Annotated[Switch, Flag(("--offline/--online",))] = False
+    """Ask nothing of the network; what is missing on this machine is listed, and nothing is begun."""
     device: Annotated[str, AfterValidator(_device), Flag(("--device",))] = "auto"
     """auto, cpu, cuda or cuda:<index>."""
     dtype: Annotated[str, Flag(("--dtype",))] = "float32"

@@ -19,18 +19,22 @@ from benchmark.files import file_name
 from benchmark.measure.group import Group
 from benchmark.measure.replay import remember
 from benchmark.registry import threat
+from benchmark.run.bill import CONSTANTS, FITS, Bill, compared, foretold, kind_of, peak_mb
 from benchmark.run.card import card
 from benchmark.run.cell import Measurement, run_cell
 from benchmark.run.checked import plain
 from benchmark.run.custody import told
+from benchmark.run.estimate import estimate
 from benchmark.run.fingerprint import difference, fingerprint
 from benchmark.run.groups import Undefended, looked_at, make_group, on_fresh, prepared_task
 from benchmark.run.listener import Listener, Silent
 from benchmark.run.memory import enough_memory
+from benchmark.run.needs import connection
 from benchmark.run.ownership import read_json
 from benchmark.run.parts import PARTS
 from benchmark.run.plan import Cell, Plan, access, in_order, suite_attacks
 from benchmark.run.prepare import Prepared, prepare
+from benchmark.run.probe import probe
 from benchmark.run.provenance import environment
 from benchmark.run.request import Given, Request, Status
 from benchmark.run.saes import Saes
@@ -68,13 +72,16 @@ class Result:
         return self.rows.to_pandas()
 
 
-def evaluate(request: Request | Given | None = None, *, listener: Listener | None = None, **options: Any) -> Result:
+def evaluate(
+    request: Request | Given | None = None, *, listener: Listener | None = None, probe_s: float = 0.0, **options: Any
+) -> Result:
     """Evaluate defenses against a suite's attacks; the same call again resumes.
 
     Args:
         request: the whole request; or its ``defense``: registered names, ``file.py:Class``, spec files, or ``Defense``
             objects.
         listener: is told what happens.
+        probe_s: seconds that are spent on an estimate of the time before anything is run; 0: there is none.
         options: the other fields of ``Request``, which documents them: ``suite``, ``tasks``, ``attacks``, ``limit``,
             ``output_dir``, ``seed`` and so on.
 
@@ -88,13 +95,13 @@ def evaluate(request: Request | Given | None = None, *, listener: Listener | Non
             raise UsageError(f"give either a whole request or its options, not both: {', '.join(options)}")
     else:
         request = Request.make({"defense": request, **options}, "evaluate")
-    with courteous(), enough_memory():
-        listener = listener or Silent()
+    listener = listener or Silent()
+    with courteous(), enough_memory(), connection(request.offline):
         prepared = prepare(request, listener.note)
         directory = request.output_dir or default_directory(prepared.plan)
         store = Store(directory).open(prepared.plan.describe())
         try:
-            return _Run(prepared, store, listener).run()
+            return _Run(prepared, store, listener).run(probe_s)
         finally:
             store.close()
 
@@ -116,12 +123,16 @@ class _Run:
         self.failed = 0
         self.failures: list[str] = []
         self.started = _now()
+        self.took = Bill()
+        self.expected: Mapping[str, Any] | None = None
+        self.earlier: Mapping[str, Any] = {}
 
-    def run(self) -> Result:
+    def run(self, probe_s: float = 0.0) -> Result:
         self._take_up()
         for cell in self.plan.cells:
             self.store.check_code(cell.key, cell.code)
         self.listener.started(self.plan, sum(self.store.finished(c.key) for c in self.plan.cells))
+        self._foresee(probe_s)
         self._header("running")
         try:
             for task in self.plan.tasks:
@@ -132,7 +143,17 @@ class _Run:
             raise
         status: Status = "partial" if self.failed else "complete"
         self._header(status)
+        if self.expected is not None:
+            self.listener.note(compared(self.expected, self.took.describe()))
         return Result(self.store.root, status, tuple(self.failures), self.failed)
+
+    def _foresee(self, seconds: float) -> None:
+        """Estimate what is left to do, and say it; if there is nothing, what the last run cost stays on record."""
+        left = [cell for cell in self.plan.cells if not self.store.finished(cell.key)]
+        self.earlier = {} if left else self.store.header()
+        if seconds and left:
+            self.expected = estimate(self.prepared, probe(self.prepared, seconds), left).describe()
+            self.listener.note(foretold(self.expected))
 
     def _take_up(self) -> None:
         """Say what the last run in this directory left, and set aside what cannot be read of it."""
@@ -146,9 +167,10 @@ class _Run:
 
     def _task(self, name: str) -> None:
         cells = [c for c in self.plan.cells if c.task == name]
-        self.saes[name] = looked_at(self.prepared, name, self.store.saes(name))
-        self._note_saes(name)
-        self.frozen[name] = self._constants(name)
+        with self.took.timed(name, CONSTANTS):
+            self.saes[name] = looked_at(self.prepared, name, self.store.saes(name))
+            self._note_saes(name)
+            self.frozen[name] = self._constants(name)
         self._header("running")
         undefended: Undefended | None = None
         for defense in dict.fromkeys(c.defense for c in cells):
@@ -157,7 +179,8 @@ class _Run:
                 for cell in mine:
                     self.listener.finished(cell, self.store.read(cell.key).to_pylist(), True)
                 continue
-            undefended = undefended or prepared_task(self.prepared, name, self.frozen[name], self.saes[name])
+            with self.took.timed(name, CONSTANTS):
+                undefended = undefended or prepared_task(self.prepared, name, self.frozen[name], self.saes[name])
             self._defense(self.plan.defenses[defense], mine, undefended)
 
     def _note_saes(self, task: str) -> None:
@@ -176,7 +199,7 @@ class _Run:
         task = undefended.task.name
         self.listener.fitting(task, named.name)
         try:
-            with undefended.custody.kept() as left:
+            with undefended.custody.kept() as left, self.took.timed(task, FITS):
                 group, found = self._fitted(named, cells, undefended)
             _refuse(left, "what it was classified with")
             self._refuse_other_fit(named, cells, found)
@@ -232,7 +255,7 @@ class _Run:
             what = f"{cell.task} x {cell.defense} x {cell.attack.title} ({cell.attack.threat_model}): not run"
             return self._error(what, f"it tries what {', '.join(missing)} finds, which failed", "")
         try:
-            with undefended.custody.kept() as left:
+            with undefended.custody.kept() as left, self.took.timed(cell.task, kind_of(cell)):
                 on = group if cell.split == "test" else on_fresh(group, undefended, named)
                 found = run_cell(on, cell, self.pack_size, run_id=self.plan.identity)
             _refuse(left, "what it was attacked with")
@@ -251,6 +274,7 @@ class _Run:
             self._error(what, last, found.failures[-1])
         rows = table(found.rows, self.plan.protocol.extra)
         self.store.write(cell.key, rows, cell.code, found.proposals)
+        self.took.count(rows)
         self.listener.finished(cell, rows.to_pylist(), False)
 
     def _error(self, what: str, error: str, trace: str) -> None:
@@ -274,6 +298,8 @@ class _Run:
                 "started": self.started,
                 "finished": None if status == "running" else _now(),
                 "failed_cells": self.failed,
+                "estimate": self.earlier.get("estimate", self.expected),
+                "took": self.earlier.get("took", self._took()),
                 "protocol": self.plan.protocol.name,
                 "ranked": self.plan.protocol.ranked,
                 "limit": self.prepared.limit,
@@ -301,6 +327,9 @@ class _Run:
                 **environment(self.subject.device),
             },
         )
+
+    def _took(self) -> dict[str, Any]:
+        return {**self.took.describe(), "memory_mb": round(peak_mb(self.subject.device))}
 
     def _code(self) -> dict[str, Any]:
         """Hash of the sources by part; their files are in plan.json."""

@@ -224,10 +224,14 @@ class Store:
     def status(self) -> str | None:
         """How the last run in this directory ended, as run.json has it; ``running``: it was killed; None: there was
         none, or the file cannot be read."""
+        return self.header().get("status")
+
+    def header(self) -> Mapping[str, Any]:
+        """What run.json says; nothing where it is not there or cannot be read."""
         try:
-            return read_json(self.root / "run.json").get("status")
+            return read_json(self.root / "run.json")
         except RunDirectoryError:
-            return None
+            return {}
 
     def saes(self, task: str) -> list[Mapping[str, Any]]:
         """What the last run in this directory found of the SAEs that it used on a task."""

@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from typing import Any
 
 from benchmark.contracts.example import Example, Split
 from benchmark.contracts.readout import Criteria, Readout, Verdict
 from benchmark.contracts.task import Readings, Task
-from benchmark.errors import UsageError
+from benchmark.errors import BenchError, UsageError
+from benchmark.model.pack import make_packs
+from benchmark.model.subject import Subject
 from benchmark.sealed import refuse_while_learning
+
+FEW = 8
+"""Examples of each split and retain set, where some are only tried on."""
 
 
 class TaskView(Task):
@@ -108,3 +114,14 @@ def evenly(examples: Sequence[Example], limit: int | None) -> Sequence[Example]:
     if limit is None or limit >= len(examples):
         return examples
     return [examples[i * len(examples) // limit] for i in range(limit)]
+
+
+def few(subject: Subject, task: TaskView, *, test: int) -> tuple[TaskView, int]:
+    """The task with ``test`` examples and, of every other set, as few as its readout can do with, which may be trained
+    on them; and how many those are."""
+    for sample in (FEW, 4 * FEW):
+        found = TaskView(task.task, task.name, test=test, sample=sample)
+        with suppress(BenchError):
+            make_packs(subject, found, found.examples("test")[:1], 1)
+            return found, sample
+    return TaskView(task.task, task.name, test=test, sample=16 * FEW), 16 * FEW

@@ -18,7 +18,7 @@ from benchmark.contracts.attack import Attempt
 from benchmark.errors import UsageError
 from benchmark.measure.group import Scale
 from benchmark.model.streams import embedding_norm, residual_norms
-from benchmark.run.freeze import STEERED, _undefended, measure, write_into
+from benchmark.run.freeze import STEERED, all_attacked, measure, write_into
 from benchmark.run.prepare import prepare
 from benchmark.run.request import Request
 from benchmark.search.problem import Problem
@@ -54,7 +54,7 @@ def test_constants_are_those_of_fit_and_a_ceiling_is_where_a_tenth_of_dev_is_ste
     assert frozen.ceilings["token_suffix"] is None, "no attack of the suite types tokens"
     ceiling = frozen.ceilings["before_edit"]
     assert ceiling
-    group = _undefended(subject, task, SETTINGS, task.examples("dev"), Scale(norms, frozen.embedding_norm))
+    group = all_attacked(subject, task, SETTINGS, task.examples("dev"), Scale(norms, frozen.embedding_norm))
     wrong = Recovery(restarts=1, ascent=Ascent(steps=5), goal="wrong")
     rows = [r for r in measured(group, wrong, (ceiling, 2 * ceiling)).rows if r.outcome.suppressed]
     steered = [sum(bool(r.outcome.recovered) for r in rows[i::2]) / len(rows[i::2]) for i in (0, 1)]
@@ -104,7 +104,7 @@ def test_the_reference_is_where_the_undefended_model_is_steered_first_up_to_the_
     settings = SETTINGS.model_copy(update={"budgets": {"before_edit": (0.01, 0.1, 0.3, 30.0)}})
     frozen = measure(subject, task, settings, [SEARCH])
     scale = Scale(residual_norms(subject, task, task.examples("fit")), 1.0)
-    group = _undefended(subject, task, settings, task.examples("test"), scale)
+    group = all_attacked(subject, task, settings, task.examples("test"), scale)
     wrong = Recovery(restarts=1, ascent=Ascent(steps=5), goal="wrong")
     ceiling = frozen.ceilings["before_edit"]
     budgets = tuple(eps for eps in settings.budgets["before_edit"] if eps <= (ceiling or 0))
