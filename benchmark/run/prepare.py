@@ -18,6 +18,7 @@ from benchmark.run.freeze import measure
 from benchmark.run.plan import Plan, make_plan, suite_attacks
 from benchmark.run.request import Request
 from benchmark.run.task_view import TaskView
+from benchmark.run.utility import Utility
 from benchmark.spec import Named, resolve_defense, resolve_task
 from benchmark.suite import Frozen, Suite, TaskSettings, load_suite
 
@@ -47,6 +48,16 @@ class Prepared:
     def custody(self) -> Custody:
         """What fits and attacks leave as it is."""
         return Custody([self.subject, self.learner], self.plan.tasks.values())
+
+    @cached_property
+    def utility(self) -> Utility | None:
+        """What lm-eval is asked; None: nothing.
+
+        Raises:
+            UsageError: a task of it cannot be loaded.
+        """
+        entries = self.plan.suite.utility if self.request.utility else ()
+        return Utility(self.subject, entries) if entries else None
 
     def stale(self, task: str) -> str | None:
         """Why the suite's constants cannot be used for a task; None: they can."""

@@ -42,6 +42,10 @@ from benchmark.suite import Frozen
 from benchmark.values import sha
 
 
+UTILITY = ("utility_asked", "utility_tasks")
+"""Of a fit's record: hash of what lm-eval was asked, and the answers."""
+
+
 @dataclass(frozen=True)
 class Result:
     """A finished run."""
@@ -89,6 +93,7 @@ def evaluate(request: Request | Given | None = None, *, listener: Listener | Non
         request = Request.make({"defense": request, **options}, "evaluate")
     with courteous(), enough_memory():
         prepared = prepare(request)
+        _ = prepared.utility  # what cannot be loaded is told before any work starts
         directory = request.output_dir or default_directory(prepared.plan)
         store = Store(directory).open(prepared.plan.describe())
         try:
@@ -148,12 +153,19 @@ class _Run:
         undefended: Undefended | None = None
         for defense in dict.fromkeys(c.defense for c in cells):
             mine = [c for c in cells if c.defense == defense]
-            if self.store.has_fit(name, defense) and all(self.store.finished(c.key) for c in mine):
+            if self._known(name, defense, mine) and all(self.store.finished(c.key) for c in mine):
                 for cell in mine:
                     self.listener.finished(cell, self.store.read(cell.key).to_pylist(), True)
                 continue
             undefended = undefended or prepared_task(self.prepared, name, self.frozen[name])
             self._defense(self.plan.defenses[defense], mine, undefended)
+
+    def _known(self, task: str, defense: str, cells: Sequence[Cell]) -> bool:
+        """Whether all that is asked of a fitted defense is written."""
+        if not self.store.has_fit(task, defense):
+            return False
+        wanted = self.prepared.utility if _evaluated(cells) else None
+        return wanted is None or wanted.asked == self.store.fit(task, defense).get("utility_asked")
 
     def _constants(self, task: str) -> Frozen:
         why = self.prepared.stale(task)
@@ -195,9 +207,21 @@ class _Run:
         """A defense on a task, and its card."""
         group = make_group(undefended, named, attribution=self.prepared.request.attribution)
         found = {"defense": named.name, **card(group, undefended.retention), "fingerprint": fingerprint(group)}
-        if any(not cell.attack.is_control for cell in cells):
+        if _evaluated(cells):
             found |= scrutiny(group, undefended)
+            found |= self._utility(found, group)
         return group, plain(found, "card")
+
+    def _utility(self, found: Mapping[str, Any], group: Group) -> dict[str, Any]:
+        """What lm-eval says of a fitted defense; of the same fit it is not asked again."""
+        before = self.store.fit(group.task.name, found["defense"])
+        same = "fingerprint" in before and difference(before["fingerprint"], found["fingerprint"]) is None
+        known = {key: before[key] for key in UTILITY if same and key in before}
+        wanted = self.prepared.utility
+        if wanted is None or known.get("utility_asked") == wanted.asked:
+            return known
+        measured = [one.record for one in wanted.of(group.fitted.edits)]
+        return {"utility_asked": wanted.asked, "utility_tasks": measured}
 
     def _refuse_other_fit(self, named: Named, cells: Sequence[Cell], found: Mapping[str, Any]) -> None:
         """Nothing, unless cells are finished that belong to another fit of the same defense.
@@ -274,6 +298,7 @@ class _Run:
                     "tasks": list(suite.tasks),
                     "attacks": [access(a) for a in attacks],
                     "undefended": suite.controls.undefended,
+                    "utility": [{"task": entry.name, "keep": entry.keep} for entry in suite.utility],
                 },
                 "model": {
                     "id": suite.model.name,
@@ -310,6 +335,11 @@ class _Run:
             **frozen.model_dump(exclude={"weights_sha"}),
             "examples_hash": sha([e.content_hash for e in task.examples("test")]),
         }
+
+
+def _evaluated(cells: Sequence[Cell]) -> bool:
+    """Whether the defense of these cells is attacked, and not classified only."""
+    return any(not cell.attack.is_control for cell in cells)
 
 
 def _said(error: BaseException) -> str:
