@@ -1,8 +1,8 @@
 """What a suite asks of a defended model beside its tasks: lm-eval's tasks, by name or as local YAML files.
 
-    utility:
-    - {task: ../organism/lm_eval/knowledge.yaml, limit: 100, keep: 0.99}
-    - {task: mmlu_anatomy, revision: c30699e8356da336a370243923dbaf21066bb9fe, metric: acc}
+utility:
+- {task: ../organism/lm_eval/knowledge.yaml, limit: 100, keep: 0.99}
+- {task: mmlu_anatomy, revision: c30699e8356da336a370243923dbaf21066bb9fe, metric: acc}
 """
 
 from __future__ import annotations
@@ -57,6 +57,10 @@ class UtilityTask(BaseModel):
             UsageError: the file cannot be read, or names no task.
         """
         return str(local_config(Path(self.task))["task"]) if self.is_file else self.task
+
+    def limited(self, limit: int | None) -> UtilityTask:
+        """With at most ``limit`` documents."""
+        return self.model_copy(update={"limit": min((n for n in (self.limit, limit) if n is not None), default=None)})
 
     @property
     def content(self) -> dict[str, Any]:

@@ -56,7 +56,8 @@ class Prepared:
         Raises:
             UsageError: a task of it cannot be loaded.
         """
-        entries = self.plan.suite.utility if self.request.utility else ()
+        asked = self.plan.suite.utility if self.request.utility else ()
+        entries = [entry.limited(self.limit) for entry in asked]
         return Utility(self.subject, entries) if entries else None
 
     def stale(self, task: str) -> str | None:

@@ -36,14 +36,11 @@ from benchmark.run.request import Given, Request, Status
 from benchmark.run.scrutiny import scrutiny
 from benchmark.run.signals import courteous
 from benchmark.run.store import Store
+from benchmark.run.utility import is_measured, utility_record
 from benchmark.search.pack_size import PackSize
 from benchmark.spec import Named
 from benchmark.suite import Frozen
 from benchmark.values import sha
-
-
-UTILITY = ("utility_asked", "utility_tasks")
-"""Of a fit's record: hash of what lm-eval was asked, and the answers."""
 
 
 @dataclass(frozen=True)
@@ -164,8 +161,7 @@ class _Run:
         """Whether all that is asked of a fitted defense is written."""
         if not self.store.has_fit(task, defense):
             return False
-        wanted = self.prepared.utility if _evaluated(cells) else None
-        return wanted is None or wanted.asked == self.store.fit(task, defense).get("utility_asked")
+        return not _evaluated(cells) or is_measured(self.prepared.utility, self.store.fit(task, defense))
 
     def _constants(self, task: str) -> Frozen:
         why = self.prepared.stale(task)
@@ -209,19 +205,9 @@ class _Run:
         found = {"defense": named.name, **card(group, undefended.retention), "fingerprint": fingerprint(group)}
         if _evaluated(cells):
             found |= scrutiny(group, undefended)
-            found |= self._utility(found, group)
+            before = self.store.fit(group.task.name, named.name)
+            found |= utility_record(self.prepared.utility, before, found["fingerprint"], group.fitted.edits)
         return group, plain(found, "card")
-
-    def _utility(self, found: Mapping[str, Any], group: Group) -> dict[str, Any]:
-        """What lm-eval says of a fitted defense; of the same fit it is not asked again."""
-        before = self.store.fit(group.task.name, found["defense"])
-        same = "fingerprint" in before and difference(before["fingerprint"], found["fingerprint"]) is None
-        known = {key: before[key] for key in UTILITY if same and key in before}
-        wanted = self.prepared.utility
-        if wanted is None or known.get("utility_asked") == wanted.asked:
-            return known
-        measured = [one.record for one in wanted.of(group.fitted.edits)]
-        return {"utility_asked": wanted.asked, "utility_tasks": measured}
 
     def _refuse_other_fit(self, named: Named, cells: Sequence[Cell], found: Mapping[str, Any]) -> None:
         """Nothing, unless cells are finished that belong to another fit of the same defense.

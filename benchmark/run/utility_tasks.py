@@ -13,11 +13,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from benchmark.cache import cache_dir
 from benchmark.contracts.paired import Unit
 from benchmark.errors import UsageError
 from benchmark.registry import suggestion
 from benchmark.suite_utility import UtilityTask, local_config
 
+DATA = "datasets"
+"""Folder of the cache where local data are kept as ``datasets`` reads them."""
 FEWSHOT_SEED = 1234
 """lm-eval's own default; set again before every pass, so that both models see the same examples."""
 _UNITS: Mapping[str, Unit] = {
@@ -60,8 +63,7 @@ class LoadedTask:
         for task in self.tasks.values():
             task.set_fewshot_seed(FEWSHOT_SEED)
         given = {"tasks": dict(self.tasks), "groups": {}, "group_map": {}}
-        with quiet():
-            found: Any = evaluate(model, given, limit=self.entry.limit, bootstrap_iters=0, log_samples=True)
+        found: Any = evaluate(model, given, limit=self.entry.limit, bootstrap_iters=0, log_samples=True)
         return self._documents([sample for name in self.tasks for sample in _first_filter(found["samples"][name])])
 
     def _documents(self, samples: Sequence[Mapping[str, Any]]) -> Documents:
@@ -93,11 +95,10 @@ def load_tasks(entries: Sequence[UtilityTask]) -> list[LoadedTask]:
 
 
 def _loaded(entry: UtilityTask) -> LoadedTask:
-    spec: Any = local_config(Path(entry.task)) if entry.is_file else _registered(entry)
+    spec: Any = _local(Path(entry.task)) if entry.is_file else _registered(entry)
     try:
-        with quiet():
-            found = _manager(entry).load(spec)
-            empty = [name for name, task in found["tasks"].items() if not len(task.eval_docs)]
+        found = _manager(entry).load(spec)
+        empty = [name for name, task in found["tasks"].items() if not len(task.eval_docs)]
     except Exception as error:  # lm-eval and datasets raise whatever their loaders do
         raise UsageError(
             f"the utility task {entry.task} cannot be loaded: {_said(error)}; correct the task, or load its data set"
@@ -107,6 +108,12 @@ def _loaded(entry: UtilityTask) -> LoadedTask:
         raise UsageError(f"the utility task {entry.task} has no documents; give it data, or leave it out")
     metric, unit = _metric(entry, list(found["tasks"].values()))
     return LoadedTask(entry, entry.name, found["tasks"], metric, unit)
+
+
+def _local(path: Path) -> dict[str, Any]:
+    """What a YAML file says, with a place for what ``datasets`` makes of its files."""
+    config = local_config(path)
+    return {**config, "dataset_kwargs": {**(config.get("dataset_kwargs") or {}), "cache_dir": str(cache_dir(DATA))}}
 
 
 def _registered(entry: UtilityTask) -> Any:
@@ -138,8 +145,7 @@ def _manager(entry: UtilityTask) -> Any:
 
     named = not entry.is_file
     if named not in _managers:
-        with quiet():
-            _managers[named] = TaskManager(include_defaults=named)
+        _managers[named] = TaskManager(include_defaults=named)
     return _managers[named]
 
 
@@ -184,7 +190,7 @@ def _said(error: Exception) -> str:
 
 
 @contextlib.contextmanager
-def quiet() -> Iterator[None]:
+def silent() -> Iterator[None]:
     """Without the bars and warnings of lm-eval and datasets, which go to stderr."""
     with contextlib.redirect_stderr(io.StringIO()):
         yield

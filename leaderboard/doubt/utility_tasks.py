@@ -18,8 +18,6 @@ def utility_task_reasons(
     """
     for one in asked:
         measured = {task: score for task, scores in found.items() for score in scores if score.name == one.task}
-        if one.keep is None:
-            continue
         lacking = [task for task in found if task not in measured]
         if lacking:
             yield (
@@ -27,7 +25,7 @@ def utility_task_reasons(
                 " --no-utility"
             )
         for task, score in measured.items():
-            if score.kept is None or score.kept < one.keep:
+            if one.keep is not None and (score.kept is None or score.kept < one.keep):
                 yield f"utility task {one.task}: {_lost(score)}, below {one.keep:g}, with the defense of {task}"
 
 
