@@ -47,6 +47,7 @@ class Steered:
     site: str
     """Where, for example ``blocks.4.hook_resid_post``."""
     latent: Latent
+    """Whose decoder row it is."""
     coefficient: Coefficient
     """add: multiple of the decoder row; clamp_projection: the projection onto it, in units of the stream."""
     action: Literal["add", "clamp_projection"] = "add"

@@ -20,7 +20,7 @@ from defenses.none import NoDefense
 
 FLAGS = """
 --defense none -d sae-clamp --suite smoke --task ioi -t unlearning --attack recovery --limit 7 -o out --batch-size 12
---device cpu --dtype float64 --seed 3 --no-controls --attribution -D count=5 -D mode=zero -D retain-share=0.5
+--device cpu --dtype float64 --seed 3 --no-controls --attribution --no-utility -D count=5 -D mode=zero -D retain-share=0.5
 --protocol paper
 """.split()
 PLAIN: dict[str, Any] = {
@@ -36,6 +36,7 @@ PLAIN: dict[str, Any] = {
     "seed": 3,
     "controls": False,
     "attribution": True,
+    "utility": False,
     "options": {"count": 5, "mode": "zero", "retain_share": 0.5},
     "protocol": "paper",
 }
