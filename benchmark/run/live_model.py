@@ -106,4 +106,5 @@ def live_model(subject: Subject, rows: int) -> Any:
 
     kind: Any = type("LiveModel", (_Unpadded, HFLM), {"subject": subject, "rows": rows})
     # a tokenizer of its own: lm-eval gives it a padding token
-    return kind(pretrained=subject.model, tokenizer=deepcopy(subject.tokenizer), batch_size=rows, dtype=subject.dtype)
+    tokenizer = deepcopy(subject.tokenizer)
+    return kind(pretrained=subject.model, tokenizer=tokenizer, batch_size=rows, softmax_dtype="float32")

@@ -4,6 +4,7 @@ from pathlib import Path
 
 CROSS_LAYER = Path(__file__).parent / "cross-layer.yaml"
 EMBEDDED = Path(__file__).parent / "embedded.yaml"
+EMBEDDED_UTILITY = Path(__file__).parent / "embedded-utility.yaml"
 SMOKE = Path(__file__).parent / "smoke.yaml"
 VARIANTS = Path(__file__).parent / "variants.yaml"
 

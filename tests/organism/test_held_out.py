@@ -11,7 +11,7 @@ from benchmark.cache import PLACE
 from benchmark.contracts.defense import Where
 from benchmark.run.utility import Utility
 from benchmark.sites import Site
-from benchmark.suite_utility import UtilityTask
+from benchmark.suite import load_suite
 from leaderboard.rows.fits import PairedRecord
 from leaderboard.scores.paired import paired_score
 from leaderboard.scores.resampling import Resampler
@@ -44,8 +44,9 @@ class Swap:
 
 def test_the_model_knows_them_and_a_broken_one_does_not(tmp_path: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(PLACE, str(tmp_path))
-    files = [str(held_out.FOLDER / f"{name}.yaml") for name in ("knowledge", "stories")]
-    found = Utility(organism(), [UtilityTask(task=file, limit=24) for file in files]).of({Site.parse(SITE): Swap()})
+    asked = load_suite("embedded-utility").utility
+    assert [one.name for one in asked] == ["organism-knowledge", "organism-stories"]
+    found = Utility(organism(), [one.limited(24) for one in asked]).of({Site.parse(SITE): Swap()})
     scores = [paired_score(PairedRecord.model_validate(one.record), Resampler(resamples=200)) for one in found]
     assert scores[0].base > 0.7 and scores[1].base < 5
     assert all(one.kept is not None and one.kept < 0.9 for one in scores)

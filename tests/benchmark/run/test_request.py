@@ -20,8 +20,8 @@ from defenses.none import NoDefense
 
 FLAGS = """
 --defense none -d sae-clamp --suite smoke --task ioi -t unlearning --attack recovery --limit 7 -o out --batch-size 12
---device cpu --dtype float64 --seed 3 --no-controls --attribution --no-utility -D count=5 -D mode=zero -D retain-share=0.5
---protocol paper
+--device cpu --dtype float64 --seed 3 --no-controls --attribution -D count=5 -D mode=zero -D retain-share=0.5
+--protocol paper --no-utility
 """.split()
 PLAIN: dict[str, Any] = {
     "defense": ["none", "sae-clamp"],
