@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from functools import cached_property
+from importlib.metadata import version
 from typing import Any
 
 from benchmark.contracts.defense import Edit
@@ -37,7 +38,7 @@ class Utility:
         self.subject, self.rows = subject, rows
         with generators(), silent():
             self.tasks = load_tasks(entries)
-        self.asked = sha([entry.content for entry in entries])
+        self.asked = sha([version("lm-eval"), *(entry.content for entry in entries)])
         """Hash of what is asked: two measurements with the same one can be exchanged."""
 
     def of(self, edits: Mapping[Site, Edit]) -> list[Paired]:

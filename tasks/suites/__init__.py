@@ -8,4 +8,4 @@ EMBEDDED_UTILITY = Path(__file__).parent / "embedded-utility.yaml"
 SMOKE = Path(__file__).parent / "smoke.yaml"
 VARIANTS = Path(__file__).parent / "variants.yaml"
 
-__all__ = ["CROSS_LAYER", "EMBEDDED", "SMOKE", "VARIANTS"]
+__all__ = ["CROSS_LAYER", "EMBEDDED", "EMBEDDED_UTILITY", "SMOKE", "VARIANTS"]
