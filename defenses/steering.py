@@ -151,12 +151,14 @@ class Change:
     """(clamped, d_model), of length 1."""
     levels: Tensor
     """(clamped,): projections of the stream that are set, b_dec's own included."""
+    back: Tensor
+    """(d_model, clamped): the smallest change of the stream that moves each projection by 1 and no other."""
 
     def __call__(self, h: Tensor) -> Tensor:
         """(..., d_model) -> the same shape, fp32."""
         moved = h + self.added
         missing = self.levels - moved @ self.directions.T
-        return moved + missing @ torch.linalg.pinv(self.directions).T
+        return moved + missing @ self.back.T
 
 
 def _change(steered: Sequence[Steered], dictionary: Dictionary, features: FeatureSet) -> Change:
@@ -171,4 +173,4 @@ def _change(steered: Sequence[Steered], dictionary: Dictionary, features: Featur
     unit = torch.nn.functional.normalize(rows[[place[one.latent] for one in clamped]], dim=-1)
     bias = dictionary.decode(torch.zeros(dictionary.width, device=rows.device))
     levels = torch.tensor([one.coefficient for one in clamped], device=rows.device)
-    return Change(coefficients @ rows, unit, levels + unit @ bias)
+    return Change(coefficients @ rows, unit, levels + unit @ bias, torch.linalg.pinv(unit))

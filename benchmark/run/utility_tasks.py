@@ -23,13 +23,9 @@ DATA = "datasets"
 """Folder of the cache where local data are kept as ``datasets`` reads them."""
 FEWSHOT_SEED = 1234
 """lm-eval's own default; set again before every pass, so that both models see the same examples."""
-_UNITS: Mapping[str, Unit] = {
-    "mean": "share",
-    "perplexity": "nats",
-    "weighted_perplexity": "nats",
-    "bits_per_byte": "nats",
-}
-"""lm-eval's way to aggregate a metric -> how it is compared here; the others are no means over documents."""
+_UNITS: Mapping[str, Unit] = {"mean": "share", "perplexity": "nats", "weighted_perplexity": "nats"}
+"""lm-eval's way to aggregate a metric -> how it is compared here; the others are no means over documents, or say what
+these do (bits a byte)."""
 
 
 class Documents(NamedTuple):
@@ -74,6 +70,8 @@ class LoadedTask:
                 f"{self.name}: {self.metric} is not finite on {len(broken)} of {len(read)} documents (the first is"
                 f" document {broken[0]}); look for NaN in the model's or the defense's output, and make it finite"
             )
+        if self.unit == "share" and not all(0 <= value <= 1 for value, _ in read):
+            raise UsageError(f"{self.name}: {self.metric} is no share in [0, 1] of a document; give another `metric`")
         sign = -1.0 if self.unit == "nats" else 1.0
         weights = [weight for _, weight in read if weight is not None]
         prompts = [sample["prompt_hash"] for sample in samples]

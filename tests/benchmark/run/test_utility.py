@@ -182,6 +182,12 @@ class Nan:
         return h * float("nan")
 
 
+def test_a_mean_that_is_no_share_is_told(tasks: list[UtilityTask]) -> None:
+    loaded = Utility(tiny.subject(), tasks[:1]).tasks[0]
+    with pytest.raises(UsageError, match=r"toy-choices: acc is no share in \[0, 1\]"):
+        loaded._documents([{"acc": 40.0, "prompt_hash": "0"}])
+
+
 def test_a_value_that_is_no_number_is_told(tasks: list[UtilityTask]) -> None:
     with pytest.raises(UsageError, match="toy-texts: word_perplexity is not finite on 10 of 10 documents"):
         measured(tiny.subject(), tasks[1:], {HERE: Nan()})
