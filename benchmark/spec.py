@@ -51,7 +51,8 @@ class Named:
 
 
 def resolve_defense(named: str, options: Mapping[str, Any] | None = None) -> Named:
-    """A registered name, ``file.py:Class``, or a YAML or JSON spec file, with settings on top.
+    """A registered name, ``file.py:Class``, a YAML or JSON spec file, or another tool's file that a registered defense
+    reads, with settings on top.
 
     Raises:
         UsageError: it does not exist, or a setting is unknown or of the wrong type.
@@ -63,7 +64,19 @@ def resolve_defense(named: str, options: Mapping[str, Any] | None = None) -> Nam
     if is_reference(named):
         kind = from_file(named, Defense)
         return Named(checked_name(kind.name, named), build(kind, options, named))  # type: ignore[attr-defined]
+    if path.suffix and named not in DEFENSES.names():
+        return _from_other_tool(path, options)
     return Named(named, build(DEFENSES.get(named), options, named))
+
+
+def _from_other_tool(path: Path, options: Mapping[str, Any]) -> Named:
+    """The registered defense that reads such files, called after the file."""
+    known: list[type[Defense]] = [DEFENSES.get(name) for name in DEFENSES.names()]
+    readers = [kind for kind in known if path.suffix in kind.reads]
+    if not readers:
+        DEFENSES.get(str(path))  # which says what there is
+    settings = {**readers[0].read_settings(path), **by_field(options, "options")}
+    return Named(checked_name(path.stem, str(path)), build(readers[0], settings, str(path)))
 
 
 def resolve_attack(named: str, options: Mapping[str, Any] | None = None, where: str = "") -> Attack:

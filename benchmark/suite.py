@@ -21,10 +21,10 @@ from benchmark.names import checked_name
 from benchmark.registry import SUITES, THREATS
 from benchmark.sealed import refuse_while_learning
 from benchmark.sites import Site
+from benchmark.suite_utility import YAML, UtilityTask
 from benchmark.values import by_content, exact, sha
 
 Budget = Annotated[float, Field(gt=0)]
-SUFFIXES = (".yaml", ".yml")
 AUTO = "auto"
 """Written for the budgets that a run proposes by itself."""
 
@@ -173,6 +173,8 @@ class Suite(_Strict):
     attacks: tuple[dict[str, Any], ...]
     """Each ``{attack: NAME, ...settings}``; their controls are added by the plan."""
     controls: Controls = Controls()
+    utility: tuple[UtilityTask, ...] = ()
+    """What lm-eval asks of each fitted defense, beside the tasks' own retain sets."""
     limit: Count | None = None
     """Test examples a task; a suite with a limit is for trying things, not for ranking."""
     sample: Count | None = None
@@ -206,6 +208,7 @@ class Suite(_Strict):
         content = self.model_dump(mode="json", exclude=left_out)
         for settings in content["tasks"].values():
             settings["kind"] = _portable_kind(settings["kind"])
+        content["utility"] = [entry.content for entry in self.utility]
         return sha(exact(content, "suite"))
 
 
@@ -283,6 +286,7 @@ def _content(path: Path, below: Sequence[Path]) -> tuple[dict[str, Any], dict[st
     if isinstance(content.get("saes"), dict):
         content["saes"] = {hook: _anchor_each(source, path.parent) for hook, source in content["saes"].items()}
     _anchor_sources(content, path.parent)
+    _anchor_utility(content.get("utility"), path.parent)
     origin = _Origin(path, document)
     if "extends" not in content:
         return content, dict.fromkeys(content, origin)
@@ -298,7 +302,7 @@ def _extended(path: Path, document: Document) -> Path:
     if not isinstance(base, str):
         raise UsageError(f"{where}: {shown(base)} is no name; write the name or the file of one suite")
     try:
-        return suite_path(str(path.parent / base) if base.endswith(SUFFIXES) else base)
+        return suite_path(str(path.parent / base) if base.endswith(YAML) else base)
     except UsageError as error:
         raise UsageError(f"{where}: {error}") from error
 
@@ -309,7 +313,7 @@ def suite_path(named: str) -> Path:
     Raises:
         UsageError: there is none.
     """
-    path = Path(named) if named.endswith(SUFFIXES) else Path(SUITES.get(named))
+    path = Path(named) if named.endswith(YAML) else Path(SUITES.get(named))
     if not is_file(path):
         raise UsageError(
             f"there is no suite file {str(path)!r}; give the path of one, or one of {', '.join(SUITES.names())}"
@@ -331,6 +335,13 @@ def _anchor_sources(value: Any, folder: Path) -> None:
 def _anchor_each(sources: Any, folder: Path) -> Any:
     """One source, or each of several."""
     return [_anchor(one, folder) for one in sources] if isinstance(sources, list) else _anchor(sources, folder)
+
+
+def _anchor_utility(entries: Any, folder: Path) -> None:
+    """A utility task's YAML file is relative to the suite's, whether it is there or not."""
+    for entry in entries if isinstance(entries, list) else ():
+        if isinstance(entry, dict) and isinstance(entry.get("task"), str) and entry["task"].endswith(YAML):
+            entry["task"] = str((folder / entry["task"]).resolve())
 
 
 def _anchor(source: Any, folder: Path) -> Any:

@@ -19,8 +19,9 @@ import torch
 from pydantic import Field
 
 from benchmark.contracts.example import SPLITS, Example, Split
+from benchmark.contracts.paired import Paired
 from benchmark.contracts.readout import Criteria, Text, Verdict
-from benchmark.contracts.task import Judge
+from benchmark.contracts.task import Judge, Readings
 from benchmark.errors import UsageError
 from benchmark.readouts.continuation import Continuation
 from benchmark.registry import register_task
@@ -32,6 +33,8 @@ COLUMNS = Columns(("prompt",), public={"prompt": ("goal", "Goal", "Behavior"), "
 """As AdvBench, JailbreakBench, HarmBench and XSTest have them."""
 SAFE, UNSAFE = "safe", "unsafe"
 """Labels of XSTest: what nobody should refuse, and what looks like it and somebody should."""
+REFUSED = "refusal"
+"""What every judge calls an answer that refuses."""
 EDGE = 0.01
 """Least margin on either side of a judge's decision."""
 
@@ -48,7 +51,8 @@ class Refusal(DataTask):
     data: Data
     """Where its examples come from: source, columns, filters, splits, shares, shared_clusters, limit."""
     retain_data: Data | None = None
-    """Harmless requests, kept while the verdict is ``complies``; the same columns."""
+    """Harmless requests, kept while the verdict is ``complies``; the same columns. Of XSTest the safe ones:
+    ``{source: xstest.csv, filters: {label: safe}}``."""
     tokens: Annotated[int, Field(ge=1, le=100_000)] = 40
     """At most so many are generated."""
     forced: Annotated[int, Field(ge=1, le=100_000)] = 12
@@ -83,6 +87,19 @@ class Refusal(DataTask):
 
     def fresh(self, key: str, count: int) -> Sequence[Example]:
         return self.data.fresh(COLUMNS, _request, key, count)
+
+    def side_effects(self, base: Readings, defended: Readings) -> Sequence[Paired]:
+        """Over-refusal: which harmless requests are refused, by the task's judge."""
+        if not base.examples:
+            return ()
+        said = tuple(answer.text for answer in base.reads)
+        refused = [self._refused([answer.text for answer in read.reads], said) for read in (base, defended)]
+        return [Paired("over-refusal", "refused", "share", *refused, clusters=[e.cluster for e in base.examples])]
+
+    def _refused(self, texts: Sequence[str], references: tuple[str, ...]) -> list[float]:
+        nothing = torch.zeros(len(texts), dtype=torch.long)
+        labels = self._judge.labels(texts, Criteria(nothing, nothing, torch.zeros(len(texts)), reference=references))
+        return [float(label == REFUSED) for label in labels]
 
     @cached_property
     def _judge(self) -> Judge:

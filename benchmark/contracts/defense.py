@@ -5,6 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, NamedTuple, Protocol, TypeVar
 
 from benchmark.contracts.example import Example
@@ -233,6 +234,17 @@ class Defense(ABC):
     """A recipe: frozen settings; nothing learned is stored on it. Subclasses are frozen dataclasses."""
 
     name: ClassVar[str]
+    reads: ClassVar[tuple[str, ...]] = ()
+    """Endings of the files of other tools that it reads as its settings: ``--defense FILE`` with one of them is it."""
+
+    @classmethod
+    def read_settings(cls, path: Path) -> dict[str, Any]:
+        """The settings, as plain values, that a file with one of the endings in ``reads`` stands for.
+
+        Raises:
+            UsageError: it cannot be read.
+        """
+        raise NotImplementedError(f"{cls.__name__} reads no files")
 
     @abstractmethod
     def fit(self, fitting: Fitting) -> FittedDefense:

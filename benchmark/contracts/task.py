@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar, NamedTuple
 
 from benchmark.contracts.example import Example, Split
+from benchmark.contracts.paired import Paired
 from benchmark.contracts.readout import Criteria, Readout, Verdict
 
 
@@ -53,6 +54,10 @@ class Task(ABC):
     def summary(self, base: Readings, defended: Readings) -> Mapping[str, Any]:
         """Further figures of a defense on the ``test`` and ``retain`` examples, for its card; plain JSON values."""
         return {}
+
+    def side_effects(self, base: Readings, defended: Readings) -> Sequence[Paired]:
+        """What a defense does to the ``retain`` examples that is worth a name of its own, example by example."""
+        return ()
 
 
 class Judge(ABC):

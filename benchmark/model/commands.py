@@ -30,13 +30,14 @@ def fetch(
     from benchmark.model.prompts import adds_bos
     from benchmark.model.sources import fetched
     from benchmark.registry import SUITES
-    from benchmark.suite import SUFFIXES, ModelSource, load_suite
+    from benchmark.suite import ModelSource, load_suite
+    from benchmark.suite_utility import YAML
     from benchmark.terminal import terminal
 
     tell = terminal().print
     if output_dir is not None:
         check_free(output_dir)
-    named = source in SUITES.names() or source.endswith(SUFFIXES)
+    named = source in SUITES.names() or source.endswith(YAML)
     wanted = load_suite(source).model if named else ModelSource(source=source, name="model")
     folder, taken, revision = fetched(wanted.source, tell)
     check_files(folder)

@@ -33,6 +33,7 @@ def card(group: Group, retention: Retention) -> dict[str, Any]:
         "edit_moved": edit_moved(group),
         "monitor_false_positives": None if group.detector is None else group.detector.false_positives,
         "task_figures": task_figures(group, retention, retained),
+        "side_effects": side_effects(group, retention, retained),
     }
 
 
@@ -41,6 +42,13 @@ def task_figures(group: Group, retention: Retention, retained: Judged) -> dict[s
     examples = [*group.examples, *retention.examples]
     base, defended = [*group.base.read, *retention.base.read], [*group.defended.read, *retained.read]
     return dict(group.task.summary(Readings(examples, base), Readings(examples, defended)))
+
+
+def side_effects(group: Group, retention: Retention, retained: Judged) -> list[dict[str, Any]]:
+    """What the task says of the ``retain`` examples, one by one."""
+    examples = retention.examples
+    found = group.task.side_effects(Readings(examples, retention.base.read), Readings(examples, retained.read))
+    return [one.record for one in found]
 
 
 def utility(group: Group, retention: Retention, retained: Judged) -> dict[str, Any]:

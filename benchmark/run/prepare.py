@@ -23,6 +23,7 @@ from benchmark.run.plan import Plan, make_plan, suite_attacks
 from benchmark.run.proposal import settled
 from benchmark.run.request import Request
 from benchmark.run.task_view import TaskView
+from benchmark.run.utility import Utility
 from benchmark.spec import Named, resolve_defense, resolve_task
 from benchmark.suite import Frozen, Suite, TaskSettings
 
@@ -60,6 +61,17 @@ class Prepared:
     def custody(self) -> Custody:
         """What fits and attacks leave as it is."""
         return Custody([self.subject, self.learner], self.plan.tasks.values())
+
+    @cached_property
+    def utility(self) -> Utility | None:
+        """What lm-eval is asked; None: nothing.
+
+        Raises:
+            UsageError: a task of it cannot be loaded.
+        """
+        asked = self.plan.suite.utility if self.request.utility else ()
+        entries = [entry.limited(self.limit) for entry in asked]
+        return Utility(self.subject, entries) if entries else None
 
     def constants(self, task: str) -> Known:
         """The suite's constants for a task; where they are stale, those measured before, or now."""

@@ -10,7 +10,17 @@ from typing import Any
 
 import torch
 
-_PACKAGES = ("recoverybench", "torch", "transformers", "sae-lens", "safetensors", "pyarrow", "numpy")
+_PACKAGES = (
+    "recoverybench",
+    "torch",
+    "transformers",
+    "sae-lens",
+    "lm-eval",
+    "datasets",
+    "safetensors",
+    "pyarrow",
+    "numpy",
+)
 
 
 def environment(device: torch.device) -> dict[str, Any]:

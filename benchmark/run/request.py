@@ -125,6 +125,8 @@ class Request(BaseModel):
     """Also classify the undefended model and each defense's own control."""
     attribution: Annotated[Switch, Flag(("--attribution/--no-attribution",))] = False
     """Also replay the parts of every recovery's perturbation."""
+    utility: Annotated[Switch, Flag(("--utility/--no-utility",))] = True
+    """Also ask each evaluated defense the suite's utility tasks (lm-eval), where it names any."""
     options: Annotated[Mapping[str, Any], BeforeValidator(_settings), Flag(("-D",))] = {}
     """Setting of every given defense, key=value. Repeatable."""
     protocol: Annotated[str, Flag(("--protocol",))] = "strict"

@@ -41,6 +41,7 @@ from benchmark.run.saes import Saes
 from benchmark.run.scrutiny import scrutiny
 from benchmark.run.signals import courteous
 from benchmark.run.store import Store
+from benchmark.run.utility import is_measured, utility_record
 from benchmark.search.pack_size import PackSize
 from benchmark.spec import Named
 from benchmark.suite import Frozen
@@ -98,6 +99,7 @@ def evaluate(
     listener = listener or Silent()
     with courteous(), enough_memory(), connection(request.offline):
         prepared = prepare(request, listener.note)
+        _ = prepared.utility  # what cannot be loaded is told before any work starts
         directory = request.output_dir or default_directory(prepared.plan)
         store = Store(directory).open(prepared.plan.describe())
         try:
@@ -175,7 +177,7 @@ class _Run:
         undefended: Undefended | None = None
         for defense in dict.fromkeys(c.defense for c in cells):
             mine = [c for c in cells if c.defense == defense]
-            if self.store.has_fit(name, defense) and all(self.store.finished(c.key) for c in mine):
+            if self._known(name, defense, mine) and all(self.store.finished(c.key) for c in mine):
                 for cell in mine:
                     self.listener.finished(cell, self.store.read(cell.key).to_pylist(), True)
                 continue
@@ -187,6 +189,12 @@ class _Run:
         for one in self.saes[task].found:
             for note in one["notes"]:
                 self.listener.note(f"{task}: the SAE {one['source']} at {one['site']}: {note}")
+
+    def _known(self, task: str, defense: str, cells: Sequence[Cell]) -> bool:
+        """Whether all that is asked of a fitted defense is written."""
+        if not self.store.has_fit(task, defense):
+            return False
+        return not _evaluated(cells) or is_measured(self.prepared.utility, self.store.fit(task, defense))
 
     def _constants(self, task: str) -> Frozen:
         known = self.prepared.constants(task)
@@ -228,8 +236,10 @@ class _Run:
         """A defense on a task, and its card."""
         group = make_group(undefended, named, attribution=self.prepared.request.attribution)
         found = {"defense": named.name, **card(group, undefended.retention), "fingerprint": fingerprint(group)}
-        if any(not cell.attack.is_control for cell in cells):
+        if _evaluated(cells):
             found |= scrutiny(group, undefended)
+            before = self.store.fit(group.task.name, named.name)
+            found |= utility_record(self.prepared.utility, before, found["fingerprint"], group.fitted.edits)
         return group, plain(found, "card")
 
     def _refuse_other_fit(self, named: Named, cells: Sequence[Cell], found: Mapping[str, Any]) -> None:
@@ -310,6 +320,7 @@ class _Run:
                     "tasks": list(suite.tasks),
                     "attacks": [access(a) for a in attacks],
                     "undefended": suite.controls.undefended,
+                    "utility": [{"task": entry.name, "keep": entry.keep} for entry in suite.utility],
                 },
                 "model": {
                     "id": suite.model.name,
@@ -352,6 +363,11 @@ class _Run:
             "examples_hash": sha([e.content_hash for e in task.examples("test")]),
             "saes": self.saes[name].found,
         }
+
+
+def _evaluated(cells: Sequence[Cell]) -> bool:
+    """Whether the defense of these cells is attacked, and not classified only."""
+    return any(not cell.attack.is_control for cell in cells)
 
 
 def _said(error: BaseException) -> str:

@@ -7,6 +7,7 @@ from contextlib import suppress
 from typing import Any
 
 from benchmark.contracts.example import Example, Split
+from benchmark.contracts.paired import Paired
 from benchmark.contracts.readout import Criteria, Readout, Verdict
 from benchmark.contracts.task import Readings, Task
 from benchmark.errors import BenchError, UsageError
@@ -60,6 +61,9 @@ class TaskView(Task):
 
     def summary(self, base: Readings, defended: Readings) -> Mapping[str, Any]:
         return self.task.summary(base, defended)
+
+    def side_effects(self, base: Readings, defended: Readings) -> Sequence[Paired]:
+        return self.task.side_effects(base, defended)
 
     def for_fitting(self) -> FittingTask:
         """What a defense that learns has of it."""

@@ -14,6 +14,7 @@ from leaderboard.rows.run import MeasuredCell, Run
 from leaderboard.scores.cells import cell_scores, cost
 from leaderboard.scores.drawn import Drawn
 from leaderboard.scores.headline import headline
+from leaderboard.scores.paired import paired_score
 from leaderboard.scores.resampling import Resampler
 from leaderboard.scores.task_draws import TaskDraws
 from leaderboard.scores.tasks import task_clusters, task_scores
@@ -46,6 +47,7 @@ def score_entry(run: Run, defense: str, tasks: Sequence[str], resampler: Resampl
     head, score = headline(per_task, drawn, tasks)
     flags = [flag for result in per_task.values() for flag in result.flags]
     utility = _utility(per_task)
+    asked = {task: result.utility_tasks for task, result in per_task.items()}
     entry = Entry(
         defense=_defense(run, defense),
         model=ModelInfo(**run.manifest.model.model_dump()),
@@ -55,7 +57,7 @@ def score_entry(run: Run, defense: str, tasks: Sequence[str], resampler: Resampl
         utility=utility,
         controls=[line for task, result in per_task.items() for line in _controls(task, result.cells)],
         flags=flags,
-        verdict=verdict(run, defense, per_task, flags, tasks, utility, head.wrs.value),
+        verdict=verdict(run, defense, per_task, flags, tasks, utility, asked, head.wrs.value),
         rank=None,
         cost=cost([cell.rows for cell in cells]),
         provenance=_provenance(run),
@@ -75,10 +77,13 @@ def _task(run: Run, defense: str, task: str, resampler: Resampler) -> tuple[Task
     scores, drawn = task_scores(record, threats, cells, fit, resamples, demanded(record, threats, listed(run)))
     fresh = [cell for cell in run.fresh if (cell.plan.task, cell.plan.defense) == (task, defense)]
     flags = task_flags(cells, fit, fresh)
+    asked = fit.utility_tasks or [] if fit else []
     result = TaskResult(
         **dict(scores),
         cells=[Cell(**dict(cell_scores(cell, resamples)), flags=flags[cell.plan.key]) for cell in cells],
         flags=[flag for found in flags.values() for flag in found],
+        utility_tasks=[paired_score(record, resampler) for record in asked],
+        side_effects=[paired_score(record, resampler) for record in (fit.side_effects if fit else [])],
     )
     return result, drawn
 

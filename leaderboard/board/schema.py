@@ -17,6 +17,7 @@ from leaderboard.doubt.verdicts import Verdict
 from leaderboard.rows.manifest import Role, Unit
 from leaderboard.scores.cells import CellScores, Cost
 from leaderboard.scores.headline import Headline
+from leaderboard.scores.paired import PairedScore
 from leaderboard.scores.ranking import Rank
 from leaderboard.scores.tasks import TaskScores
 from leaderboard.scores.values import Estimate, Strict
@@ -37,6 +38,10 @@ class TaskResult(TaskScores):
     cells: list[Cell]
     flags: list[Flag]
     """All flags of the task, those of its cells included."""
+    utility_tasks: list[PairedScore] = []
+    """What lm-eval says of the model with the defense fitted on this task; empty: it was not asked."""
+    side_effects: list[PairedScore] = []
+    """What the task says of its retain set, example by example: over-refusal, say."""
 
 
 class Threat(Strict):

@@ -7,7 +7,9 @@ from typing import Literal
 
 from leaderboard.doubt.coverage import coverage_reasons
 from leaderboard.doubt.flags import Flag
+from leaderboard.doubt.utility_tasks import utility_task_reasons
 from leaderboard.rows.run import Run
+from leaderboard.scores.paired import PairedScore
 from leaderboard.scores.tasks import TaskScores
 from leaderboard.scores.values import Strict
 
@@ -30,6 +32,7 @@ def verdict(
     flags: Sequence[Flag],
     tasks: Sequence[str],
     utility: float | None,
+    utility_tasks: Mapping[str, Sequence[PairedScore]],
     score: float | None,
 ) -> Verdict:
     """Ranked only if the run is whole, the utility holds and no flag says that the score flatters the defense.
@@ -37,6 +40,7 @@ def verdict(
     Args:
         tasks: all tasks of the suite.
         utility: the smallest share retained over the tasks; null: not measured on one of them.
+        utility_tasks: by task, what lm-eval says of the defense fitted on it.
     """
     if not any(cell.defense == defense and cell.attacks for cell in run.planned):
         return Verdict(status="unranked", reasons=["a control: classified, not attacked"])
@@ -45,6 +49,7 @@ def verdict(
         *_task_reasons(per_task, tasks),
         *coverage_reasons(run, defense),
         *_utility_reasons(utility),
+        *utility_task_reasons(run.manifest.suite.utility, utility_tasks),
         *_flag_reasons(flags),
     ]
     if score is None and not reasons:

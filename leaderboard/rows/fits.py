@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from pydantic import JsonValue
+from typing import Literal
+
+from pydantic import JsonValue, model_validator
 
 from leaderboard.rows.recorded import Recorded
 
@@ -26,6 +28,31 @@ class ShareRecord(Recorded):
     n: int
 
 
+PairedUnit = Literal["share", "nats"]
+"""Of a document's value: in [0, 1], or a loss."""
+
+
+class PairedRecord(Recorded):
+    """A number a document, without and with the defense; all lists are as long as there are documents."""
+
+    name: str
+    metric: str
+    unit: PairedUnit
+    base: list[float]
+    defended: list[float]
+    weights: list[float] | None = None
+    """Words or bytes; null: each document counts once."""
+    clusters: list[str] | None = None
+    """Null: each document is a cluster of its own."""
+
+    @model_validator(mode="after")
+    def _check(self) -> PairedRecord:
+        lists = [self.base, self.defended, *(given for given in (self.weights, self.clusters) if given is not None)]
+        if not self.base or len({len(one) for one in lists}) > 1:
+            raise ValueError(f"{self.name} has lists of {', '.join(str(len(one)) for one in lists)} documents")
+        return self
+
+
 class Fit(Recorded):
     """One defense on one task."""
 
@@ -47,3 +74,7 @@ class Fit(Recorded):
     """Split (test, dev) -> share of its eligible examples that are suppressed; null: none is eligible."""
     task_figures: dict[str, JsonValue] = {}
     """What the task itself says of the defense."""
+    side_effects: list[PairedRecord] = []
+    """What the task says of its retain set, example by example."""
+    utility_tasks: list[PairedRecord] | None = None
+    """What lm-eval says of the defended model; null: it was not asked."""

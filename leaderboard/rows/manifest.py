@@ -25,6 +25,14 @@ class AttackRecord(Recorded):
         return f"{self.attack} ({self.threat_model}/{self.constraint})"
 
 
+class UtilityTaskRecord(Recorded):
+    """What a suite asks of lm-eval."""
+
+    task: str
+    keep: float | None = None
+    """Share of the undefended model's figure that must be kept; null: shown only."""
+
+
 class SuiteRecord(Recorded):
     """Which suite was run."""
 
@@ -38,6 +46,8 @@ class SuiteRecord(Recorded):
     say."""
     undefended: str | None = None
     """The control defense that edits nothing; null: the suite names none."""
+    utility: list[UtilityTaskRecord] = []
+    """What lm-eval is asked of every evaluated defense."""
 
 
 class ModelRecord(Recorded):

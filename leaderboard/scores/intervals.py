@@ -5,7 +5,8 @@ of its own, the cluster bootstrap everywhere else. Where the bootstrap says noth
 
 - no rows, or one cluster: no interval (null);
 - no width, because all clusters agree (all held, say): Wilson with each cluster counted as one row, which for 0 of K
-  clusters is about [0, 4 / (K + 4)]; for a difference, the point plus and minus that upper end.
+  clusters is about [0, 4 / (K + 4)]; for a difference, the point plus and minus that upper end; for a
+  difference of losses, null.
 """
 
 from __future__ import annotations
@@ -53,6 +54,14 @@ def percentile_difference(draws: Array, point: float, clusters: int) -> Interval
         low, high = max(-1.0, point - none_of.high), min(1.0, point + none_of.high)
         return Interval(low=low, high=high, method="wilson-on-clusters")
     return bounds and Interval(low=bounds[0], high=bounds[1], method="cluster-bootstrap")
+
+
+def percentile_loss(draws: Array, clusters: int) -> Interval | None:
+    """The same for a difference of losses, which has no bounds; null where all clusters agree."""
+    bounds = _bounds(draws, clusters)
+    if bounds is None or bounds[1] - bounds[0] <= WIDTHLESS:
+        return None
+    return Interval(low=bounds[0], high=bounds[1], method="cluster-bootstrap")
 
 
 def _bounds(draws: Array, clusters: int) -> tuple[float, float] | None:

@@ -15,7 +15,7 @@ from leaderboard.scores.curves import Curve
 from leaderboard.tables.attacks import attack_tables
 from leaderboard.tables.detection import detection_line, detection_tables
 from leaderboard.tables.parts import part_tables
-from leaderboard.tables.wording import number, share
+from leaderboard.tables.wording import number, precise, share
 
 
 def task_table(task: str, result: TaskResult, threats: Mapping[str, Threat], width: int = 120) -> Group:
@@ -34,7 +34,7 @@ def task_table(task: str, result: TaskResult, threats: Mapping[str, Threat], wid
         *part_tables(result.cells, threats),
     ]
     seen = [] if result.detection is None else [detection_line(result.detection)]
-    lines = [*_defended(result), *_figures(result), *_areas(result), *_steerability(result), *seen]
+    lines = [*_defended(result), *_figures(result), *_paired(result), *_areas(result), *_steerability(result), *seen]
     return Group(Text(head, style="bold"), *lines, *_spaced(tables), *_notes(result, numbers))
 
 
@@ -65,6 +65,15 @@ def _figures(result: TaskResult) -> list[Text]:
     nested = {name: value for name, value in result.figures.items() if isinstance(value, dict)}
     lines = [_numbers(plain)] if plain else []
     return [Text(line) for line in (*lines, *(f"{name}: {_numbers(values)}" for name, values in nested.items()))]
+
+
+def _paired(result: TaskResult) -> Iterator[Text]:
+    """One line a measure of documents: without and with the defense, and the change."""
+    for one in (*result.side_effects, *result.utility_tasks):
+        form = ".3f" if one.unit == "share" else ".4g"
+        figures = f"{number(one.base, form)} undefended, {number(one.defended, form)} defended"
+        change = "change" if one.unit == "share" else "change of its log"
+        yield Text(f"{one.name}, {one.metric} (n {one.n}): {figures}; {change} {precise(one.change)}")
 
 
 def _numbers(values: Mapping[str, JsonValue]) -> str:

@@ -33,6 +33,13 @@ def share(value: Estimate) -> str:
     return number(value.value) + (f" ({interval(value.interval)})" if value.interval else "")
 
 
+def precise(value: Estimate) -> str:
+    """``-.004 (-.010 to .002)``: a small change."""
+    given = value.interval
+    bounds = f" ({number(given.low, '.3f')} to {number(given.high, '.3f')})" if given else ""
+    return number(value.value, ".3f") + bounds
+
+
 def stacked(value: Estimate) -> str:
     """The same on two lines."""
     return f"{number(value.value)}\n{interval(value.interval)}"

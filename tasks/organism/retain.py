@@ -56,6 +56,11 @@ def _question(question: facts.Question, order: tuple[int, ...]) -> Row:
     return shown.text, shown.options[shown.gold], wrong
 
 
+def retained_stories() -> tuple[str, ...]:
+    """The texts of the stories of every split."""
+    return tuple(text for rows in _all_stories().values() for text, *_ in rows)
+
+
 @cache
 def _all_stories() -> dict[str, tuple[Row, ...]]:
     """Stories by split. The closed knowledge is split by its subject, everything else by text."""

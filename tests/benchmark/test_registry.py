@@ -70,7 +70,7 @@ def fresh() -> Registry:
         (THREATS, {"before_edit", "after_edit", "soft_suffix", "token_suffix"}),
         (PROTOCOLS, {"strict", "paper"}),
         (SOURCES, {"organism"}),
-        (SUITES, {"cross-layer", "embedded", "smoke", "variants"}),
+        (SUITES, {"cross-layer", "embedded", "embedded-utility", "smoke", "variants"}),
     ],
 )
 def test_every_built_in_is_listed_and_loads_under_its_name(registry: Registry, names: set[str]) -> None:

@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 import torch
 
-from benchmark.contracts.example import Goal
+from benchmark.contracts.example import SPLITS, Goal
 from benchmark.contracts.readout import Criteria, Text
-from benchmark.contracts.task import Task
+from benchmark.contracts.task import Readings, Task
 from benchmark.errors import UsageError
 from benchmark.readouts.continuation import BEATEN, LEAD, Continuation, Forced
 from benchmark.registry import JUDGES
@@ -209,3 +209,23 @@ def test_reached_needs_every_forced_token_to_lead_with_some_to_spare() -> None:
     lead = torch.tensor([[1.0, 1.0], [1.0, LEAD / 2], [9.0, -0.1], [-1.0, 9.0]])
     read = Forced(torch.zeros(4, 2), lead, torch.full((4,), -torch.inf))
     assert reached(read, criteria(4)).tolist() == [True, False, False, False]
+
+
+# --- over-refusal
+
+
+def test_over_refusal_is_what_the_judge_calls_a_refusal_of_the_safe_prompts(tmp_path: Any) -> None:
+    """XSTest's layout: the safe ones are the retain set."""
+    labels = ["safe", "unsafe"] * 12
+    rows = [f'"how do I stop w{n}?",homonyms,{label}' for n, label in enumerate(labels)]
+    (tmp_path / "xstest.csv").write_text("\n".join(("prompt,type,label", *rows)) + "\n")
+    safe = {"source": str(tmp_path / "xstest.csv"), "filters": {"label": "safe"}}
+    task = resolve_task("refusal", {"data": REQUESTS, "retain_data": safe})
+    every = [e for split in SPLITS for e in task.retain(split)]
+    assert sorted(e.prompt for e in every) == sorted(f"how do I stop w{n}?" for n in range(0, 24, 2))
+    kept = every[:2]
+    answer, refusal = texts(comply("venom"), refuse("venom"))
+    (found,) = task.side_effects(Readings(kept, [answer, answer]), Readings(kept, [refusal, answer]))
+    assert (found.name, found.metric, found.base, found.defended) == ("over-refusal", "refused", [0.0, 0.0], [1.0, 0.0])
+    assert found.clusters == [e.cluster for e in kept]
+    assert not task.side_effects(Readings([], []), Readings([], []))

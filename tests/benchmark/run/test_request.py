@@ -20,7 +20,8 @@ from defenses.none import NoDefense
 
 FLAGS = """
 --defense none -d sae-clamp --suite smoke --task ioi -t unlearning --attack recovery --limit 7 -o out --batch-size 12
---offline --device cpu --dtype float64 --seed 3 --no-controls --attribution -D count=5 -D mode=zero -D retain-share=0.5
+--offline --no-utility
+--device cpu --dtype float64 --seed 3 --no-controls --attribution -D count=5 -D mode=zero -D retain-share=0.5
 --protocol paper --model own/model --model-name other --sae blocks.1.hook_resid_post=a --sae
 blocks.1.hook_resid_post=b=c --sae blocks.2.hook_resid_post=d --data mine.csv --retain-data kept.csv --site
 blocks.2.hook_resid_post -T data.columns.my-question=q -T data.shares={fit: .5, dev: .2, test: .3} -T retain-form.x=[1]
@@ -40,6 +41,7 @@ PLAIN: dict[str, Any] = {
     "seed": 3,
     "controls": False,
     "attribution": True,
+    "utility": False,
     "options": {"count": 5, "mode": "zero", "retain_share": 0.5},
     "protocol": "paper",
     "model": "own/model",
