@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from benchmark.errors import UsageError
 from benchmark.model.identity import identity_in_memory, identity_of_folder
 from benchmark.model.loading import read_model, read_tokenizer
+from benchmark.model.precision import HALF, logits, representable, widened
 from benchmark.sites import Site
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16, "float64": torch.float64}
@@ -100,16 +101,19 @@ class Subject:
         return site
 
     def unembed(self, hidden: Tensor, tokens: Tensor) -> Tensor:
-        """Logits of a few tokens: ``hidden`` (rows, d_model) after the final norm, ``tokens`` (rows, choices)."""
+        """Logits of a few tokens: ``hidden`` (rows, d_model) after the final norm, ``tokens`` (rows, choices); fp32 of a
+        model in half precision."""
         head = self.model.get_output_embeddings()
-        logits = torch.einsum("rd,rcd->rc", hidden, head.weight[tokens])
+        found = torch.einsum("rd,rcd->rc", widened(representable(hidden)), widened(head.weight[tokens]))
         if getattr(head, "bias", None) is not None:
-            logits = logits + head.bias[tokens]
-        return self._capped(logits)
+            found = found + widened(head.bias[tokens])
+        return self._capped(found)
 
     def unembed_all(self, hidden: Tensor) -> Tensor:
-        """Logits of all tokens: ``hidden`` (..., d_model) after the final norm -> (..., vocabulary)."""
-        return self._capped(self.model.get_output_embeddings()(hidden))
+        """Logits of all tokens: ``hidden`` (..., d_model) after the final norm -> (..., vocabulary); fp32 of a model in
+        half precision."""
+        head = self.model.get_output_embeddings()
+        return self._capped(logits(head, hidden) if head.weight.dtype in HALF else head(hidden))
 
     def _capped(self, logits: Tensor) -> Tensor:
         cap = getattr(self.model.config.get_text_config(), "final_logit_softcapping", None)
