@@ -123,8 +123,8 @@ class Passage:
     """Write after the edit of the same site, else before it."""
     observe: frozenset[int] = frozenset()
     seen: dict[int, Tensor] = field(default_factory=dict)
-    """Boundary -> the stream as the rest of the model gets it, for the boundaries in ``observe``; in half precision that
-    gets it rounded, and here it is not: a difference of two of these is what was written, and no rounding."""
+    """Boundary -> the stream as the rest of the model gets it, for the boundaries in ``observe``; before it is rounded
+    to half precision, so that a difference of two of these is what was written, and no rounding."""
 
     def touches(self, boundary: int) -> bool:
         return boundary in self.edits or boundary in self.writes or boundary in self.observe

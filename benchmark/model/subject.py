@@ -101,8 +101,10 @@ class Subject:
         return site
 
     def unembed(self, hidden: Tensor, tokens: Tensor) -> Tensor:
-        """Logits of a few tokens: ``hidden`` (rows, d_model) after the final norm, ``tokens`` (rows, choices); fp32 of a
-        model in half precision."""
+        """Logits of a few tokens: ``hidden`` (rows, d_model) after the final norm, ``tokens`` (rows, choices).
+
+        Of a model in half precision they are fp32, and so are those of all tokens.
+        """
         head = self.model.get_output_embeddings()
         found = torch.einsum("rd,rcd->rc", widened(representable(hidden)), widened(head.weight[tokens]))
         if getattr(head, "bias", None) is not None:
@@ -110,8 +112,7 @@ class Subject:
         return self._capped(found)
 
     def unembed_all(self, hidden: Tensor) -> Tensor:
-        """Logits of all tokens: ``hidden`` (..., d_model) after the final norm -> (..., vocabulary); fp32 of a model in
-        half precision."""
+        """Logits of all tokens: ``hidden`` (..., d_model) after the final norm -> (..., vocabulary)."""
         head = self.model.get_output_embeddings()
         return self._capped(logits(head, hidden) if head.weight.dtype in HALF else head(hidden))
 

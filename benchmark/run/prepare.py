@@ -15,16 +15,12 @@ from benchmark.names import checked_name
 from benchmark.registry import PROTOCOLS, suggestion, threat
 from benchmark.run.custody import Custody, copied
 from benchmark.run.freeze import measure
+from benchmark.run.pack_rows import rows_that_fit
 from benchmark.run.plan import Plan, make_plan, suite_attacks
 from benchmark.run.request import Request
 from benchmark.run.task_view import TaskView
 from benchmark.spec import Named, resolve_defense, resolve_task
 from benchmark.suite import Frozen, Suite, TaskSettings, load_suite
-
-CPU_ROWS = 256
-"""Rows of a pack on a CPU: more do not go faster there."""
-CUDA_ROWS = 2048
-"""Rows that a GPU is first tried with; running out of memory halves them."""
 
 
 @dataclass(frozen=True)
@@ -95,7 +91,7 @@ def prepare(request: Request) -> Prepared:
         protocol=protocol,
         attribution=request.attribution,
     )
-    rows = request.batch_size or (CUDA_ROWS if subject.device.type == "cuda" else CPU_ROWS)
+    rows = request.batch_size or rows_that_fit(subject, tasks.values())
     return Prepared(request, plan, subject, limit, rows)
 
 

@@ -59,12 +59,14 @@ def few(suite: str, tmp_path: Path) -> str:
     content["tasks"]["toy"]["budgets"] = budgets
     places = {"model": {**content["model"], "source": str(Path(suite).parent / "model")}}
     places["saes"] = {site: str(Path(suite).parent / folder) for site, folder in content["saes"].items()}
-    (tmp_path / "few.yaml").write_text(yaml.safe_dump({**content, **places, "attacks": ATTACKS, "sample": 8}))
+    (tmp_path / "few.yaml").write_text(
+        yaml.safe_dump({**content, **places, "attacks": ATTACKS, "sample": 8, "limit": 4})
+    )
     return str(tmp_path / "few.yaml")
 
 
 def run(suite: str, folder: Path, defenses: list[Defense], **options: Any) -> Result:
-    return evaluate(defenses, suite=suite, output_dir=folder, limit=4, **options)
+    return evaluate(defenses, suite=suite, output_dir=folder, **options)
 
 
 @pytest.fixture

@@ -1,4 +1,4 @@
-"""Attacks on a model in half precision find what they find in single precision, and what they hold still stands still."""
+"""Attacks on a model in half precision find what they find in single precision, and hold still what they must."""
 
 from __future__ import annotations
 
