@@ -31,7 +31,7 @@ from tests import far_device, tiny
 from tests.far_device import FAR, FarTensor, MixedDevices
 from tests.toy_run import DEFENSE
 
-STEPS: dict[str, Any] = {"ascent": {"steps": 3}}
+STEPS: dict[str, Any] = {"restarts": 1, "ascent": {"steps": 2}}
 ATTACKS: list[dict[str, Any]] = [
     {"attack": "recovery", "threat_model": "before_edit", **STEPS},
     {"attack": "recovery", "threat_model": "before_edit", "constraint": "jacobian", **STEPS},
@@ -60,7 +60,7 @@ def few(suite: str, tmp_path: Path) -> str:
     places = {"model": {**content["model"], "source": str(Path(suite).parent / "model")}}
     places["saes"] = {site: str(Path(suite).parent / folder) for site, folder in content["saes"].items()}
     (tmp_path / "few.yaml").write_text(
-        yaml.safe_dump({**content, **places, "attacks": ATTACKS, "sample": 8, "limit": 4})
+        yaml.safe_dump({**content, **places, "attacks": ATTACKS, "sample": 8, "limit": 3})
     )
     return str(tmp_path / "few.yaml")
 
@@ -79,7 +79,7 @@ def far(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
 
 def test_every_attack_and_constraint_is_at_home_elsewhere(few: str, tmp_path: Path, far: None) -> None:
-    done = run(few, tmp_path / "run", [replace(DEFENSE, monitor="z-score")], controls=True, attribution=True)
+    done = run(few, tmp_path / "run", [replace(DEFENSE, monitor="z-score")], controls=False, attribution=True)
     assert done.status == "complete", done.failures
     attacked = {row["attack"] for row in done.rows.to_pylist() if row["status"] == "ok"}
     assert {"recovery", "soft-suffix", "universal", "gcg", "random-direction", "zero", "wrong-target"} <= attacked

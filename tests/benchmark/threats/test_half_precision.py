@@ -7,13 +7,16 @@ from typing import Any
 
 import pytest
 import torch
+from torch import Tensor
 
 from attacks.ascent import Ascent
+from attacks.random_direction import RandomDirection
 from attacks.recovery import Recovery
-from benchmark.contracts.defense import FittedDefense
+from benchmark.contracts.defense import FittedDefense, Where
 from benchmark.measure.group import Group
 from benchmark.model import edits
 from benchmark.model.subject import Subject
+from benchmark.sites import Site
 from tests.groups import Rows, cell, clamped_group, toy_group
 
 DTYPES = [torch.bfloat16, torch.float16]
@@ -74,3 +77,22 @@ def test_what_is_recovered_and_how_little_it_takes_is_the_same(clamped: Group) -
     both = [(a["min_eps"], b["min_eps"]) for a, b in clear if b["recovered"]]
     ratios = torch.tensor([a / b for a, b in both])
     assert abs(float(ratios.median()) - 1) < 0.02 and float((ratios - 1).abs().max()) < 0.25
+
+
+class Crowded:
+    """Rounds otherwise with another number of rows, as a matrix product may."""
+
+    position_wise = True
+
+    def __call__(self, h: Tensor, where: Where) -> Tensor:
+        return h + 1e-3 * h.shape[0]
+
+
+@pytest.mark.parametrize(("dtype", "still"), [(torch.bfloat16, True), (torch.float32, False)])
+def test_what_another_number_of_rows_rounds_to_is_no_drift(clamped: Group, dtype: torch.dtype, still: bool) -> None:
+    """Of single precision that is below what is asked, so that no further pass is made; here it shows what would be."""
+    fitted = FittedDefense({Site(1): Crowded(), **clamped.fitted.edits}, clamped.fitted.protected)
+    subject = retyped(clamped, dtype, dtype).subject
+    group = toy_group(subject, clamped.task, fitted, scale=clamped.scale, sites=clamped.sites)
+    rows, _ = cell(group, RandomDirection(constraint="encoder", restarts=1), (0.2, 0.5))
+    assert (max(row["drift_pre_abs"] for row in rows) < 1e-4) == still
