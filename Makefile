@@ -26,7 +26,7 @@ figures: $(READY)  ## what the README shows: clamp and bottleneck, a clamp of fo
 	$(BIN)/bench figures runs/readme runs/readme-layers --output-dir figures
 
 test: $(READY) lint types  ## everything that has to hold: lint, types, tests
-	$(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadfile -p no:benchmark
+	$(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder -p no:benchmark
 
 lint: $(READY)
 	$(BIN)/ruff check .

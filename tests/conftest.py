@@ -18,3 +18,25 @@ def cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patched:
         patched.setenv(PLACE, str(tmp_path_factory.mktemp("cache")))
         yield
+
+
+LONGEST = (
+    "adversarial/test_search.py",
+    "test_embedded.py",
+    "adversarial/test_fits.py",
+    "test_cli.py",
+    "test_third_party.py",
+    "benchmark/run/test_runs.py",
+    "benchmark/run/test_failures.py",
+)
+"""Files that take longest. A file is run whole by one process: one of these, begun last, would be waited for."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The longest files first; all others in their order."""
+
+    def place(item: pytest.Item) -> int:
+        file = item.path.as_posix()
+        return next((i for i, name in enumerate(LONGEST) if file.endswith(f"/tests/{name}")), len(LONGEST))
+
+    items.sort(key=place)

@@ -12,6 +12,8 @@ from typing import Any
 
 import pytest
 
+from tests.in_process import bench as bench_here
+
 ROOT = Path(__file__).parents[1]
 
 
@@ -43,7 +45,7 @@ def environment() -> dict[str, str]:
     ],
 )
 def test_bad_input_is_one_message_and_exit_code_2(arguments: list[str], message: str, tmp_path: Path) -> None:
-    done = bench(*arguments, cwd=tmp_path)
+    done = bench_here(*arguments, cwd=tmp_path)
     assert done.returncode == 2 and message in done.stderr
     assert "Traceback" not in done.stderr and not list(tmp_path.iterdir())
 
@@ -52,12 +54,12 @@ def test_bad_input_is_one_message_and_exit_code_2(arguments: list[str], message:
     "kind", ["tasks", "defenses", "attacks", "threats", "judges", "suites", "protocols", "sources"]
 )
 def test_lists_are_json_on_request_and_everything_in_them_loads(kind: str) -> None:
-    rows = json.loads(bench("list", kind, "--json").stdout)
+    rows = json.loads(bench_here("list", kind, "--json").stdout)
     assert rows and all(row["status"] == "ok" and row["summary"] for row in rows)
 
 
 def test_show_tells_every_setting_with_default_and_meaning() -> None:
-    shown = json.loads(bench("show", "sae-clamp", "--json").stdout)
+    shown = json.loads(bench_here("show", "sae-clamp", "--json").stdout)
     settings = {s["name"]: s for s in shown["settings"]}
     assert settings["retain_share"]["default"] == 0.99 and "retain set is" in settings["retain_share"]["meaning"]
 
@@ -153,7 +155,7 @@ class Broken(Defense):
 def test_what_failed_is_told_at_the_end_with_where_to_read_it(tmp_path: Path) -> None:
     (tmp_path / "mine.py").write_text(BROKEN)
     arguments = ("-d", f"{tmp_path / 'mine.py'}:Broken", "--no-controls", "--task", "ioi", "--attack", "zero")
-    done = bench("evaluate", "--suite", "smoke", "--limit", "2", *arguments, "-o", str(tmp_path / "run"))
+    done = bench_here("evaluate", "--suite", "smoke", "--limit", "2", *arguments, "-o", str(tmp_path / "run"))
     last = done.stdout.rstrip().splitlines()[-3:]
     assert done.returncode == 3 and "1 cells failed" in last[0], done.stdout + done.stderr
     assert "an [honest] bug" in last[1] and "exit code 3" in last[2] and "events.jsonl" in last[2]
@@ -161,14 +163,15 @@ def test_what_failed_is_told_at_the_end_with_where_to_read_it(tmp_path: Path) ->
 
 
 def test_figures_are_drawn_beside_the_run_unless_told_otherwise(finished: Any, tmp_path: Path) -> None:
-    done = bench("figures", str(finished[0]), cwd=tmp_path)
+    done = bench_here("figures", str(finished[0]), cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     assert not list(tmp_path.iterdir()) and any((finished[0] / "figures").iterdir())
 
 
 def test_ctrl_c_exits_130_and_the_run_can_go_on(tmp_path: Path) -> None:
     command = [sys.executable, "-c", "from benchmark.cli import main; main()"]
-    arguments = ["evaluate", "--suite", "smoke", "--task", "ioi", "--attack", "recovery", "-o", str(tmp_path / "run")]
+    few = ["--limit", "4", "--no-controls", "--attack", "recovery"]
+    arguments = ["evaluate", "--suite", "smoke", "--task", "ioi", *few, "-o", str(tmp_path / "run")]
     process = subprocess.Popen(
         [*command, *arguments],
         stdout=subprocess.PIPE,
@@ -185,13 +188,13 @@ def test_ctrl_c_exits_130_and_the_run_can_go_on(tmp_path: Path) -> None:
     _, errors = process.communicate()
     assert process.returncode == 130 and "repeat the command to resume" in errors
     assert json.loads((tmp_path / "run" / "run.json").read_text())["status"] == "interrupted"
-    done = bench(*arguments)
+    done = bench_here(*arguments)
     assert done.returncode == 0 and json.loads((tmp_path / "run" / "run.json").read_text())["status"] == "complete"
 
 
 def test_validate_shows_promises_and_fails_for_a_broken_defense(tmp_path: Path) -> None:
     ioi = ("--suite", "smoke", "--task", "ioi")
-    kept = bench("validate", "--defense", "sae-clamp", *ioi, "--json")
+    kept = bench_here("validate", "--defense", "sae-clamp", *ioi, "--json")
     assert kept.returncode == 0 and {r["promise"] for r in json.loads(kept.stdout)} >= {"finite", "idempotence gap"}
     (tmp_path / "mine.py").write_text(
         "import torch\n"
@@ -200,5 +203,5 @@ def test_validate_shows_promises_and_fails_for_a_broken_defense(tmp_path: Path) 
         "    def fit(self, fitting):\n"
         "        return FittedDefense({Site(2): lambda h, where: h + torch.randn_like(h)})\n"
     )
-    broken = bench("validate", "--defense", f"{tmp_path / 'mine.py'}:Noise", *ioi)
+    broken = bench_here("validate", "--defense", f"{tmp_path / 'mine.py'}:Noise", *ioi)
     assert broken.returncode == 1 and "deterministic" in broken.stdout

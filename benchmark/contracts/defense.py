@@ -46,7 +46,9 @@ class Edit(Protocol):
     """
 
     def __call__(self, h: Tensor, where: Where, /) -> Tensor:
-        """(rows, position, d_model) -> the same shape and dtype; a new tensor, never a change in place."""
+        """(rows, position, d_model) -> the same shape and dtype; a new tensor, never a change in place.
+
+        The stream of a model in half precision comes in fp32, and is rounded behind the edit."""
         ...
 
 

@@ -17,6 +17,7 @@ from torch.utils.hooks import RemovableHandle
 
 from benchmark.contracts.defense import Edit, Where
 from benchmark.errors import BenchError, UsageError
+from benchmark.model.precision import wide_logits, widened
 from benchmark.model.subject import Subject
 from benchmark.sealed import sealed
 from benchmark.sites import Site
@@ -122,22 +123,28 @@ class Passage:
     """Write after the edit of the same site, else before it."""
     observe: frozenset[int] = frozenset()
     seen: dict[int, Tensor] = field(default_factory=dict)
-    """Boundary -> the stream as the rest of the model gets it, for the boundaries in ``observe``."""
+    """Boundary -> the stream as the rest of the model gets it, for the boundaries in ``observe``; before it is rounded
+    to half precision, so that a difference of two of these is what was written, and no rounding."""
 
     def touches(self, boundary: int) -> bool:
         return boundary in self.edits or boundary in self.writes or boundary in self.observe
 
     def __call__(self, boundary: int, h: Tensor, where: Where, *, edited: bool = False) -> Tensor:
-        """Apply what belongs to ``boundary``; ``edited`` says that ``h`` already went through its edit."""
+        """Apply what belongs to ``boundary``; ``edited`` says that ``h`` already went through its edit.
+
+        All of it is fp32 at least, and rounded to the dtype of ``h`` behind all of it: a perturbation of a few percent
+        that was rounded beside the stream before the edit sees it would be another one, outside its constraint.
+        """
+        wide = widened(h)
         if not self.write_after:
-            h = self._write(boundary, h, where)
+            wide = self._write(boundary, wide, where)
         if boundary in self.edits and not edited:
-            h = self.edits[boundary](h, where)
+            wide = self.edits[boundary](wide, where)
         if self.write_after:
-            h = self._write(boundary, h, where)
+            wide = self._write(boundary, wide, where)
         if boundary in self.observe:
-            self.seen[boundary] = h
-        return h
+            self.seen[boundary] = wide
+        return wide.to(h.dtype)
 
     def _write(self, boundary: int, h: Tensor, where: Where) -> Tensor:
         delta = self.writes.get(boundary)
@@ -206,7 +213,10 @@ def passing(subject: Subject, passage: Passage, generated_from: int | None = Non
 
     handle = subject.model.register_forward_pre_hook(start_pass, with_kwargs=True)
     try:
-        with boundaries(subject, passage.touches, lambda b, h: passage(b, h, state["where"])):
+        with (
+            boundaries(subject, passage.touches, lambda b, h: passage(b, h, state["where"])),
+            wide_logits(subject.model.get_output_embeddings()),
+        ):
             yield passage
     finally:
         handle.remove()

@@ -175,6 +175,7 @@ class TailPass:
                     handle.remove()
         start = passage.seen[self.first] if self.writes.after else raw[self.first]
         self.hidden = start[:, self.offset :].clone()
+        self.dtype = raw[self.first].dtype
         self.before = {b: passage.seen[b][:, : self.offset] for b in at}
         kept: list[Any] = cache.layers
         self.prefix = {
@@ -192,7 +193,7 @@ class TailPass:
         cache = _PrefixCache(self._prefix(lines), self.offset)
         # no layer above what is read
         top = self.subject.n_layers if reader.boundary is None else max({self.first, reader.boundary} | observe)
-        h = passage(self.first, self.hidden[lines], where, edited=self.writes.after)
+        h = passage(self.first, self.hidden[lines], where, edited=self.writes.after).to(self.dtype)
         for i in range(self.first, top):
             call = self.calls[i - self.first].items()
             output = self.subject.layers[i](h, **{k: cache if isinstance(v, Cache) else v for k, v in call})

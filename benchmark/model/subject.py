@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from benchmark.errors import UsageError
 from benchmark.model.identity import as_prompted, identity_in_memory, identity_of_folder
 from benchmark.model.loading import check_files, read_model, read_tokenizer
+from benchmark.model.precision import HALF, logits, representable, widened
 from benchmark.model.prompts import adds_bos, set_bos
 from benchmark.model.sources import Fetched, Tell, fetched
 from benchmark.sites import Site
@@ -111,16 +112,20 @@ class Subject:
         return site
 
     def unembed(self, hidden: Tensor, tokens: Tensor) -> Tensor:
-        """Logits of a few tokens: ``hidden`` (rows, d_model) after the final norm, ``tokens`` (rows, choices)."""
+        """Logits of a few tokens: ``hidden`` (rows, d_model) after the final norm, ``tokens`` (rows, choices).
+
+        Of a model in half precision they are fp32, and so are those of all tokens.
+        """
         head = self.model.get_output_embeddings()
-        logits = torch.einsum("rd,rcd->rc", hidden, head.weight[tokens])
+        found = torch.einsum("rd,rcd->rc", widened(representable(hidden)), widened(head.weight[tokens]))
         if getattr(head, "bias", None) is not None:
-            logits = logits + head.bias[tokens]
-        return self._capped(logits)
+            found = found + widened(head.bias[tokens])
+        return self._capped(found)
 
     def unembed_all(self, hidden: Tensor) -> Tensor:
         """Logits of all tokens: ``hidden`` (..., d_model) after the final norm -> (..., vocabulary)."""
-        return self._capped(self.model.get_output_embeddings()(hidden))
+        head = self.model.get_output_embeddings()
+        return self._capped(logits(head, hidden) if head.weight.dtype in HALF else head(hidden))
 
     def _capped(self, logits: Tensor) -> Tensor:
         cap = getattr(self.model.config.get_text_config(), "final_logit_softcapping", None)

@@ -19,6 +19,7 @@ from benchmark.run.fitness import check_fitness
 from benchmark.run.freeze import measure
 from benchmark.run.needs import announce, needs
 from benchmark.run.own import asked_suite
+from benchmark.run.pack_rows import rows_that_fit
 from benchmark.run.plan import Plan, make_plan, suite_attacks
 from benchmark.run.proposal import settled
 from benchmark.run.request import Request
@@ -26,11 +27,6 @@ from benchmark.run.task_view import TaskView
 from benchmark.run.utility import Utility
 from benchmark.spec import Named, resolve_defense, resolve_task
 from benchmark.suite import Frozen, Suite, TaskSettings
-
-CPU_ROWS = 256
-"""Rows of a pack on a CPU: more do not go faster there."""
-CUDA_ROWS = 2048
-"""Rows that a GPU is first tried with; running out of memory halves them."""
 
 
 def _nobody(text: str) -> None:
@@ -104,7 +100,7 @@ def prepare(request: Request, tell: Callable[[str], None] = _nobody) -> Prepared
     wanted = protocol.attacks(suite_attacks(suite, request.attacks))
     subject = load_subject(suite, request.device, request.dtype)
     check_fitness(subject, suite, tasks)
-    rows = request.batch_size or (CUDA_ROWS if subject.device.type == "cuda" else CPU_ROWS)
+    rows = request.batch_size or rows_that_fit(subject, tasks.values())
     suite, known = _settled(suite, tasks, subject, rows, tell)
     plan = make_plan(
         suite,

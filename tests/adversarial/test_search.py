@@ -16,9 +16,11 @@ REASONS = {"gradient-mismatch", "depends-on-caller", "gradient-free-beats-gradie
 SUITE = """
 name: in-front
 extends: embedded
+limit: 24
+sample: 128
 attacks: [{attack: recovery, threat_model: before_edit, restarts: 1}]
 """
-"""The shipped suite, its tasks attacked in front of the defense alone."""
+"""The shipped suite, its tasks attacked in front of the defense alone; what is learned from is a sample."""
 
 
 @pytest.fixture(scope="module")

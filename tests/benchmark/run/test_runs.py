@@ -17,6 +17,8 @@ import torch
 from benchmark import Defense, FittedDefense, Fitting, RunDirectoryError, Site, UsageError, evaluate
 from benchmark.contracts.row import SCHEMA, SCHEMA_VERSION
 from benchmark.model.passes import TailPass
+from benchmark.run.prepare import prepare
+from benchmark.run.request import Request
 from benchmark.run.store import Store
 from tests.benchmark.run.equal_rows import same_results
 from tests.tiny import SITE, ToyTask
@@ -92,6 +94,15 @@ def test_parquet_carries_types_and_version(whole: Any) -> None:
 
 def test_rows_do_not_depend_on_the_pack(few: Any, suite: str, tmp_path: Path) -> None:
     same_results(few, evaluate(DEFENSE, suite=suite, output_dir=tmp_path / "run", batch_size=3, **FEW))
+
+
+def test_rows_do_not_depend_on_the_memory_that_is_free(
+    few: Any, suite: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("benchmark.run.pack_rows.free_bytes", lambda device: 200_000)
+    prepared = prepare(Request.make({"defense": DEFENSE, "suite": suite}))
+    assert 1 <= prepared.rows < 8
+    same_results(few, evaluate(DEFENSE, suite=suite, output_dir=tmp_path / "run", **FEW))
 
 
 def test_rows_survive_running_out_of_memory(
