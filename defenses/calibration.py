@@ -6,6 +6,7 @@ the pair of figures that came closest, by a rule that puts keeping first.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import groupby
@@ -26,9 +27,8 @@ class Tried(NamedTuple):
 
     @property
     def record(self) -> dict[str, object]:
-        """The pair of figures that was reached, and by what; JSON values."""
-        suppressed, retained, *_ = self.outcome
-        return {"rate_ratio": self.rule.rate_ratio, "suppressed_held_out": suppressed, "retained_held_out": retained}
+        """The pair of figures that was reached, as JSON values."""
+        return {"suppressed_held_out": self.outcome.suppressed, "retained_held_out": self.outcome.retained}
 
 
 @dataclass(frozen=True)
@@ -69,21 +69,23 @@ Measure = Callable[[Rule, float], Outcome]
 
 
 def search(rules: Sequence[Rule], strengths: Sequence[float], aim: Aim, measure: Measure) -> list[Tried]:
-    """The clamps that were looked at, in that order; every other strength first, then one beside the best.
+    """The clamps that were looked at, in that order: first far apart, then closer and closer to the best.
 
     Args:
         rules: by ascending count; once one of a count meets the aim, no larger count is looked at.
-        strengths: ascending; for each rule they are climbed until the aim is met, the retain set suffers, or a
-            stronger clamp suppresses no more.
+        strengths: ascending; for each rule every other one from the third on is climbed until the aim is met, the
+            retain set suffers, or a stronger clamp suppresses no more.
     """
     tried: list[Tried] = []
     for _, alike in groupby(rules, key=lambda rule: rule.count):
+        enough = math.inf
         for rule in alike:
-            tried += _climb(rule, strengths[::2], aim, measure)
-        if any(aim.meets(one.outcome) for one in tried):
+            tried += _climb(rule, [s for s in strengths[2::2] or strengths if s < enough], aim, measure)
+            if tried and aim.meets(tried[-1].outcome):
+                enough = tried[-1].strength
+        if enough < math.inf:
             break
-    best = aim.best(tried)
-    return tried + [Tried(best.rule, s, measure(best.rule, s)) for s in _beside(best, strengths, aim)]
+    return _closer(tried, strengths, aim, measure)
 
 
 def _climb(rule: Rule, strengths: Sequence[float], aim: Aim, measure: Measure) -> Iterator[Tried]:
@@ -98,9 +100,21 @@ def _climb(rule: Rule, strengths: Sequence[float], aim: Aim, measure: Measure) -
         before = suppressed
 
 
-def _beside(best: Tried, strengths: Sequence[float], aim: Aim) -> Sequence[float]:
-    """The next weaker strength where the best meets the aim or costs too much, else the next stronger one."""
-    place = strengths.index(best.strength)
-    if aim.meets(best.outcome) or not aim.keeps(best.outcome):
-        return strengths[max(place - 1, 0) : place]
-    return strengths[place + 1 : place + 2]
+def _closer(tried: Sequence[Tried], strengths: Sequence[float], aim: Aim, measure: Measure) -> list[Tried]:
+    """What was tried, and what lies beside the best of it, for as long as that is better."""
+    found, best = list(tried), aim.best(tried)
+    while (strength := _beside(best, strengths, aim)) not in {
+        None,
+        *(t.strength for t in found if t.rule == best.rule),
+    }:
+        found.append(Tried(best.rule, strength, measure(best.rule, strength)))
+        best = aim.best(found)
+    return found
+
+
+def _beside(best: Tried, strengths: Sequence[float], aim: Aim) -> float | None:
+    """The next weaker strength where the best meets the aim or costs too much, else the next stronger; None: there is
+    none."""
+    weaker = aim.meets(best.outcome) or not aim.keeps(best.outcome)
+    place = strengths.index(best.strength) + (-1 if weaker else 1)
+    return strengths[place] if 0 <= place < len(strengths) else None

@@ -61,11 +61,11 @@ def deal(fitting: Fitting, layers: Sequence[Layer]) -> Dealt:
     """
     examples, retain = fitting.examples, fitting.retain
     parts = min(PARTS, *(len({e.cluster for e in some}) for some in (examples, retain) if some))
-    places = _places(retain, parts) | _places(examples, parts)  # a cluster of both goes where the task has it
-    dealt = [tuple([e for e in some if places[e.cluster] == i] for some in (examples, retain)) for i in range(parts)]
-    if parts == 1 or not all(mine and (rest or not retain) for mine, rest in dealt):
+    if parts == 1:
         whole = measure(fitting, layers, examples, retain)
         return Dealt(whole, [Fold(whole, fitting)])
+    places = _places(examples, retain, parts)
+    dealt = [tuple([e for e in some if places[e.cluster] == i] for some in (examples, retain)) for i in range(parts)]
     measured = [measure(fitting, layers, *part) for part in dealt]
     folds = [Fold(_joined(measured[:i] + measured[i + 1 :]), fitting.dealt(*part)) for i, part in enumerate(dealt)]
     return Dealt(_joined(measured), folds)
@@ -79,10 +79,21 @@ def pooled(outcomes: Sequence[Outcome]) -> Outcome:
     return Outcome(suppressed / shown if shown else None, kept / right if right else None, shown, right)
 
 
-def _places(examples: Iterable[Example], parts: int) -> dict[str, int]:
-    """Cluster -> part, by turns in an order that has nothing to do with the data's own."""
-    clusters = sorted({e.cluster for e in examples}, key=lambda c: hashlib.sha256(c.encode()).digest())
-    return {cluster: i % parts for i, cluster in enumerate(clusters)}
+def _places(examples: Sequence[Example], retain: Sequence[Example], parts: int) -> dict[str, int]:
+    """Cluster -> part: as many of the task's and of the retain set's in each, in an order that has nothing to do with
+    the data's own; a cluster of both lies in one part."""
+    mine, rest = ({e.cluster for e in some} for some in (examples, retain))
+    order = [*_mixed(mine & rest), *_mixed(mine - rest)]
+    places = {cluster: i % parts for i, cluster in enumerate(order)}
+    held = [sum(places.get(cluster) == part for cluster in rest) for part in range(parts)]
+    for cluster in _mixed(rest - mine):
+        places[cluster] = held.index(min(held))
+        held[places[cluster]] += 1
+    return places
+
+
+def _mixed(clusters: Iterable[str]) -> list[str]:
+    return sorted(clusters, key=lambda cluster: hashlib.sha256(cluster.encode()).digest())
 
 
 def _joined(measured: Sequence[Sequence[Measured]]) -> list[Measured]:

@@ -167,7 +167,8 @@ class SaeClamp(Defense):
         best = aim.best(tried)
         chosen = [one.chosen(best.rule, amplified=self.amplifies) for one in dealt.whole]
         outcome = fitting.outcome(self.build(chosen, best.strength, {}).edits)
-        found = {"calibrated": True, **outcome.record, **best.record, "tried": len(tried)}
+        ratio = {"rate_ratio": best.rule.rate_ratio} if len({rule.rate_ratio for rule in rules}) > 1 else {}
+        found = {"calibrated": True, **ratio, **outcome.record, **best.record, "tried": len(tried)}
         return Settled(chosen, best.strength, {**found, "target_met": aim.meets(best.outcome)})
 
     def _build(self, measured: Sequence[Measured], rule: Rule, strength: float) -> FittedDefense:
