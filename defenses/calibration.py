@@ -103,10 +103,9 @@ def _climb(rule: Rule, strengths: Sequence[float], aim: Aim, measure: Measure) -
 def _closer(tried: Sequence[Tried], strengths: Sequence[float], aim: Aim, measure: Measure) -> list[Tried]:
     """What was tried, and what lies beside the best of it, for as long as that is better."""
     found, best = list(tried), aim.best(tried)
-    while (strength := _beside(best, strengths, aim)) not in {
-        None,
-        *(t.strength for t in found if t.rule == best.rule),
-    }:
+    while (strength := _beside(best, strengths, aim)) is not None:
+        if any((t.rule, t.strength) == (best.rule, strength) for t in found):
+            break
         found.append(Tried(best.rule, strength, measure(best.rule, strength)))
         best = aim.best(found)
     return found

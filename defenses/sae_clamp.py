@@ -168,7 +168,8 @@ class SaeClamp(Defense):
         chosen = [one.chosen(best.rule, amplified=self.amplifies) for one in dealt.whole]
         outcome = fitting.outcome(self.build(chosen, best.strength, {}).edits)
         ratio = {"rate_ratio": best.rule.rate_ratio} if len({rule.rate_ratio for rule in rules}) > 1 else {}
-        found = {"calibrated": True, **ratio, **outcome.record, **best.record, "tried": len(tried)}
+        pair = best.record if len(dealt.folds) > 1 else {}
+        found = {"calibrated": True, **ratio, **outcome.record, **pair, "tried": len(tried)}
         return Settled(chosen, best.strength, {**found, "target_met": aim.meets(best.outcome)})
 
     def _build(self, measured: Sequence[Measured], rule: Rule, strength: float) -> FittedDefense:
