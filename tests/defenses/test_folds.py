@@ -15,7 +15,7 @@ from benchmark.model.subject import Subject
 from defenses.folds import PARTS, deal, pooled
 from defenses.latents import Rule, choose, measure
 from tests import tiny
-from tests.defenses.world import GIVEN, RULE, Alone, seen, world
+from tests.defenses.world import CALIBRATED, GIVEN, RULE, Alone, seen, world
 
 
 @pytest.fixture(scope="module")
@@ -68,6 +68,7 @@ def test_a_task_alone_and_one_of_a_single_cluster(subject: Subject) -> None:
     fitting = seen(subject, Single())
     (fold,) = deal(fitting, ()).folds
     assert fold.judge is fitting
+    assert "suppressed_held_out" not in CALIBRATED.fit(fitting).record, "nothing was held out"
 
 
 def test_rules_that_find_nothing_or_the_same_are_not_possible(subject: Subject) -> None:

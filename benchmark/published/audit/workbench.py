@@ -78,7 +78,7 @@ class Workbench:
     def text(self) -> Group:
         """A gain on amplified latents of the last two layers with an SAE, on the first task that writes."""
         sites = sorted(self.subject.saes, key=lambda name: Site.parse(name).boundary)[-2:]
-        options = {"mode": "scale", "strength": GAIN, "layers": [{"site": site} for site in sites]}
+        options = {"mode": "scale", "strength": GAIN, "count": 12, "rate_ratio": 1.25, "layers": [{"site": site} for site in sites]}
         return self._group(self._writing, options, self.limit // 2)
 
     @cached_property

@@ -178,11 +178,7 @@ def test_an_outcome_is_what_is_lost_and_what_is_kept(fitting: Fit) -> None:
     assert found.suppressed == pytest.approx(float((shown & ~held).sum() / shown.sum()))
     assert 0 < (found.suppressed or 0.0) < 1
     right = judge(fitting.subject, fitting.task, fitting.retain, {}).shown
-    assert (
-        fitting.outcome({})
-        == Outcome(0.0, 1.0, int(shown.sum()), int(right.sum()))
-        == (*found._replace(suppressed=0.0, retained=1.0),)
-    )
+    assert fitting.outcome({}) == Outcome(0.0, 1.0, int(shown.sum()), int(right.sum()))
     assert fitting.labels(fitting.examples) == ["yes" if hit else "no" for hit in shown.tolist()]
     assert fitting.labels(fitting.examples, {HERE: weaker}) == ["yes" if hit else "no" for hit in held.tolist()]
 
