@@ -6,15 +6,17 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Literal, NamedTuple
 
+import torch
 from torch import Tensor
 
 from benchmark.contracts.defense import Fitting
+from benchmark.contracts.example import Example
 from benchmark.errors import UsageError
 from benchmark.sae.dictionary import Dictionary
 from benchmark.sae.features import FeatureSet
 from benchmark.values import by_content
 from defenses.ranges import Latent, Number, Share, Weight
-from defenses.selection import Activity, activity, by_effect, by_firing_rate, opposed, top
+from defenses.selection import Activity, activity, by_effect, by_firing_rate, opposed, pooled, top
 from defenses.sites import parse_site
 
 
@@ -82,6 +84,51 @@ class Chosen(NamedTuple):
         return {"site": str(self.features.site), "sae": source, "latents": list(self.features.latents)}
 
 
+class Measured(NamedTuple):
+    """All latents of one layer on some examples: what a rule chooses from."""
+
+    dictionary: Dictionary
+    given: tuple[int, ...] | None
+    """The layer's own latents, which no rule changes."""
+    device: torch.device
+    task: Activity
+    retain: Activity | None
+
+    def score(self, rule: Rule, *, amplified: bool = False) -> Tensor:
+        """(width,): what ``rule`` says of every latent; only those above 0 qualify."""
+        if not amplified:
+            return rule.score(self.task, self.retain)
+        # what pushes against a behavior is at work elsewhere too (refusal: on every refused request); the contrast
+        # with the retain set decides, not how often a latent fires
+        return replace(rule, rate_ratio=0.0).score(opposed(self.task), self.retain and opposed(self.retain))
+
+    def has(self, count: int) -> bool:
+        """Whether so many could be chosen at all."""
+        return self.given is not None or count <= self.dictionary.width
+
+    def qualifying(self, rule: Rule, *, amplified: bool = False) -> int:
+        """How many latents ``rule`` could choose."""
+        return len(self.given) if self.given else int((self.score(rule, amplified=amplified) > 0).sum())
+
+    def chosen(self, rule: Rule, *, amplified: bool = False) -> Chosen:
+        """The layer with the latents that it is given, or else with the best that qualify.
+
+        Raises:
+            UsageError: none does, or the SAE has not so many.
+        """
+        where = f"{self.dictionary.source} at {self.dictionary.site}"
+        latents = self.given or top(self.score(rule, amplified=amplified), rule.count, where)
+        features = self.dictionary.features(latents)
+        unit = self.task.level[list(features.latents)].float().to(self.device)
+        return Chosen(self.dictionary, features, unit, self.task, self.retain)
+
+
+def together(parts: Sequence[Measured]) -> Measured:
+    """One layer, as if measured on the examples of all ``parts`` at once."""
+    retain = [part.retain for part in parts if part.retain is not None]
+    return parts[0]._replace(task=pooled([part.task for part in parts]), retain=pooled(retain) if retain else None)
+
+
 def choose(fitting: Fitting, layers: Sequence[Layer], rule: Rule, *, amplified: bool = False) -> list[Chosen]:
     """Open the SAEs and settle the latents of every layer, all on the same passes of the undefended model.
 
@@ -92,27 +139,24 @@ def choose(fitting: Fitting, layers: Sequence[Layer], rule: Rule, *, amplified: 
     Raises:
         UsageError: a site or SAE that does not exist or fit, or a layer on which no latent qualifies.
     """
+    measured = measure(fitting, layers, fitting.examples, fitting.retain)
+    return [one.chosen(rule, amplified=amplified) for one in measured]
+
+
+def measure(
+    fitting: Fitting, layers: Sequence[Layer], examples: Sequence[Example], retain: Sequence[Example]
+) -> list[Measured]:
+    """All latents of every layer on ``examples`` of the task and on ``retain`` ones; one pass serves all layers.
+
+    Raises:
+        UsageError: a site or SAE that does not exist or fit.
+    """
     layers = layers or default_layers(fitting)
     dictionaries = open_dictionaries(fitting, layers)
-    on_task = activity(fitting, fitting.examples, dictionaries)
-    on_rest: Sequence[Activity | None] = [None] * len(layers)
-    if fitting.retain:
-        on_rest = activity(fitting, fitting.retain, dictionaries)
-    found = []
-    for layer, dictionary, mine, rest in zip(layers, dictionaries, on_task, on_rest, strict=True):
-        latents = layer.latents or _select(rule, mine, rest, amplified, f"{dictionary.source} at {dictionary.site}")
-        features = dictionary.features(latents)
-        unit = mine.level[list(features.latents)].float().to(fitting.subject.device)
-        found.append(Chosen(dictionary, features, unit, mine, rest))
-    return found
-
-
-def _select(rule: Rule, task: Activity, retain: Activity | None, amplified: bool, where: str) -> tuple[int, ...]:
-    if amplified:
-        # what pushes against a behavior is at work elsewhere too (refusal: on every refused request); the contrast
-        # with the retain set decides, not how often a latent fires
-        task, retain, rule = opposed(task), retain and opposed(retain), replace(rule, rate_ratio=0.0)
-    return top(rule.score(task, retain), rule.count, where)
+    on_task = activity(fitting, examples, dictionaries)
+    on_rest: Sequence[Activity | None] = activity(fitting, retain, dictionaries) if retain else [None] * len(layers)
+    parts = zip(layers, dictionaries, on_task, on_rest, strict=True)
+    return [Measured(d, layer.latents, fitting.subject.device, mine, rest) for layer, d, mine, rest in parts]
 
 
 def default_layers(fitting: Fitting) -> tuple[Layer, ...]:

@@ -12,12 +12,14 @@ from typing import Literal, NamedTuple
 
 import torch
 
-from benchmark.contracts.defense import Defense, FittedDefense, Fitting
+from benchmark.contracts.defense import Defense, FittedDefense, Fitting, Outcome
 from benchmark.contracts.task import Task
 from benchmark.errors import UsageError
 from benchmark.registry import register_defense
+from defenses.calibration import Aim, search
 from defenses.clamp_edit import ClampEdit, Mode
-from defenses.latents import Chosen, Layer, Rule, choose
+from defenses.folds import Dealt, deal, pooled
+from defenses.latents import Chosen, Layer, Measured, Rule, choose, default_layers
 from defenses.monitors import Kind, make_monitor
 from defenses.ranges import Number, Share, Weight
 from defenses.schedule import Positions, Schedule
@@ -25,6 +27,10 @@ from defenses.stand_ins import StandIns
 
 STRENGTHS = tuple(round(0.5 * 2 ** (i / 2), 3) for i in range(11))
 """Strengths that calibration tries, ascending: 0.5 to 16 times a latent's mean positive activation."""
+COUNTS = (4, 8, 12, 20)
+"""Latents a layer that calibration tries."""
+RATE_RATIOS = (1.25, 2.0)
+"""How many times as often on the task as on the retain set a latent fires at least, where calibration tries it."""
 GAINS = tuple(round(1.5 * 2 ** (i / 2), 3) for i in range(9))
 """The same for the mode ``scale``: 1.5 to 24 times the activation."""
 
@@ -41,20 +47,20 @@ class Settled(NamedTuple):
 @register_defense("sae-clamp")
 @dataclass(frozen=True)
 class SaeClamp(Defense):
-    """Clamp latents, given or selected on ``fit``, at a strength given or calibrated there."""
+    """Clamp latents, given or selected on ``fit``; how many, how choosy and how strong is given or calibrated there."""
 
     layers: tuple[Layer, ...] = ()
     """Clamped sites; by default the one that the suite names for the task."""
     select: Literal["effect", "firing-rate"] = "effect"
     """effect | firing-rate: by activation x gradient, which is what a latent does to the task's objective to first
     order, or by how often it fires."""
-    count: Number = 12
-    """Latents selected a layer."""
+    count: Number | None = None
+    """Latents selected a layer; None: calibrated."""
     contrast: Weight = 1.0
     """Effect: weight of the effect on the retain set that is held against a latent."""
-    rate_ratio: Weight = 1.25
-    """Effect: latents that do not fire so many times as often on the task as on the retain set are left alone; not
-    asked where latents are driven up."""
+    rate_ratio: Weight | None = None
+    """Effect: latents that do not fire so many times as often on the task as on the retain set are left alone; None:
+    calibrated. Not asked where latents are driven up."""
     highest_retain_rate: Share = 0.01
     """Firing rate: latents that fire on a larger share of retain tokens are left alone."""
     mode: Mode | None = None
@@ -64,9 +70,10 @@ class SaeClamp(Defense):
     strength: float | None = None
     """Multiple of a latent's mean positive activation on ``fit`` (mode ``scale``: the gain); None: calibrated."""
     target_share: Share = 0.6
-    """Calibration: the smallest strength that suppresses this share of ``fit`` ..."""
+    """Calibration: the fewest latents, then the smallest strength, that suppress this share of ``fit`` ..."""
     retain_share: Share = 0.99
-    """... while this share of the retain set is kept."""
+    """... and keep this share of its retain set, with half of what may be lost to spare; both on examples that the
+    latents were not selected on."""
     positions: Positions = "skip_special"
     """skip_special | all: whether a text's beginning (BOS, padding, first position) is spared."""
     schedule: str = "always"
@@ -78,7 +85,11 @@ class SaeClamp(Defense):
 
     def __post_init__(self) -> None:
         Schedule.parse(self.schedule)
-        if self.count < 1 or not 0 < self.target_share <= 1 or not 0 < self.retain_share <= 1:
+        if (
+            (self.count is not None and self.count < 1)
+            or not 0 < self.target_share <= 1
+            or not 0 < self.retain_share <= 1
+        ):
             raise UsageError("sae-clamp: count must be at least 1, target_share and retain_share in (0, 1]")
         if self.strength is not None and not math.isfinite(self.strength):
             raise UsageError(f"strength is {self.strength}; give a finite number, or none to calibrate it")
@@ -104,12 +115,7 @@ class SaeClamp(Defense):
     def settle(self, fitting: Fitting) -> Settled:
         """Latents, strength and what was found, on ``fit`` alone; found once for all that start from this recipe."""
         recipe = replace(self.on(fitting.task), monitor="none")  # which says nothing about any of this
-
-        def make() -> Settled:
-            chosen = recipe.choose(fitting)
-            return Settled(chosen, *recipe.calibrate(fitting, chosen))
-
-        return fitting.once(recipe, make)
+        return fitting.once(recipe, lambda: recipe._settle(fitting))
 
     @property
     def amplifies(self) -> bool:
@@ -117,23 +123,57 @@ class SaeClamp(Defense):
         neutral = {"scale": 1.0, "set": 0.0}.get(self.mode or "")
         return neutral is not None and (self.strength is None or self.strength > neutral)
 
-    def choose(self, fitting: Fitting) -> list[Chosen]:
-        """Open the SAEs and settle the latents of every layer."""
-        rule = Rule(self.select, self.count, self.contrast, self.rate_ratio, self.highest_retain_rate)
-        return choose(fitting, self.layers, rule, amplified=self.amplifies)
-
-    def calibrate(self, fitting: Fitting, chosen: Sequence[Chosen]) -> tuple[float, dict[str, object]]:
-        """The strength and what was found, with the edits of all layers live."""
+    @property
+    def strengths(self) -> tuple[float, ...]:
+        """Those that calibration may take, ascending: one where it is given or means nothing."""
         if self.strength is not None or self.mode == "zero":
-            return self.strength if self.strength is not None else 1.0, {"calibrated": False}
-        strength, outcome = fitting.calibrate(
-            lambda s: self.build(chosen, s, {}).edits,
-            GAINS if self.mode == "scale" else STRENGTHS,
-            target_share=self.target_share,
-            retain_share=self.retain_share,
-        )
-        met = (outcome.suppressed or 0.0) >= self.target_share
-        return strength, {"calibrated": True, **outcome.record, "target_met": met}
+            return (1.0 if self.strength is None else self.strength,)
+        return GAINS if self.mode == "scale" else STRENGTHS
+
+    def _settle(self, fitting: Fitting) -> Settled:
+        layers = self.layers or default_layers(fitting)
+        rules, (strength, *stronger) = self._rules(layers, fitting), self.strengths
+        if stronger or len(rules) > 1:
+            return self._calibrate(fitting, deal(fitting, layers), rules)
+        chosen = choose(fitting, layers, rules[0], amplified=self.amplifies)
+        return Settled(chosen, strength, {"calibrated": False})
+
+    def _rules(self, layers: Sequence[Layer], fitting: Fitting) -> list[Rule]:
+        """Ways to select latents that are to be tried; one, where nothing depends on it."""
+        selects = any(layer.latents is None for layer in layers)
+        contrasts = selects and self.select == "effect" and not self.amplifies and bool(fitting.retain)
+        counts = COUNTS if self.count is None else (self.count,)
+        ratios = RATE_RATIOS if self.rate_ratio is None else (self.rate_ratio,)
+        return [
+            Rule(self.select, count, self.contrast, ratio, self.highest_retain_rate)
+            for count in (counts if selects else counts[:1])
+            for ratio in (ratios if contrasts else ratios[:1])
+        ]
+
+    def _calibrate(self, fitting: Fitting, dealt: Dealt, rules: Sequence[Rule]) -> Settled:
+        """Latents and strength, with the edits of all layers live."""
+        aim = Aim(self.target_share, self.retain_share)
+
+        def measure(rule: Rule, strength: float) -> Outcome:
+            found = pooled([f.judge.outcome(self._build(f.learned, rule, strength).edits) for f in dealt.folds])
+            if not found.shown:
+                raise UsageError(
+                    f"{fitting.subject.name} shows {fitting.task.name} on no `fit` example: nothing to calibrate a "
+                    "clamp on; choose a task that the model has learned, or give count, rate_ratio and strength"
+                )
+            return found
+
+        tried = search(dealt.possible(rules, amplified=self.amplifies), self.strengths, aim, measure)
+        best = aim.best(tried)
+        chosen = [one.chosen(best.rule, amplified=self.amplifies) for one in dealt.whole]
+        outcome = fitting.outcome(self.build(chosen, best.strength, {}).edits)
+        ratio = {"rate_ratio": best.rule.rate_ratio} if len({rule.rate_ratio for rule in rules}) > 1 else {}
+        pair = best.record if len(dealt.folds) > 1 else {}
+        found = {"calibrated": True, **ratio, **outcome.record, **pair, "tried": len(tried)}
+        return Settled(chosen, best.strength, {**found, "target_met": aim.meets(best.outcome)})
+
+    def _build(self, measured: Sequence[Measured], rule: Rule, strength: float) -> FittedDefense:
+        return self.build([one.chosen(rule, amplified=self.amplifies) for one in measured], strength, {})
 
     def build(self, chosen: Sequence[Chosen], strength: float, found: Mapping[str, object]) -> FittedDefense:
         """The clamp at a strength; every layer's edit is live at once."""

@@ -29,6 +29,8 @@ class Activity(NamedTuple):
     """Share of tokens on which the latent is active."""
     level: Tensor
     """Mean activation over the tokens on which it is active; 0 where it never is."""
+    examples: int
+    tokens: int
 
     @property
     def mean(self) -> Tensor:
@@ -52,9 +54,8 @@ class _Sums:
         self.mass += act.clamp(min=0).sum((0, 1)).double().cpu()
 
     def over(self, examples: int, tokens: int) -> Activity:
-        return Activity(
-            self.effect / max(examples, 1), self.fired / max(tokens, 1), self.mass / self.fired.clamp(min=1)
-        )
+        effect, rate = self.effect / max(examples, 1), self.fired / max(tokens, 1)
+        return Activity(effect, rate, self.mass / self.fired.clamp(min=1), examples, tokens)
 
 
 def activity(fitting: Fitting, examples: Sequence[Example], dictionaries: Sequence[Dictionary]) -> list[Activity]:
@@ -71,6 +72,15 @@ def activity(fitting: Fitting, examples: Sequence[Example], dictionaries: Sequen
             one.add(at)
         tokens += int(slopes[0].ordinary.sum())
     return [one.over(len(examples), tokens) for one in sums]
+
+
+def pooled(parts: Sequence[Activity]) -> Activity:
+    """What would have been measured on all examples of ``parts`` at once; no example is in two of them."""
+    examples, tokens = sum(p.examples for p in parts), sum(p.tokens for p in parts)
+    effect = torch.stack([p.effect * p.examples for p in parts]).sum(0) / max(examples, 1)
+    fired = torch.stack([p.rate * p.tokens for p in parts])
+    mass = (fired * torch.stack([p.level for p in parts])).sum(0)
+    return Activity(effect, fired.sum(0) / max(tokens, 1), mass / fired.sum(0).clamp(min=1), examples, tokens)
 
 
 def opposed(activity: Activity) -> Activity:

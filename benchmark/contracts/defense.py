@@ -115,6 +115,10 @@ class Outcome(NamedTuple):
     """Share of the examples that show the behavior undefended and no longer do; None: none does."""
     retained: float | None
     """Share of the retain set that is kept; None: there is none."""
+    shown: int
+    """Examples that show the behavior undefended."""
+    right: int
+    """Examples of the retain set that the undefended model gets right."""
 
     @property
     def record(self) -> dict[str, object]:

@@ -100,7 +100,8 @@ class Fit(Fitting):
     def outcome(self, edits: Edits) -> Outcome:
         lost = self._shown & ~judge(self.subject, self.task, self.examples, edits).shown
         share = float(lost.sum() / self._shown.sum()) if self._shown.any() else None
-        return Outcome(share, self._retention.kept(edits))
+        shown, right = int(self._shown.sum()), int(self._retention.right.sum())
+        return Outcome(share, self._retention.kept(edits), shown, right)
 
     def calibrate(
         self, build: Callable[[float], Edits], grid: Sequence[float], *, target_share: float, retain_share: float

@@ -18,7 +18,7 @@ from benchmark.model.streams import stream_gradients
 from benchmark.readouts.choices import Choices
 from benchmark.run.fitting import Fit
 from tests import tiny
-from tests.defenses.world import HERE, Lopsided, seen, world
+from tests.defenses.world import HERE, Lopsided, Never, seen, world
 
 Outcomes = dict[float, tuple[float | None, float | None]]
 
@@ -48,7 +48,7 @@ class Scripted(Fit):
 
     def outcome(self, edits: Any) -> Outcome:
         self.asked.append(edits)
-        return Outcome(*self.outcomes[edits])
+        return Outcome(*self.outcomes[edits], shown=10, right=10)
 
 
 def calibrated(outcomes: Outcomes, task: tiny.ToyTask | None = None) -> tuple[float, list[float]]:
@@ -75,13 +75,6 @@ def calibrated(outcomes: Outcomes, task: tiny.ToyTask | None = None) -> tuple[fl
 )
 def test_calibration_takes_a_strength(outcomes: Outcomes, taken: float, asked: list[float]) -> None:
     assert calibrated(outcomes) == (taken, asked)
-
-
-class Never(tiny.ToyTask):
-    """The model never shows it."""
-
-    def verdict(self, read: Tensor, criteria: Criteria) -> Any:
-        return super().verdict(read, criteria)._replace(margin=-read.abs().sum(1))
 
 
 def test_nothing_to_calibrate_on_is_an_error() -> None:

@@ -12,14 +12,14 @@ from benchmark.errors import UsageError
 from benchmark.measure.judging import judge
 from benchmark.sae.dictionary import open_dictionary
 from defenses.latents import Rule
-from defenses.selection import Activity, activity, by_effect, by_firing_rate, opposed, top
+from defenses.selection import Activity, activity, by_effect, by_firing_rate, opposed, pooled, top
 from defenses.stand_ins import _drawn
 from tests.defenses.world import ABOVE, HERE, second_layer, seen, world
 
 
 def made(effect: list[float], rate: list[float] | None = None) -> Activity:
     ones = torch.ones(len(effect))
-    return Activity(torch.tensor(effect), ones if rate is None else torch.tensor(rate), ones)
+    return Activity(torch.tensor(effect), ones if rate is None else torch.tensor(rate), ones, 1, 1)
 
 
 def test_effect_is_the_gradient_along_a_latent(tmp_path: Path) -> None:
@@ -50,7 +50,19 @@ def test_layers_measured_together_give_what_each_gives_alone(tmp_path: Path) -> 
     together = activity(fitting, examples, pair)
     alone = [activity(fitting, examples, [one])[0] for one in pair]
     for a, b in zip(together, alone, strict=True):
-        assert all(torch.allclose(x, y, atol=1e-6) for x, y in zip(a, b, strict=True))
+        assert all(torch.allclose(x, y, atol=1e-6) for x, y in zip(a[:3], b[:3], strict=True)) and a[3:] == b[3:]
+
+
+def test_parts_together_are_what_is_measured_at_once(tmp_path: Path) -> None:
+    """Of unequal size, and with latents that fire in one of them only."""
+    subject, dictionary = world(tmp_path)
+    fitting = seen(subject)
+    (whole,) = activity(fitting, fitting.examples, [dictionary])
+    parts = [activity(fitting, some, [dictionary])[0] for some in (fitting.examples[:1], fitting.examples[1:])]
+    assert ((parts[0].rate == 0) & (parts[1].rate > 0)).any()
+    joined = pooled(parts)
+    assert all(torch.allclose(x, y, atol=1e-6) for x, y in zip(joined[:3], whole[:3], strict=True))
+    assert joined[3:] == whole[3:] and not torch.allclose(joined.effect, (parts[0].effect + parts[1].effect) / 2)
 
 
 def test_contrast_spares_what_the_retain_set_needs() -> None:

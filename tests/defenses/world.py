@@ -11,6 +11,7 @@ from torch import Tensor
 
 from benchmark.contracts.defense import Defense, Edit, FittedDefense, Where
 from benchmark.contracts.example import Example, Split
+from benchmark.contracts.readout import Criteria
 from benchmark.contracts.task import Task
 from benchmark.model.edits import edited
 from benchmark.model.subject import Subject
@@ -26,7 +27,7 @@ ABOVE = Site.parse("blocks.2.hook_resid_post")
 LATENTS = (3, 1, 40)
 LENIENT: dict[str, Any] = {"contrast": 0.0, "rate_ratio": 0.0}
 """On a random model no latent stands out: take the best all the same."""
-CLAMP = SaeClamp(strength=2.0, **LENIENT)
+CLAMP = SaeClamp(strength=2.0, count=12, **LENIENT)
 CALIBRATED = SaeClamp(count=24, target_share=0.3, retain_share=0.01, **LENIENT)
 RULE = Rule(**LENIENT)
 GIVEN = (Layer(tiny.SITE, latents=LATENTS),)
@@ -37,6 +38,13 @@ class Alone(tiny.ToyTask):
 
     def retain(self, split: Split) -> Sequence[Example]:
         return ()
+
+
+class Never(tiny.ToyTask):
+    """The model never shows it."""
+
+    def verdict(self, read: Tensor, criteria: Criteria) -> Any:
+        return super().verdict(read, criteria)._replace(margin=-read.abs().sum(1))
 
 
 class Lopsided(tiny.ToyTask):

@@ -39,8 +39,8 @@ assert isinstance(TASK.readout, Probe)
 READOUT = TASK.readout
 BUDGETS = (*SETTINGS.budgets["after_edit"], 0.2)
 """The suite's, and one within which every example can be recovered."""
-CALIBRATED = {"strength": 1.0, "rate_ratio": 1.25}
-"""What the default clamp's calibration settles on for this task, so that it need not be asked again."""
+CLAMP = {"strength": 1.0, "count": 12, "rate_ratio": 1.25}
+"""A clamp that suppresses most of the task; given, so that nothing is calibrated."""
 SITE = "blocks.3.hook_resid_post"
 MOST = 40
 
@@ -70,7 +70,7 @@ def group() -> Group:
     assert SETTINGS.frozen is not None
     examples = evenly(TASK.examples("test"), 72)
     undefended = Undefended(subject, TASK, SETTINGS, SETTINGS.frozen, examples=examples)
-    made = make_group(undefended, resolve_defense("sae-clamp", CALIBRATED))
+    made = make_group(undefended, resolve_defense("sae-clamp", CLAMP))
     return replace(made, eligible=made.suppressed & (made.suppressed.cumsum(0) <= MOST))
 
 

@@ -78,7 +78,7 @@ class Workbench:
     def text(self) -> Group:
         """A gain on amplified latents of the last two layers with an SAE, on the first task that writes."""
         sites = sorted(self.subject.saes, key=lambda name: Site.parse(name).boundary)[-2:]
-        options = {"mode": "scale", "strength": GAIN, "layers": [{"site": site} for site in sites]}
+        options = {"mode": "scale", "strength": GAIN, "count": 12, "layers": [{"site": site} for site in sites]}
         return self._group(self._writing, options, self.limit // 2)
 
     @cached_property
@@ -89,7 +89,7 @@ class Workbench:
     @cached_property
     def broken(self) -> Group:
         """A clamp that breaks the model's texts: a high gain on what fires often, whatever it is for."""
-        options = {"mode": "scale", "strength": 24.0, "select": "firing-rate", "highest_retain_rate": 0.5}
+        options = {"mode": "scale", "strength": 24.0, "select": "firing-rate", "highest_retain_rate": 0.5, "count": 12}
         return self._group(self._writing, options, self.limit // 2)
 
     @cached_property

@@ -177,7 +177,8 @@ def test_an_outcome_is_what_is_lost_and_what_is_kept(fitting: Fit) -> None:
     found = fitting.outcome({HERE: weaker})
     assert found.suppressed == pytest.approx(float((shown & ~held).sum() / shown.sum()))
     assert 0 < (found.suppressed or 0.0) < 1
-    assert fitting.outcome({}) == Outcome(0.0, 1.0)
+    right = judge(fitting.subject, fitting.task, fitting.retain, {}).shown
+    assert fitting.outcome({}) == Outcome(0.0, 1.0, int(shown.sum()), int(right.sum()))
     assert fitting.labels(fitting.examples) == ["yes" if hit else "no" for hit in shown.tolist()]
     assert fitting.labels(fitting.examples, {HERE: weaker}) == ["yes" if hit else "no" for hit in held.tolist()]
 
