@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import csv
 import random
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -138,19 +138,25 @@ def _dealt() -> dict[str, str]:
 
 
 def _ask(fact: Fact, number: int | str, template: str) -> Question:
-    pool: Sequence[str] = list(dict.fromkeys(f.answer for f in known() if f.relation == _answers_like(fact.relation)))
-    others = [answer for answer in pool if answer != fact.answer and answer not in _also_right(fact)]
+    right = _answers()[fact.relation, fact.subject]
+    others = [answer for answer in _pool(fact.relation) if answer not in right]
     drawn = random.Random(fact.name).sample(others, min(OTHERS, len(others)))
     return Question(
         f"{fact.name}/{number}", template.format(subject=fact.subject), fact.answer, tuple(drawn), fact.cluster
     )
 
 
-def _answers_like(relation: str) -> str:
-    """The relation whose answers are the others of a question: what things are made of are elements."""
-    return "element" if relation == "substance" else relation
+@cache
+def _answers() -> Mapping[tuple[str, str], set[str]]:
+    """Relation and subject -> all that is right of them."""
+    found: dict[tuple[str, str], set[str]] = {}
+    for fact in known():
+        found.setdefault((fact.relation, fact.subject), set()).add(fact.answer)
+    return found
 
 
-def _also_right(fact: Fact) -> set[str]:
-    """Other answers of the same subject."""
-    return {f.answer for f in known() if (f.relation, f.subject) == (fact.relation, fact.subject)}
+@cache
+def _pool(relation: str) -> tuple[str, ...]:
+    """The answers of a relation; what things are made of are elements."""
+    like = "element" if relation == "substance" else relation
+    return tuple(dict.fromkeys(fact.answer for fact in known() if fact.relation == like))

@@ -94,7 +94,7 @@ def test_fresh_questions_ask_only_what_test_asks():
 
 
 def test_a_task_gets_them_as_fresh_examples():
-    task = resolve_task("choice", {"data": {"source": "english:chemistry"}})
+    task = resolve_task("choice", {"data": {"source": "english:chemistry"}, "form": {"answer_is": "text"}})
     shown = {example.prompt for split in SPLITS for example in task.examples(split)}
     made = task.fresh("a key", 20)
     assert len(made) == 20 and not shown & {example.prompt for example in made}
