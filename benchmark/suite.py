@@ -1,8 +1,8 @@
 """Suites: what is evaluated on which model, with the constants that make results comparable.
 
 A suite is a YAML file, whole or on top of another one, by name or by path, that it ``extends``. Local paths in it are
-relative to the file, so a hub id can always be replaced by a folder with the same layout. ``frozen`` holds measured
-constants; ``bench plan --freeze`` writes them.
+relative to the file, so a source of the hub can always be replaced by a folder with the same layout. ``frozen`` holds
+measured constants; ``bench plan --freeze`` writes them.
 """
 
 from __future__ import annotations
@@ -57,10 +57,11 @@ class ModelSource(_Strict):
     """Where the model is."""
 
     source: Source
-    """Local folder or hub id."""
+    """A folder, FILE.gguf, ``package:NAME==VERSION/FILE.gguf``, or ``hub:OWNER/NAME@REVISION``."""
     name: Name
     """Name that the metadata of its SAEs gives it."""
-    revision: str | None = None
+    bos: bool | None = None
+    """Whether every prompt begins with BOS; None: as the tokenizer does by itself."""
 
 
 class Frozen(_Strict):
@@ -97,7 +98,7 @@ class TaskSettings(_Strict):
     settings: dict[str, Any] = {}
     """Settings of the kind, for example its data."""
     perturbed: Count | Literal["all"] = 1
-    """Number of prompt positions that may be perturbed, ending at the readout; BOS never is."""
+    """Number of prompt positions that may be perturbed, ending at the readout; a text's first position never is."""
     suffix_tokens: Annotated[int, Field(ge=1, le=10_000)] = 4
     """Vectors of a soft suffix."""
     budgets: dict[str, Annotated[tuple[Budget, ...], AfterValidator(_budgets)]]

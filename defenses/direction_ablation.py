@@ -34,7 +34,7 @@ class DirectionAblation(Defense):
     source: str | None = None
     """Where it is measured; by default the site that the suite names for the task."""
     positions: Positions = "skip_special"
-    """skip_special | all: whether BOS and padding are spared."""
+    """skip_special | all: whether a text's beginning (BOS, padding, first position) is spared."""
     schedule: str = "always"
     """always | prompt | generated | every:n."""
 

@@ -35,7 +35,7 @@ class Leace(Defense):
     """Where it acts; by default the site that the suite names for the task. ``all``: between all layers. Several are
     fitted from the bottom up, each on what the erasers below it leave (the paper's concept scrubbing)."""
     positions: Positions = "skip_special"
-    """skip_special | all: whether BOS and padding are spared."""
+    """skip_special | all: whether a text's beginning (BOS, padding, first position) is spared."""
     schedule: str = "always"
     """always | prompt | generated | every:n."""
 

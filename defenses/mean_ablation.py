@@ -30,7 +30,7 @@ class MeanAblation(Defense):
     rule: Rule = Rule()
     """How latents are selected where none are given."""
     positions: Positions = "skip_special"
-    """skip_special | all: whether BOS and padding are spared."""
+    """skip_special | all: whether a text's beginning (BOS, padding, first position) is spared."""
     schedule: str = "always"
     """always | prompt | generated | every:n."""
     monitor: Kind = "none"

@@ -1,7 +1,7 @@
 """Detectors that a defense carries: how unlike the defended stream of benign prompts a passage is.
 
 Each is fitted on the ``fit`` split, under the defense's own edits: on the task's prompts and the retain set, neither of
-which is attacked. A passage's score is that of its most conspicuous position, BOS and padding left out.
+which is attacked. A passage's score is that of its most conspicuous position, the text's beginning left out.
 """
 
 from __future__ import annotations

@@ -68,7 +68,7 @@ class SaeClamp(Defense):
     retain_share: Share = 0.99
     """... while this share of the retain set is kept."""
     positions: Positions = "skip_special"
-    """skip_special | all: whether BOS and padding are spared."""
+    """skip_special | all: whether a text's beginning (BOS, padding, first position) is spared."""
     schedule: str = "always"
     """always | prompt | generated | every:n."""
     error_term: Literal["keep", "drop"] = "keep"

@@ -20,7 +20,7 @@ from benchmark.sae.dictionary import Dictionary
 
 
 class Activity(NamedTuple):
-    """Statistics of every latent over the tokens of some examples (BOS and padding left out); each (width,)."""
+    """Statistics of every latent over the tokens of some examples (the beginnings of texts left out); each (width,)."""
 
     effect: Tensor
     """Mean over examples of sum over positions of activation x gradient: what the objective loses at z = 0, to first

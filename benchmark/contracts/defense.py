@@ -24,7 +24,7 @@ class Where:
     index: Tensor
     """Absolute positions (position,), also under a key/value cache."""
     special: Tensor
-    """The BOS or padding that a text begins with (rows, position), bool."""
+    """The beginning of a text (rows, position), bool: BOS, padding, and the first position whatever stands there."""
     generated: Tensor
     """Beyond the prompt (rows, position), bool."""
 
@@ -126,7 +126,7 @@ class Slopes(NamedTuple):
     gradient: Tensor
     """Of the objective, summed over rows; (rows, position, d_model)."""
     ordinary: Tensor
-    """(rows, position) bool: no BOS, no padding."""
+    """(rows, position) bool: no BOS, no padding, no first position."""
 
 
 class Fitting(ABC):
@@ -156,7 +156,7 @@ class Fitting(ABC):
         """The stream at ``site``, as the rest of the model gets it, of ``examples`` (default: ``self.examples``).
 
         Returns:
-            fp32, (examples, d_model) at each readout position, or (tokens, d_model) at all tokens but BOS and padding.
+            fp32, (examples, d_model) at each readout position, or (tokens, d_model) at all tokens but the beginnings.
         """
 
     @abstractmethod

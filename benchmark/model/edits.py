@@ -229,23 +229,50 @@ def edited(subject: Subject, edits: Mapping[Site, Edit]) -> Iterator[Any]:
 def _where(subject: Subject, args: tuple[Any, ...], kwargs: dict[str, Any], generated_from: int | None) -> Where:
     ids = args[0] if args else kwargs.get("input_ids")
     rows = ids if ids is not None else kwargs["inputs_embeds"][..., 0]
+    mask = kwargs.get("attention_mask")
     cache = kwargs.get("past_key_values")
     past = int(cache.get_seq_length()) if cache is not None else 0
     special = torch.zeros(rows.shape[:2], dtype=torch.bool, device=rows.device)
     if ids is not None and past == 0:
-        special = is_special(subject, ids)
+        special = is_special(subject, ids, mask if mask is not None and mask.shape == ids.shape else None)
+    elif past == 0:
+        special[:, 0] = True
     index = torch.arange(past, past + rows.shape[1], device=rows.device)
     start = generated_from if generated_from is not None else 0 if past > 0 else past + rows.shape[1]
     return Where(index, special, (index >= start).expand_as(special))
 
 
-def is_special(subject: Subject, ids: Tensor) -> Tensor:
-    """Which positions are the BOS or padding that a text begins with: (rows, position), bool.
+def is_special(subject: Subject, ids: Tensor, attended: Tensor | None = None) -> Tensor:
+    """Which positions no edit, norm or perturbation counts: (rows, position), bool.
 
-    By place and not by token alone: such a token further on is text, which somebody typed or the model wrote, and a
+    Those are the BOS and padding that a text begins with, and its first position whatever stands there. That one is an
+    attention sink: real models keep a residual of a hundred times the usual norm there, which is about no text.
+
+    By place and not by token alone: a BOS further on is text, which somebody typed or the model wrote, and a
     defense that spares the beginning must not spare that.
+
+    Args:
+        attended: the attention mask, where it is known what is padding on the left.
     """
-    plain = torch.zeros_like(ids, dtype=torch.bool)
+    index = torch.arange(ids.shape[1], device=ids.device)
+    return untyped(subject, ids, attended) | (index == _first(subject, ids, attended)[:, None])
+
+
+def untyped(subject: Subject, ids: Tensor, attended: Tensor | None = None) -> Tensor:
+    """Which positions are the BOS or padding that a text begins with: (rows, position), bool."""
+    plain = torch.zeros_like(ids, dtype=torch.bool) if attended is None else attended == 0
     for token in subject.plain_ids:
-        plain |= ids == token
+        plain = plain | (ids == token)
     return plain.int().cumprod(1).bool()
+
+
+def _first(subject: Subject, ids: Tensor, attended: Tensor | None) -> Tensor:
+    """The position at which each text begins, its BOS if it has one: (rows,)."""
+    padding = subject.tokenizer.pad_token_id
+    if attended is not None:
+        before = attended == 0
+    elif padding is None or padding == subject.tokenizer.bos_token_id:
+        return torch.zeros(len(ids), dtype=torch.long, device=ids.device)  # one token for both: it is read as BOS
+    else:
+        before = ids == padding
+    return before.int().cumprod(1).sum(1)

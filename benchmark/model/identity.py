@@ -7,16 +7,38 @@ import json
 from pathlib import Path
 from typing import Any
 
+from benchmark.model.prompts import adds_bos, template_identity
 from benchmark.values import file_hash, sha
 
-PATTERNS = ("*.safetensors", "*.json", "*.jinja", "*.model", "*.txt", "*.tiktoken", "chat_templates/*")
+PATTERNS = ("*.safetensors", "*.json", "*.jinja", "*.model", "*.txt", "*.tiktoken")
 """Files that a model and its tokenizer are read from; a README is none of them."""
+COPIES = "consolidated"
+"""How files begin that hold the weights once more, in another form."""
+
+
+def files_of(folder: Path) -> list[Path]:
+    """The files that a model and its tokenizer are read from."""
+    found = {path for pattern in PATTERNS for path in folder.glob(pattern) if path.is_file()}
+    return sorted(path for path in found if not path.name.startswith(COPIES))
 
 
 def identity_of_folder(folder: Path) -> str:
     """Hash of a model's files with their names, wherever the folder lies."""
-    files = sorted({path for pattern in PATTERNS for path in folder.glob(pattern) if path.is_file()})
-    return _whole([[path.relative_to(folder).as_posix(), file_hash(path)] for path in files])
+    return _whole([[path.name, file_hash(path)] for path in files_of(folder)])
+
+
+def identity_with(folder: Path, tokenizer: Any, bos: bool) -> str:
+    """Which model it is, and how texts are given to it; ``tokenizer`` is the folder's own, as it was read."""
+    return as_prompted(identity_of_folder(folder), tokenizer, None if bos == adds_bos(tokenizer) else bos)
+
+
+def as_prompted(identity: str, tokenizer: Any, bos: bool | None) -> str:
+    """The identity of a model together with what its chat template renders, and a BOS policy that is not its
+    tokenizer's own."""
+    template = template_identity(tokenizer)
+    if template is None and bos is None:
+        return identity
+    return _whole([identity, template, bos])
 
 
 def identity_in_memory(model: Any, tokenizer: Any) -> str:

@@ -20,67 +20,52 @@ _SHOWN = 5
 """Tensors that are named; of more, their number."""
 
 
-def read_tokenizer(source: str, revision: str | None) -> Any:
-    """The tokenizer of a local folder or hub id.
+def read_tokenizer(folder: Path) -> Any:
+    """The tokenizer of a folder.
 
     Raises:
         UsageError: it is missing or cannot be read.
     """
     from transformers import AutoTokenizer
 
-    folder = _folder(source)
-    for file in sorted(folder.glob("*token*.json")) if folder else ():
+    for file in sorted(folder.glob("*token*.json")):
         _json(file, "the tokenizer's file", dict)
     found = _tried(
-        f"the tokenizer of {source}",
+        f"the tokenizer of {folder}",
         "a model's folder has its tokenizer.json and tokenizer_config.json beside the weights (save_pretrained writes "
         "them)",
-        lambda: AutoTokenizer.from_pretrained(source, **_revision(revision)),
+        lambda: AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False),
     )
     if not len(found):
-        raise UsageError(f"the tokenizer of {source} has no tokens; save it again beside the weights (save_pretrained)")
+        raise UsageError(f"the tokenizer of {folder} has no tokens; save it again beside the weights (save_pretrained)")
     return found
 
 
-def read_model(source: str, revision: str | None, dtype: torch.dtype) -> Any:
-    """The causal language model of a local folder or hub id, on the CPU.
+def read_model(folder: Path, dtype: torch.dtype) -> Any:
+    """The causal language model of a folder (see ``check_files``), on the CPU.
 
     Raises:
-        UsageError: a file is missing or damaged, or the weights lack a tensor, have one too many, have one of another
+        UsageError: the weights cannot be read, lack a tensor, have one too many, have one of another
             shape, or hold NaN or infinity.
     """
     from transformers import AutoModelForCausalLM
 
-    folder = _folder(source)
-    if folder is not None:
-        _check_files(folder)
     model, report = _tried(
-        f"the causal language model of {source}",
+        f"the causal language model of {folder}",
         "config.json must describe the weights beside it",
         lambda: AutoModelForCausalLM.from_pretrained(
-            source,
+            folder,
             dtype=dtype,
             use_safetensors=True,
             output_loading_info=True,
             ignore_mismatched_sizes=True,  # else the library names none of them
-            **_revision(revision),
+            local_files_only=True,
+            trust_remote_code=False,
         ),
     )
-    _check_report(source, report)
-    _check_numbers(source, model)
+    _check_report(folder, report)
+    _check_numbers(folder, model)
     return model
-
-
-def _revision(revision: str | None) -> dict[str, str]:
-    return {"revision": revision} if revision else {}
-
-
-def _folder(source: str) -> Path | None:
-    """A local folder; None: a hub id, ``NAME`` or ``OWNER/NAME``."""
-    path = Path(source)
-    if not path.is_dir() and (path.exists() or source.count("/") > 1 or source.startswith((".", "/", "~"))):
-        raise UsageError(f"there is no folder {source!r} with a model; give one, or a hub id OWNER/NAME")
-    return path if path.is_dir() else None
 
 
 def _tried(what: str, remedy: str, load: Callable[[], Any]) -> Any:
@@ -116,7 +101,12 @@ def quiet() -> Iterator[None]:
 # --- what a folder holds
 
 
-def _check_files(folder: Path) -> None:
+def check_files(folder: Path) -> None:
+    """That a model's files are there and whole.
+
+    Raises:
+        UsageError: one is missing or damaged, or the weights are of another format.
+    """
     config = folder / "config.json"
     if not config.is_file():
         raise UsageError(f"{folder} is no model: it has no config.json; give the folder that save_pretrained wrote")
@@ -169,7 +159,7 @@ def _json(file: Path, what: str, kind: type) -> Any:
 # --- what was loaded
 
 
-def _check_report(source: str, report: Mapping[str, Any]) -> None:
+def _check_report(folder: Path, report: Mapping[str, Any]) -> None:
     """Tensors that the library fills with random numbers, leaves out or makes anew; it warns at most."""
     wrong = [
         f"they lack {_few(sorted(report['missing_keys']))}" if report["missing_keys"] else "",
@@ -181,7 +171,7 @@ def _check_report(source: str, report: Mapping[str, Any]) -> None:
     ]
     if any(wrong):
         raise UsageError(
-            f"the weights of {source} do not fit its config.json: {'; '.join(w for w in wrong if w)}. A model with "
+            f"the weights of {folder} do not fit its config.json: {'; '.join(w for w in wrong if w)}. A model with "
             "other tensors than it was trained with is another model: give the config.json and weights of one save"
         )
 
@@ -190,14 +180,14 @@ def _shapes(found: Any) -> list[str]:
     return sorted(f"{name} ({tuple(there)}, the model has {tuple(expected)})" for name, there, expected in found)
 
 
-def _check_numbers(source: str, model: Any) -> None:
+def _check_numbers(folder: Path, model: Any) -> None:
     """NaN and infinity, also those that another dtype makes of a large number."""
     tensors = (*model.named_parameters(), *model.named_buffers())
     floats = ((name, t) for name, t in tensors if t.is_floating_point())
     bad = sorted(name for name, tensor in floats if not bool(torch.isfinite(tensor).all()))
     if bad:
         raise UsageError(
-            f"the weights of {source} hold NaN or infinity as {model.dtype}, in {_few(bad)}; give sound weights, or "
+            f"the weights of {folder} hold NaN or infinity as {model.dtype}, in {_few(bad)}; give sound weights, or "
             "a wider --dtype"
         )
 

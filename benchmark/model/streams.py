@@ -55,8 +55,8 @@ def readout_streams(
 def token_stream(
     subject: Subject, task: Task, examples: Sequence[Example], site: Site, edits: Mapping[Site, Edit]
 ) -> Tensor:
-    """The stream at ``site`` under ``edits``, as the rest of the model gets it, at every token of ``examples`` but BOS
-    and padding: (tokens, d_model), fp32."""
+    """The stream at ``site`` under ``edits``, as the rest of the model gets it, at every token of ``examples`` but what
+    a text begins with: (tokens, d_model), fp32."""
     placed, boundary = by_boundary(subject, edits), subject.check(site).boundary
     parts = [torch.empty(0, subject.d_model, device=subject.device)]
     for pack in make_packs(subject, task, examples, ROWS):
@@ -91,7 +91,7 @@ def residual_norms(subject: Subject, task: Task, examples: Sequence[Example]) ->
 
 @torch.no_grad()
 def embedding_norm(subject: Subject, task: Task, examples: Sequence[Example]) -> float:
-    """Median L2 norm of what enters the first layer, over the tokens of ``examples`` but BOS."""
+    """Median L2 norm of what enters the first layer, over the tokens of ``examples`` but the first position's."""
     parts = []
     for pack in make_packs(subject, task, examples, ROWS):
         stream = whole(subject, pack, {})(None, pack.everyone, frozenset({0})).stream[0]

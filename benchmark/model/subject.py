@@ -12,9 +12,12 @@ import torch
 from torch import Tensor, nn
 
 from benchmark.errors import UsageError
-from benchmark.model.identity import identity_in_memory, identity_of_folder
-from benchmark.model.loading import read_model, read_tokenizer
+from benchmark.model.identity import as_prompted, identity_in_memory, identity_of_folder
+from benchmark.model.loading import check_files, read_model, read_tokenizer
+from benchmark.model.prompts import adds_bos, set_bos
+from benchmark.model.sources import Fetched, Tell, fetched
 from benchmark.sites import Site
+from benchmark.terminal import terminal
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16, "float64": torch.float64}
 
@@ -30,11 +33,12 @@ class Subject:
     tokenizer: Any
     name: str
     """Name that SAE metadata is compared with, for example ``gpt2-small`` or ``organism``."""
-    revision: str = ""
     saes: Mapping[str, str] = field(default_factory=dict)
     """Hook name -> local folder or ``release/sae_id``; what a defense may ask for by site."""
-    folder: Path | None = None
-    """Where the weights were read from, if that is a local folder."""
+    taken: Fetched | None = None
+    """Where the model was read from; None: it was made in memory."""
+    own_bos: bool = True
+    """Whether the tokenizer's own BOS policy is used, and not one that a suite asked for."""
 
     def __post_init__(self) -> None:
         self.model.eval().requires_grad_(False)
@@ -75,17 +79,24 @@ class Subject:
 
     @cached_property
     def plain_ids(self) -> frozenset[int]:
-        """Token ids of BOS and padding; where a text begins with them, ``skip_special`` never edits."""
+        """Token ids of BOS and padding, with which a text may begin."""
         ids = (self.tokenizer.bos_token_id, self.tokenizer.pad_token_id)
         return frozenset(i for i in ids if i is not None)
 
     @cached_property
+    def bos(self) -> bool:
+        """Whether prompts begin with BOS."""
+        return adds_bos(self.tokenizer)
+
+    @cached_property
     def weights_sha(self) -> str:
         """Hash of everything that makes it this model: weights as they are stored, whatever dtype they are used in,
-        configuration, tokenizer and chat template."""
-        if self.folder is not None:
-            return identity_of_folder(self.folder)
-        return identity_in_memory(self.model, self.tokenizer)
+        configuration, tokenizer, what its chat template renders, and a BOS policy that is not the tokenizer's own."""
+        if self.taken is not None:
+            held = identity_of_folder(self.taken.folder)
+        else:
+            held = identity_in_memory(self.model, self.tokenizer)
+        return as_prompted(held, self.tokenizer, None if self.own_bos else self.bos)
 
     def check(self, site: Site) -> Site:
         """The site itself, if the model has it.
@@ -120,28 +131,32 @@ def load(
     source: str | Path,
     *,
     name: str | None = None,
-    revision: str | None = None,
     device: str = "auto",
     dtype: str = "float32",
     saes: Mapping[str, str] | None = None,
+    bos: bool | None = None,
+    tell: Tell | None = None,
 ) -> Subject:
-    """Load a causal language model from a local folder or a hub id.
+    """Load a causal language model from any source (``benchmark.model.sources``).
+
+    Args:
+        bos: whether every prompt begins with BOS; None: as the tokenizer does by itself.
+        tell: gets what had to be done for it, line by line; None: it is written to the terminal.
 
     Raises:
-        UsageError: unknown dtype, no such folder or hub id, unusable device.
+        UsageError: unknown dtype, no such source, unusable device, or a tokenizer without a BOS where one is asked for.
     """
     if dtype not in DTYPES:
         raise UsageError(f"unknown dtype {dtype!r}; there are {', '.join(DTYPES)}")
     target = pick_device(device)
-    model = read_model(str(source), revision, DTYPES[dtype])
-    return Subject(
-        moved(model, target),
-        read_tokenizer(str(source), revision),
-        name or Path(source).name,
-        revision or "",
-        dict(saes or {}),
-        Path(source) if Path(source).is_dir() else None,
-    )
+    taken = fetched(str(source), tell or terminal(stderr=True).print)
+    check_files(taken.folder)
+    tokenizer = read_tokenizer(taken.folder)
+    own = bos is None or bos == adds_bos(tokenizer)
+    if not own:
+        set_bos(tokenizer, bool(bos))
+    model = moved(read_model(taken.folder, DTYPES[dtype]), target)
+    return Subject(model, tokenizer, name or Path(source).name, dict(saes or {}), taken, own)
 
 
 def moved(model: Any, target: torch.device) -> Any:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from benchmark.model.edits import is_special
+from benchmark.model.edits import untyped
 from benchmark.model.pack import Pack
 from benchmark.model.subject import Subject
 
@@ -19,7 +19,7 @@ class Typist:
         self.tokenizer = subject.tokenizer
         at = pack.suffix_at
         # the text begins behind its BOS, which nobody types; a chat's header behind the suffix is not typed either
-        begins = is_special(subject, pack.ids[:: pack.lines, :at]).sum(1).tolist()
+        begins = untyped(subject, pack.ids[:: pack.lines, :at]).sum(1).tolist()
         prompts = pack.prompt.tolist()
         self.front = [ids[:begin] for ids, begin in zip(prompts, begins, strict=True)]
         self.text = [ids[begin:at] for ids, begin in zip(prompts, begins, strict=True)]

@@ -14,6 +14,7 @@ from benchmark.contracts.example import Example, Goal
 from benchmark.contracts.readout import Encoded, Last, Member, Reader, Readout
 from benchmark.contracts.task import Task
 from benchmark.errors import UsageError
+from benchmark.model.prompts import prompt_tokens
 from benchmark.model.subject import Subject
 
 
@@ -34,7 +35,7 @@ class Choices(Readout):
         Raises:
             UsageError: a choice is no token, or one that the tokenizer does not know.
         """
-        tokens = tuple(tokenizer(example.prompt)["input_ids"])
+        tokens = prompt_tokens(tokenizer, example.prompt, example.id)
         choices = tuple(_known(tokenizer, choice, example) for choice in example.choices)
         return Encoded(tokens, len(tokens) - 1, choices, len(tokens))
 

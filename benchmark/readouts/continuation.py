@@ -18,6 +18,7 @@ from benchmark.contracts.example import Example, Goal
 from benchmark.contracts.readout import Criteria, Encoded, Judging, Last, Member, Reader, Readout, Run, Text
 from benchmark.contracts.task import Task
 from benchmark.errors import UsageError
+from benchmark.model.prompts import chat_tokens, prompt_tokens, rendered
 from benchmark.model.subject import Subject
 from benchmark.readouts.answers import other_answers, references
 
@@ -66,7 +67,7 @@ class Continuation(Readout):
         if self.chat:
             tokens, suffix_at = _chat(tokenizer, example)
             return Encoded(tokens, len(tokens) - 1, (), suffix_at)
-        tokens = tuple(tokenizer(example.prompt)["input_ids"])
+        tokens = prompt_tokens(tokenizer, example.prompt, example.id)
         return Encoded(tokens, len(tokens) - 1, (), len(tokens) - len(self._header(tokenizer, tokens, example)))
 
     def members(self, subject: Subject, task: Task, examples: Sequence[Example], goal: Goal) -> list[Member]:
@@ -171,13 +172,7 @@ def _opener(subject: Subject, text: str) -> int:
 
 def _chat(tokenizer: Any, example: Example) -> tuple[tuple[int, ...], int]:
     """The tokens of a chat up to the assistant's turn, and where the user's message ends in them."""
-    if not getattr(tokenizer, "chat_template", None):
-        raise UsageError(
-            f"{example.id}: `chat: true` needs a tokenizer with a chat template; "
-            "this one has none: leave `chat` out, or give the tokenizer one"
-        )
-    turns = [{"role": "user", "content": example.prompt}]
-    text = tokenizer.apply_chat_template(turns, tokenize=False, add_generation_prompt=True)
+    text = rendered(tokenizer, [{"role": "user", "content": example.prompt}])
     place = text.rfind(example.prompt)
     if place < 0:
         raise UsageError(
@@ -185,7 +180,7 @@ def _chat(tokenizer: Any, example: Example) -> tuple[tuple[int, ...], int]:
             "leave `chat` out, or the suffixes"
         )
     end = place + len(example.prompt)
-    tokens, front = (tuple(tokenizer(t, add_special_tokens=False)["input_ids"]) for t in (text, text[:end]))
+    tokens, front = (chat_tokens(tokenizer, t, example.id) for t in (text, text[:end]))
     if tokens[: len(front)] != front:
         raise UsageError(
             f"{example.id}: the message ends within a token of the chat, "

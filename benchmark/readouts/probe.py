@@ -20,6 +20,7 @@ from benchmark.contracts.task import Task
 from benchmark.errors import UsageError
 from benchmark.model.edits import Passage, is_special, passing
 from benchmark.model.pack import encode, packed
+from benchmark.model.prompts import prompt_tokens
 from benchmark.model.subject import Subject
 from benchmark.sites import Site
 
@@ -44,8 +45,8 @@ class Probe(Readout):
         return Site.parse(self.site)
 
     def encode(self, tokenizer: Any, example: Example) -> Encoded:
-        """The prompt, all of whose tokens are read but BOS and padding."""
-        tokens = tuple(tokenizer(example.prompt)["input_ids"])
+        """The prompt, all of whose tokens are read but those that the text begins with."""
+        tokens = prompt_tokens(tokenizer, example.prompt, example.id)
         return Encoded(tokens, len(tokens) - 1, (), len(tokens))
 
     def reader(self, subject: Subject, task: Task) -> Callable[[Sequence[Member]], Reader]:
@@ -77,7 +78,7 @@ class ProbeReader:
     bias: Tensor
     """(classes,)."""
     pooled: Tensor
-    """(n, position) bool: the tokens that are averaged, BOS and padding left out."""
+    """(n, position) bool: the tokens that are averaged, the text's beginning left out."""
 
     def __call__(self, last: Last | None, stream: Tensor | None, rows: Tensor) -> Tensor:
         assert stream is not None

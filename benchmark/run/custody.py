@@ -366,7 +366,7 @@ def copied(subject: Subject) -> Subject:
         deepcopy(subject.model, dict(tensors)),
         deepcopy(subject.tokenizer),
         subject.name,
-        subject.revision,
         subject.saes,
-        subject.folder,
+        subject.taken,
+        subject.own_bos,
     )

@@ -102,7 +102,7 @@ def prepare(request: Request) -> Prepared:
 def load_subject(suite: Suite, device: str, dtype: str) -> Subject:
     """The suite's model, with its SAEs."""
     source = suite.model
-    return load(source.source, name=source.name, revision=source.revision, device=device, dtype=dtype, saes=suite.saes)
+    return load(source.source, name=source.name, device=device, dtype=dtype, saes=suite.saes, bos=source.bos)
 
 
 def view(suite: Suite, name: str, limit: int | None = None) -> TaskView:

@@ -253,7 +253,7 @@ class _Run:
         self.listener.note(f"out of memory: going on with packs of {rows} rows")
 
     def _header(self, status: str) -> None:
-        suite, request = self.plan.suite, self.prepared.request
+        suite, request, taken = self.plan.suite, self.prepared.request, self.subject.taken
         attacks = [a for a in suite_attacks(suite) if not a.is_control]
         self.store.write_json(
             "run.json",
@@ -277,7 +277,9 @@ class _Run:
                 },
                 "model": {
                     "id": suite.model.name,
-                    "revision": suite.model.revision,
+                    "source": taken.source if taken else None,
+                    "revision": taken.revision if taken else None,
+                    "bos": self.subject.bos,
                     "weights_sha": self.subject.weights_sha,
                 },
                 "code": self._code(),

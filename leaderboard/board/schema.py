@@ -77,6 +77,7 @@ class ModelInfo(Strict):
     """The model that was defended."""
 
     id: str
+    source: str | None
     revision: str | None
     weights_sha: str | None
 

@@ -44,7 +44,10 @@ class ModelRecord(Recorded):
     """Which model was defended."""
 
     id: str
+    source: str | None = None
+    """Where it was taken from; null: a folder of the machine that ran."""
     revision: str | None = None
+    """Commit of a repository, version of a package."""
     weights_sha: str | None = None
 
 

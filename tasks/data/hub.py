@@ -1,6 +1,7 @@
 """Hub data sets: ``hub:OWNER/NAME@COMMIT[:CONFIG[:SPLIT]]``, or a local folder in the place of ``OWNER/NAME@COMMIT``.
 
-Pinned, because scores do not compare once an owner uploads other rows. Needs ``pip install 'recoverybench[data]'``.
+Pinned, because scores do not compare once an owner uploads other rows. The files at the commit are fetched once and
+read from there, so that a filled cache of the hub is enough without a connection.
 """
 
 from __future__ import annotations
@@ -11,9 +12,9 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from benchmark.errors import UsageError
+from benchmark.hub import HUB, HubSource, parse_hub, snapshot
 
-HUB = "hub:"
-_COMMIT = re.compile(r"[0-9a-f]{7,40}")
+_COMMIT = re.compile(r"[0-9a-f]{40}")
 
 
 class Address(NamedTuple):
@@ -42,9 +43,10 @@ def parse(source: str) -> Address:
     if not _COMMIT.fullmatch(commit):
         raise UsageError(
             f"{source!r} is not pinned: its owner can change it, and scores with it; write hub:{name}@COMMIT with the"
-            " hash of a commit (7 to 40 hex digits, on the data set's page under `Files and versions`), or a local"
+            " whole hash of a commit (40 hex digits, on the data set's page under `Files and versions`), or a local"
             " folder"
         )
+    parse_hub(HUB + head)
     return Address(name, commit, config, split)
 
 
@@ -55,7 +57,7 @@ def read_hub(source: str, splits: Sequence[str] = ()) -> list[Mapping[str, Any]]
         splits: the splits to read, if the source names none; none: all.
 
     Raises:
-        UsageError: ``datasets`` is not installed, or the data set cannot be loaded.
+        UsageError: the data set cannot be fetched or loaded.
     """
     address = parse(source)
     wanted = [address.split] if address.split else list(dict.fromkeys(splits))
@@ -65,20 +67,27 @@ def read_hub(source: str, splits: Sequence[str] = ()) -> list[Mapping[str, Any]]
     return [{**record, "split": split} for split, records in parts.items() for record in records]
 
 
+def folder_of(address: Address) -> Path:
+    """The local folder of a data set.
+
+    Raises:
+        UsageError: it is gated, there is none, or there is no connection and files are missing.
+    """
+    if address.commit is None:
+        return Path(address.name)
+    return snapshot(HubSource(address.name, address.commit, ""), ["*"], kind="dataset")
+
+
 def _load(source: str, address: Address, splits: list[str]) -> dict[str, list[Mapping[str, Any]]]:
+    folder = folder_of(address)
+    import datasets
+    from datasets.exceptions import DatasetsError
+
     try:
-        import datasets
-        from datasets.exceptions import DatasetsError
-    except ImportError as error:
-        raise UsageError(f"{source!r} needs the package datasets; pip install 'recoverybench[data]'") from error
-    try:
-        found: Any = datasets.load_dataset(
-            address.name, address.config, split=splits or None, revision=address.commit, streaming=False
-        )
+        found: Any = datasets.load_dataset(str(folder), address.config, split=splits or None, streaming=False)
     except (OSError, ValueError, DatasetsError) as error:
-        raise UsageError(
-            f"the data set {source!r} cannot be loaded: {error}; give another source, or download it first"
-        ) from error
+        told = " ".join(str(error).split())[:400]
+        raise UsageError(f"the data set {source!r} cannot be loaded: {told}; give another source") from error
     named = dict(zip(splits, found, strict=True)) if splits else found
     return {split: _records(part) for split, part in named.items()}
 

@@ -1,7 +1,7 @@
 """Reading records: files, hub data sets, and sources that are registered.
 
 questions.csv                           .csv, .json (a list of objects), .jsonl or .parquet
-hub:cais/mmlu@c30699e8356d:astronomy    a hub data set, pinned by commit (``tasks.data.hub``)
+hub:cais/mmlu@COMMIT:astronomy    a hub data set, pinned by the whole hash of a commit (``tasks.data.hub``)
 organism:ioi                            an item of a registered source
 """
 

@@ -5,11 +5,11 @@ from __future__ import annotations
 import csv
 import json
 import math
-import sys
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+import huggingface_hub
 import pytest
 
 from benchmark.contracts.example import SPLITS, Example
@@ -19,6 +19,7 @@ from benchmark.registry import SOURCES
 from benchmark.spec import resolve_task
 from tasks.organism.source import ITEMS, records
 
+COMMIT = "0123456789abcdef0123456789abcdef01234567"
 Records = list[dict[str, Any]]
 ROWS: Records = [
     {
@@ -337,6 +338,8 @@ def test_files_that_cannot_be_read_are_told(tmp_path: Path, name: str, content: 
         ("organism:poems", "has no item 'poems'"),
         ("hub:cais/mmlu", "is not pinned: its owner can change it, and scores with it; write hub:cais/mmlu@COMMIT"),
         ("hub:cais/mmlu@main", "is not pinned"),
+        ("hub:cais/mmlu@c30699e", "is not pinned"),
+        (f"hub:cais//mmlu@{COMMIT}", "names no part of the hub; write hub:OWNER/NAME@REVISION"),
         ("hub:cais/mmlu@c30699e:a:b:c", "has 1 parts too many; write hub:OWNER/NAME@COMMIT:CONFIG:SPLIT"),
     ],
 )  # fmt: skip
@@ -370,10 +373,41 @@ def test_settings_that_fit_nothing_are_told(path: Path, settings: Mapping[str, A
     assert message in str(told.value)
 
 
-def test_hub_data_sets_need_a_package_that_the_error_names(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(sys.modules, "datasets", None)
-    with pytest.raises(UsageError, match=r"needs the package datasets; pip install 'recoverybench\[data\]'"):
-        task_of("hub:cais/mmlu@c30699e").examples("test")
+@pytest.fixture
+def cached(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The folder of a data set at a commit, in a hub cache as the hub's library lays it out; nothing else is asked."""
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(tmp_path / "hub-cache"))
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
+    folder = tmp_path / "hub-cache" / "datasets--someone--questions"
+    (folder / "blobs").mkdir(parents=True)
+    there = folder / "snapshots" / COMMIT
+    for config, rows in (("easy", ROWS), ("hard", ROWS[:30])):
+        blob, file = folder / "blobs" / config, there / config / "train.parquet"
+        file.parent.mkdir(parents=True)
+        write(folder / "blobs" / f"{config}.parquet", rows).rename(blob)
+        file.symlink_to(blob)
+    (there / "README.md").write_text(
+        "---\nconfigs:\n"
+        + "".join(f"- config_name: {c}\n  data_files: {c}/*.parquet\n" for c in ("easy", "hard"))
+        + "---\n"
+    )
+    return there
+
+
+def test_a_pinned_data_set_is_read_from_a_filled_cache_without_a_connection(
+    hub: Path, path: Path, cached: Path
+) -> None:
+    source = f"hub:someone/questions@{COMMIT}"
+    assert by_split(task_of(f"{source}:easy")) == by_split(task_of(path))
+    assert by_split(task_of(f"{source}:easy:train")) == by_split(task_of(path))
+    assert by_split(task_of(f"{source}:hard")) != by_split(task_of(path)), "the config is honoured"
+    with pytest.raises(UsageError, match="cannot be loaded"):
+        task_of(f"{source}:middling").examples("test")
+
+
+def test_without_a_connection_what_is_missing_is_said(cached: Path) -> None:
+    with pytest.raises(UsageError, match="is not on this machine, and this run is offline; missing"):
+        task_of(f"hub:someone/else@{COMMIT}").examples("test")
 
 
 def test_a_retain_set_is_checked_as_early_as_the_examples(path: Path, tmp_path: Path) -> None:

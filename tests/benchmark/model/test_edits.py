@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -11,7 +12,7 @@ from torch import Tensor
 
 from benchmark.contracts.defense import Edit, Where
 from benchmark.errors import UsageError
-from benchmark.model.edits import Passage, by_boundary, edited, passing
+from benchmark.model.edits import Passage, by_boundary, edited, is_special, passing
 from benchmark.model.subject import Subject
 from benchmark.sites import Site
 from tests import tiny
@@ -212,7 +213,36 @@ def test_beginning_of_text_and_padding_are_special(subject: Subject) -> None:
     assert poke.calls[0].special.tolist() == [[True, True, True, False, False], [True, False, False, False, False]]
     steps = [w.special for w in poke.calls[1:-1]]
     assert all(s.shape == (2, 1) for s in steps)
-    assert poke.calls[-1].special.tolist() == [[False] * 3] * 2
+    assert poke.calls[-1].special.tolist() == [[True, False, False]] * 2
+
+
+@pytest.mark.parametrize(
+    ("ids", "mask", "special"),
+    [
+        ([7, 8, 9, 5], None, [True, False, False, False]),
+        ([0, 0, 7, 8], None, [True, True, True, False]),
+        ([7, 1, 8, 9], None, [True, False, False, False]),
+        ([0, 0, 7, 8], [0, 0, 1, 1], [True, True, True, False]),
+        ([1, 1, 7, 8], [0, 1, 1, 1], [True, True, False, False]),
+        ([7, 8, 9, 0], [1, 1, 1, 0], [True, False, False, False]),
+    ],
+)
+def test_the_first_position_is_special_whatever_stands_there(
+    subject: Subject, ids: list[int], mask: list[int] | None, special: list[bool]
+) -> None:
+    attended = None if mask is None else torch.tensor([mask])
+    poke = Poke()
+    with edited(subject, {Site(1): poke}):
+        subject.model(input_ids=torch.tensor([ids]), attention_mask=attended)
+    assert poke.calls[0].special.tolist() == [special]
+    assert is_special(subject, torch.tensor([ids]), attended).tolist() == [special]
+
+
+def test_where_one_token_is_bos_and_padding_the_mask_tells_them_apart() -> None:
+    both = Subject(tiny.model(), SimpleNamespace(bos_token_id=1, pad_token_id=1), "both")
+    ids = torch.tensor([[1, 1, 7, 8]])
+    assert is_special(both, ids).tolist() == [[True, True, False, False]]
+    assert is_special(both, ids, torch.tensor([[0, 0, 1, 1]])).tolist() == [[True, True, True, False]]
 
 
 def test_a_special_token_inside_a_text_is_text(subject: Subject) -> None:
