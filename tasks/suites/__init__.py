@@ -2,11 +2,12 @@
 
 from pathlib import Path
 
-CROSS_LAYER = Path(__file__).parent / "cross-layer.yaml"
-EMBEDDED = Path(__file__).parent / "embedded.yaml"
-EMBEDDED_UTILITY = Path(__file__).parent / "embedded-utility.yaml"
-OWN = Path(__file__).parent / "own.yaml"
-SMOKE = Path(__file__).parent / "smoke.yaml"
-VARIANTS = Path(__file__).parent / "variants.yaml"
+_HERE = Path(__file__).parent
 
-__all__ = ["CROSS_LAYER", "EMBEDDED", "EMBEDDED_UTILITY", "OWN", "SMOKE", "VARIANTS"]
+CROSS_LAYER = _HERE / "cross-layer.yaml"
+EMBEDDED = _HERE / "embedded.yaml"
+EMBEDDED_UTILITY = _HERE / "embedded-utility.yaml"
+OWN = _HERE / "own.yaml"
+SMOKE = _HERE / "smoke.yaml"
+SMOLLM2 = _HERE / "smollm2.yaml"
+VARIANTS = _HERE / "variants.yaml"
