@@ -155,7 +155,7 @@ SUITE: Mapping[str, Any] = {
     "name": "mine",
     "version": 2,
     "description": "Something.",
-    "model": {"source": "owner/model", "name": "model", "revision": "main"},
+    "model": {"source": "owner/model", "name": "model", "bos": True},
     "saes": {"blocks.1.hook_resid_post": "release/id"},
     "defense": "sae-clamp",
     "tasks": {"mine": TASK},

@@ -175,7 +175,8 @@ def test_the_tail_pass_is_used_in_half_precision(family: str, dtype: torch.dtype
 def overflowing() -> Subject:
     """Its stream reaches 300,000 behind the second layer."""
     subject = tiny.subject("llama")
-    subject.layers[1].mlp.down_proj.weight.data *= 3e5 / 30
+    layer: Any = subject.layers[1]
+    layer.mlp.down_proj.weight.data *= 3e5 / 30
     return subject
 
 
