@@ -54,7 +54,6 @@ CHEMISTRY: Mapping[str, Relation] = {
         ),
         ("In chemistry, {subject} stands for",),
     ),
-    "substance": Relation(("{subject}",)),
 }
 """What is to be forgotten."""
 GENERAL: Mapping[str, Relation] = {
@@ -73,11 +72,8 @@ GENERAL: Mapping[str, Relation] = {
     "nature": Relation(("{subject}",)),
     "sequence": Relation(("{subject}",)),
 }
-"""What must be kept."""
-
-
-NAMES_ELEMENT = ("element", "substance")
-"""Relations whose answer is an element; of ``symbol`` it is the subject."""
+"""What must be kept: what SmolLM2-135M-Instruct knows by half a logit at least, in all ways to ask, so that hardly a
+question stands on an edge."""
 
 
 @dataclass(frozen=True)
@@ -130,7 +126,7 @@ def known() -> tuple[Fact, ...]:
     """The facts of the file."""
     with FILE.open(newline="", encoding="utf-8") as file:
         rows = [(row["relation"], row["subject"], row["answer"]) for row in csv.DictReader(file)]
-    return tuple(Fact(*row, cluster=row[2] if row[0] in NAMES_ELEMENT else row[1]) for row in rows)
+    return tuple(Fact(*row, cluster=row[2] if row[0] == "element" else row[1]) for row in rows)
 
 
 @cache
@@ -166,6 +162,5 @@ def _answers() -> Mapping[tuple[str, str], set[str]]:
 
 @cache
 def _pool(relation: str) -> tuple[str, ...]:
-    """The answers of a relation; what things are made of are elements."""
-    like = "element" if relation == "substance" else relation
-    return tuple(dict.fromkeys(fact.answer for fact in known() if fact.relation == like))
+    """The answers of a relation."""
+    return tuple(dict.fromkeys(fact.answer for fact in known() if fact.relation == relation))

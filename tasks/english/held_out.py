@@ -17,7 +17,7 @@ from typing import Any
 from tasks.english import facts, occupations
 
 FOLDER = Path(__file__).with_name("lm_eval")
-QUESTIONS, PORTRAITS = 80, 40
+QUESTIONS, PORTRAITS = 60, 40
 
 
 def general() -> list[dict[str, Any]]:
