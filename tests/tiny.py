@@ -214,14 +214,26 @@ def sae_folder(
     return str(folder)
 
 
+def exact_sae_folder(folder: Path, seed: int = 0, **config: Any) -> str:
+    """An SAE that explains everything: its latents are [R, -R] of an orthonormal R, its decoder the transpose."""
+    path = Path(sae_folder(folder, "standard", 2 * D_MODEL, seed=seed, **config))
+    drawn = torch.randn(D_MODEL, D_MODEL, generator=torch.Generator().manual_seed(seed))
+    basis = torch.linalg.qr(drawn)[0]
+    encoder = torch.cat([basis, -basis], 1)
+    zeros = {"b_enc": torch.zeros(2 * D_MODEL), "b_dec": torch.zeros(D_MODEL)}
+    tensors = {"W_enc": encoder, "W_dec": encoder.T.contiguous(), **zeros}
+    save_file(tensors, path / "sae_weights.safetensors")
+    return str(path)
+
+
 def suite_file(folder: Path, **changes: Any) -> Path:
-    """A suite of the toy task on a tiny model saved under ``folder``, with a random SAE."""
+    """A suite of the toy task on a tiny model saved under ``folder``, with an SAE that explains all of its stream."""
     import yaml
 
     made = subject()
     made.model.save_pretrained(folder / "model")
     made.tokenizer.save_pretrained(folder / "model")
-    sae_folder(folder / "sae")
+    exact_sae_folder(folder / "sae")
     content = {
         "name": "toy",
         "model": {"source": "model", "name": "tiny"},

@@ -28,6 +28,7 @@ from benchmark.model.streams import (
 from benchmark.model.subject import Subject
 from benchmark.registry import threat as named_threat
 from benchmark.run.random_state import seeded
+from benchmark.run.saes import Saes
 from benchmark.run.task_view import FittingTask, TaskView
 from benchmark.sae.dictionary import Dictionary, open_dictionary
 from benchmark.search.pack_size import PackSize
@@ -57,15 +58,16 @@ class Fit(Fitting):
         perturbed: int | Literal["all"] = 1,
         suffix_tokens: int = 4,
         seed: int = 0,
+        saes: Saes | None = None,
     ) -> None:
         """``scale`` (measured if not given), ``perturbed``, ``suffix_tokens``: of the suite's attackers. ``seed``: of
-        the run."""
+        the run. ``saes``: the run's; None: outside of a run, where nobody looks at how healthy one is."""
         self._task = task.for_fitting()
         self.subject, self.task, self.site = subject, self._task, site
         self.examples, self.retain = self.task.examples("fit"), self.task.retain("fit")
         self._scale, self._suffix_tokens = scale, suffix_tokens
         self._perturbed: int | Literal["all"] = perturbed
-        self._seed = seed
+        self._seed, self._saes = seed, saes
         self._made: dict[Hashable, Any] = {}
 
     def streams(
@@ -88,7 +90,9 @@ class Fit(Fitting):
             yield stream_gradients(self.subject, pack, boundaries, objective)
 
     def sae(self, site: Site, source: str | None = None) -> Dictionary:
-        return open_dictionary(self.subject, site, source)
+        if self._saes is None:
+            return open_dictionary(self.subject, site, source)
+        return self._saes.opened(site, source)
 
     def labels(self, examples: Sequence[Example], edits: Edits | None = None) -> list[str]:
         return judge(self.subject, self.task, examples, edits or {}).labels
@@ -148,6 +152,7 @@ class Fit(Fitting):
             perturbed=self._perturbed,
             suffix_tokens=self._suffix_tokens,
             seed=self._seed,
+            saes=self._saes,
         )
         other.examples, other.retain = examples, retain
         return other

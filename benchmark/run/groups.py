@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -27,6 +28,7 @@ from benchmark.run.fitting import Fit
 from benchmark.run.plan import fresh_examples
 from benchmark.run.prepare import Prepared
 from benchmark.run.random_state import seeded
+from benchmark.run.saes import Saes
 from benchmark.run.task_view import TaskView, evenly
 from benchmark.sealed import sealed
 from benchmark.sites import Site
@@ -52,10 +54,11 @@ class Undefended:
         seed: int = 0,
         learner: Subject | None = None,
         custody: Custody | None = None,
+        saes: Saes | None = None,
     ) -> None:
         """``examples``: of ``test``; None: the task's. ``seed``: of the run. ``learner``: the model that fits see, with
-        modules of its own, and ``custody`` of both; None: made when asked for."""
-        self.seed, self._learner, self._custody = seed, learner, custody
+        modules of its own, and ``custody`` of both; None: made when asked for. ``saes``: the run's."""
+        self.seed, self._learner, self._custody, self._saes = seed, learner, custody, saes
         self.subject, self.task, self.settings, self.frozen = subject, task, settings, frozen
         self.protocol = protocol or Protocol()
         self.examples = task.examples("test") if examples is None else examples
@@ -100,6 +103,7 @@ class Undefended:
             perturbed=self.settings.perturbed,
             suffix_tokens=self.settings.suffix_tokens,
             seed=self.seed,
+            saes=self._saes,
         )
 
     @property
@@ -189,9 +193,25 @@ def groups(prepared: Prepared) -> Iterator[tuple[str, Group]]:
             yield named.name, make_group(undefended, named)
 
 
-def prepared_task(prepared: Prepared, name: str, frozen: Frozen | None = None) -> Undefended:
-    """The undefended model on a task of a plan."""
+def looked_at(prepared: Prepared, name: str, before: Iterable[Mapping[str, Any]] = ()) -> Saes:
+    """The SAEs of a task of a plan; the suite's at its site is found healthy.
+
+    Raises:
+        UsageError: it is not.
+    """
+    saes = Saes(prepared.learner, prepared.plan.tasks[name], before)
+    saes.at(Site.parse(prepared.plan.suite.tasks[name].site))
+    return saes
+
+
+def prepared_task(prepared: Prepared, name: str, frozen: Frozen | None = None, saes: Saes | None = None) -> Undefended:
+    """The undefended model on a task of a plan.
+
+    Raises:
+        UsageError: its SAE is not healthy.
+    """
     settings = prepared.plan.suite.tasks[name]
+    saes = saes or looked_at(prepared, name)
     constants = frozen or prepared.constants(name)
     return Undefended(
         prepared.subject,
@@ -202,4 +222,5 @@ def prepared_task(prepared: Prepared, name: str, frozen: Frozen | None = None) -
         seed=prepared.request.seed,
         learner=prepared.learner,
         custody=prepared.custody,
+        saes=saes,
     )

@@ -24,7 +24,7 @@ from benchmark.run.cell import Measurement, run_cell
 from benchmark.run.checked import plain
 from benchmark.run.custody import told
 from benchmark.run.fingerprint import difference, fingerprint
-from benchmark.run.groups import Undefended, make_group, on_fresh, prepared_task
+from benchmark.run.groups import Undefended, looked_at, make_group, on_fresh, prepared_task
 from benchmark.run.listener import Listener, Silent
 from benchmark.run.memory import enough_memory
 from benchmark.run.ownership import read_json
@@ -33,6 +33,7 @@ from benchmark.run.plan import Cell, Plan, access, in_order, suite_attacks
 from benchmark.run.prepare import Prepared, prepare
 from benchmark.run.provenance import environment
 from benchmark.run.request import Given, Request, Status
+from benchmark.run.saes import Saes
 from benchmark.run.scrutiny import scrutiny
 from benchmark.run.signals import courteous
 from benchmark.run.store import Store
@@ -110,6 +111,7 @@ class _Run:
         self.plan, self.subject = prepared.plan, prepared.subject
         self.pack_size = PackSize(prepared.rows, self._halved)
         self.frozen: dict[str, Frozen] = {}
+        self.saes: dict[str, Saes] = {}
         self.failed = 0
         self.failures: list[str] = []
         self.started = _now()
@@ -143,6 +145,8 @@ class _Run:
 
     def _task(self, name: str) -> None:
         cells = [c for c in self.plan.cells if c.task == name]
+        self.saes[name] = looked_at(self.prepared, name, self.store.saes(name))
+        self._note_saes(name)
         self.frozen[name] = self._constants(name)
         self._header("running")
         undefended: Undefended | None = None
@@ -152,8 +156,13 @@ class _Run:
                 for cell in mine:
                     self.listener.finished(cell, self.store.read(cell.key).to_pylist(), True)
                 continue
-            undefended = undefended or prepared_task(self.prepared, name, self.frozen[name])
+            undefended = undefended or prepared_task(self.prepared, name, self.frozen[name], self.saes[name])
             self._defense(self.plan.defenses[defense], mine, undefended)
+
+    def _note_saes(self, task: str) -> None:
+        for one in self.saes[task].found:
+            for note in one["notes"]:
+                self.listener.note(f"{task}: the SAE {one['source']} at {one['site']}: {note}")
 
     def _constants(self, task: str) -> Frozen:
         why = self.prepared.stale(task)
@@ -311,6 +320,7 @@ class _Run:
             "budgets": {model: list(budgets) for model, budgets in settings.budgets.items()},
             **frozen.model_dump(exclude={"weights_sha"}),
             "examples_hash": sha([e.content_hash for e in task.examples("test")]),
+            "saes": self.saes[name].found,
         }
 
 

@@ -229,6 +229,15 @@ class Store:
         except RunDirectoryError:
             return None
 
+    def saes(self, task: str) -> list[Mapping[str, Any]]:
+        """What the last run in this directory found of the SAEs that it used on a task."""
+        try:
+            found = read_json(self.root / "run.json")["tasks"][task]["saes"]
+        except (RunDirectoryError, KeyError, TypeError):
+            return []
+        known = found if isinstance(found, list) else []
+        return [one for one in known if isinstance(one, dict) and {"site", "source", "notes"} <= set(one)]
+
     def _cell(self, key: str) -> Path:
         return self.root / "cells" / f"{key}.parquet"
 

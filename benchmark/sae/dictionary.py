@@ -1,36 +1,26 @@
-"""SAEs on disk or in the sae_lens registry, opened, checked against the model, and read latent by latent."""
+"""SAEs opened, checked against the model, and read latent by latent."""
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from functools import cached_property
-from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from benchmark.errors import UsageError
-from benchmark.model.loading import check_readable
 from benchmark.model.subject import Subject
 from benchmark.sae.features import FeatureSet, InputScaling
+from benchmark.sae.layouts.normal import Sae
+from benchmark.sae.source import read_sae
 from benchmark.sites import Site
 
-_POINTWISE = ("standard", "jumprelu", "gated")
-_JOINT = ("topk",)
-WEIGHTS = "sae_weights.safetensors"
-_VECTORS = {
-    "standard": ("b_enc",),
-    "topk": ("b_enc",),
-    "jumprelu": ("b_enc", "threshold"),
-    "gated": ("b_gate", "b_mag", "r_mag"),
-}
-"""Architecture -> its tensors of one number a latent, beside encoder, decoder and decoder bias."""
-_SCALINGS = ("none", "layer_norm", "constant_norm_rescale")
-_SAME_MODEL = {"gpt2-small": "gpt2", "gpt2": "gpt2"}
+_SAME_MODEL = {"gpt2-small": "gpt2"}
+_TUNED = re.compile(r"-(?:it|pt|instruct|base|chat)(?=-|$)")
+"""What tells a model from the one that it was tuned from; names alone do not decide between them, its health does."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -39,21 +29,18 @@ class Dictionary:
 
     site: Site
     source: str
-    config: Mapping[str, Any]
+    sae: Sae
     device: torch.device
-    folder: Path | None = None
-    tensors: Mapping[str, Tensor] = field(default_factory=dict)
-    """In memory, for SAEs that do not come as a folder in sae_lens format."""
 
     @property
     def width(self) -> int:
-        return int(self.config["d_sae"])
+        return self.sae.width
 
     def features(self, latents: Sequence[int] | None = None) -> FeatureSet:
         """The given latents, or all of them.
 
         Raises:
-            UsageError: no latent, one that does not exist or is given twice, or a file that is damaged.
+            UsageError: no latent, or one that does not exist or is given twice.
         """
         index = list(range(self.width)) if latents is None else [int(i) for i in latents]
         bad = sorted({i for i in index if not 0 <= i < self.width})
@@ -61,15 +48,18 @@ class Dictionary:
             why = "no latent is given for" if not index else "a latent is given twice for"
             why = f"latents {bad} do not exist in" if bad else why
             raise UsageError(f"{why} the SAE {self.source}, which has latents 0 to {self.width - 1}; name one of those")
-        if latents is not None and self.config["architecture"] in _JOINT:
+        if latents is not None and self.sae.k is not None:
             return self.everything.subset(index)
-        encoder, decoder = self._read("W_enc", index, 1), self._read("W_dec", index, 0)
-        shift = (
-            self._read("b_dec") if self.config.get("apply_b_dec_to_input", True) else torch.zeros(1, device=self.device)
-        )
-        offset = (shift.expand(encoder.shape[0])) @ encoder
+        some = None if latents is None else torch.tensor(index)
+        encoder = self._part(self.sae.W_enc, some, axis=1)
+        shift = self._part(self.sae.b_dec) if self.sae.apply_b_dec_to_input else torch.zeros_like(encoder[:, 0])
         return FeatureSet(
-            self.site, tuple(index), encoder, decoder=decoder, scaling=self.scaling, **self._nonlinearity(index, offset)
+            self.site,
+            tuple(index),
+            encoder,
+            decoder=self._part(self.sae.W_dec, some),
+            scaling=self.scaling,
+            **self._nonlinearity(some, shift @ encoder),
         )
 
     @cached_property
@@ -79,177 +69,93 @@ class Dictionary:
 
     @cached_property
     def _bias(self) -> Tensor:
-        return self._read("b_dec")
+        return self._part(self.sae.b_dec)
 
     def decode(self, activations: Tensor) -> Tensor:
         """Reconstruction of the (scaled) stream from all activations (..., width)."""
         return activations @ self.everything.decoder + self._bias
 
+    def reconstruction(self, h: Tensor) -> tuple[Tensor, Tensor]:
+        """What the SAE sees of the stream ``h`` (..., d_model), and what it makes of it, both in the stream's units."""
+        target, scale = h.float(), self.scaling(h)[1]
+        mean = target.mean(-1, keepdim=True)
+        decoded = self.decode(self.everything.encode(h).act)
+        decoded = decoded if scale is None else decoded * scale
+        if self.scaling.centred:
+            return target - mean, decoded
+        return target, decoded + mean if self.scaling.normalize == "layer_norm" else decoded
+
     @property
     def scaling(self) -> InputScaling:
-        meta = self.config.get("metadata", {})
-        centred = bool((meta.get("model_from_pretrained_kwargs") or {}).get("center_writing_weights", False))
-        return InputScaling(centred, self.config.get("normalize_activations", "none"))
+        return InputScaling(self.sae.centred, self.sae.normalize)
 
-    def _nonlinearity(self, index: list[int], offset: Tensor) -> dict[str, Any]:
-        architecture = self.config["architecture"]
-        zero = torch.zeros(len(index), device=self.device)
-        if architecture == "gated":
-            magnitude = (self._read("r_mag", index).exp(), self._read("b_mag", index))
+    def _nonlinearity(self, some: Tensor | None, offset: Tensor) -> dict[str, Any]:
+        sae = self.sae
+        bias = self._part(sae.b_enc, some) - offset
+        zero = torch.zeros_like(bias)
+        if sae.r_mag is not None and sae.b_mag is not None:
             # the magnitude path sees the shifted input too: (x - b_dec) W gain + b_mag
-            magnitude = (magnitude[0], magnitude[1] - offset * magnitude[0])
-            return {"bias": self._read("b_gate", index) - offset, "threshold": zero, "magnitude": magnitude}
-        bias = self._read("b_enc", index) - offset
-        if architecture == "topk":
-            return {"bias": bias, "threshold": zero, "winners": int(self.config["k"])}
-        threshold = self._read("threshold", index) if architecture == "jumprelu" else zero
+            gain = self._part(sae.r_mag, some).exp()
+            return {"bias": bias, "threshold": zero, "magnitude": (gain, self._part(sae.b_mag, some) - offset * gain)}
+        if sae.k is not None:
+            return {"bias": bias, "threshold": zero, "winners": sae.k}
+        threshold = zero if sae.threshold is None else self._part(sae.threshold, some)
         # jumprelu is relu(u) * (u > threshold): a negative threshold still leaves nothing below 0
         return {"bias": bias, "threshold": threshold.clamp(min=0)}
 
-    def _read(self, name: str, index: list[int] | None = None, axis: int = 0) -> Tensor:
-        """A tensor in fp32, or its entries ``index`` along ``axis``."""
-        if self.folder is None:
-            tensor = self.tensors[name]
-            tensor = tensor if index is None else tensor.index_select(axis, torch.tensor(index, device=tensor.device))
-        else:
-            tensor = _read_slices(self.folder / WEIGHTS, name, index, axis)
-        found = tensor.detach().to(self.device, torch.float32)
-        if not bool(torch.isfinite(found).all()):
-            raise UsageError(f"the SAE {self.source} holds NaN or infinity in {name}; give sound weights")
-        return found
-
-    def shapes(self) -> Mapping[str, tuple[int, ...]]:
-        """The shape of every tensor that is there."""
-        if self.folder is None:
-            return {name: tuple(tensor.shape) for name, tensor in self.tensors.items()}
-        file = self.folder / WEIGHTS
-        check_readable(file)
-        with safe_open(str(file), framework="pt") as opened:
-            return {name: tuple(opened.get_slice(name).get_shape()) for name in opened.keys()}
-
-
-def _read_slices(path: Path, name: str, index: list[int] | None, axis: int) -> Tensor:
-    try:
-        return _slices(path, name, index, axis)
-    except SafetensorError as error:
-        raise UsageError(f"{path} is damaged or lacks {name}: {error}; save it again") from error
-
-
-def _slices(path: Path, name: str, index: list[int] | None, axis: int) -> Tensor:
-    with safe_open(str(path), framework="pt") as file:
-        if index is None:
-            return file.get_tensor(name)
-        view = file.get_slice(name)
-        if len(index) * 8 > view.get_shape()[axis]:
-            return file.get_tensor(name).index_select(axis, torch.tensor(index))
-        parts = [view[i : i + 1] if axis == 0 else view[:, i : i + 1] for i in index]
-        return torch.cat(parts, axis)
+    def _part(self, tensor: Tensor, some: Tensor | None = None, axis: int = 0) -> Tensor:
+        """A tensor of the SAE, or its entries ``some`` along ``axis``; never the SAE's own memory."""
+        found = tensor.clone() if some is None else tensor.index_select(axis, some)
+        return found.to(self.device)
 
 
 def open_dictionary(subject: Subject, site: Site, source: str | None = None) -> Dictionary:
-    """The SAE that the suite names for ``site``, or the one at ``source``: a local folder or ``release/sae_id``.
+    """The SAE that the suite names for ``site``, or the one at ``source`` (see ``benchmark.sae.source``).
 
     Raises:
-        UsageError: no SAE there, an architecture that is not supported, or an SAE of another model, site or width.
+        UsageError: no SAE there, one that is not supported or damaged, or one of another model, site or width.
     """
     subject.check(site)
     found = source or subject.saes.get(str(site))
     if found is None:
         known = ", ".join(subject.saes) or "none"
         raise UsageError(f"no SAE is known at {site} of {subject.name}; the suite has SAEs at: {known}. Give `sae:`")
-    path = Path(found)
-    dictionary = _from_folder(subject, site, path) if path.is_dir() else _from_registry(subject, site, found)
-    _check(dictionary, subject)
+    dictionary = Dictionary(site, found, read_sae(found), subject.device)
+    wrong = list(_misfits(dictionary, subject))
+    if wrong:
+        raise UsageError(f"the SAE {found} does not fit {site}; give another `sae` or site: {'; '.join(wrong)}")
     return dictionary
 
 
-def _from_folder(subject: Subject, site: Site, path: Path) -> Dictionary:
-    missing = [name for name in ("cfg.json", WEIGHTS) if not (path / name).is_file()]
-    if missing:
-        raise UsageError(
-            f"{path} is not an SAE folder in sae_lens format: {' and '.join(missing)} missing; give another folder"
-        )
-    return Dictionary(site, str(path), _config(path / "cfg.json"), subject.device, folder=path)
+def _misfits(dictionary: Dictionary, subject: Subject) -> Iterator[str]:
+    """Everything of an SAE that does not fit the model or the site."""
+    sae, said = dictionary.sae, dictionary.sae.declared
+    if sae.d_model != subject.d_model:
+        yield f"its latents read a stream of width {sae.d_model}, the model's width is {subject.d_model}"
+    if said.hook is not None and _boundary(said.hook) != dictionary.site.boundary:
+        yield f"it was trained at {said.hook}, not at {dictionary.site}"
+    if said.model is not None and family(said.model) != family(subject.name):
+        yield f"it was trained on {said.model!r}, this model is {subject.name!r} (a suite says so by `name:`)"
+    if bos := bos_conflict(said.prepend_bos, begins_with_bos(subject)):
+        yield bos
 
 
-def _config(file: Path) -> Mapping[str, Any]:
-    try:
-        config = json.loads(file.read_text("utf-8"))
-    except (OSError, ValueError) as error:
-        raise UsageError(f"{file} is not JSON: {error}; copy the SAE again") from error
-    if not isinstance(config, dict):
-        raise UsageError(f"{file} holds a {type(config).__name__}; give the object that sae_lens writes")
-    if "metadata" in config:
-        return config
-    _sae_lens()
-    from sae_lens.loading.pretrained_sae_loaders import handle_config_defaulting
-
-    return handle_config_defaulting(config)  # written before sae_lens 6: flat, with other names
+def begins_with_bos(subject: Subject) -> bool | None:
+    """Whether prompts begin with BOS; None: the model has none."""
+    tokenizer = subject.tokenizer
+    if tokenizer.bos_token_id is None or not callable(tokenizer):
+        return None
+    ids: list[int] = tokenizer("a").input_ids
+    return ids[:1] == [tokenizer.bos_token_id]
 
 
-def _from_registry(subject: Subject, site: Site, source: str) -> Dictionary:
-    release, _, sae_id = source.partition("/")
-    if not sae_id:
-        raise UsageError(f"SAE {source!r}: no such folder; write a folder, or release/sae_id for the sae_lens registry")
-    try:
-        sae = _sae_lens().from_pretrained(release, sae_id, device=str(subject.device))
-    except Exception as error:  # sae_lens raises ValueError, KeyError, OSError and hub errors alike
-        raise UsageError(
-            f"SAE {source!r} is no local folder, and sae_lens cannot load it: {error}; give a folder, or release/sae_id"
-        ) from error
-    config = {**sae.cfg.to_dict(), "architecture": sae.cfg.architecture()}
-    return Dictionary(site, source, config, subject.device, tensors=sae.state_dict())
-
-
-def _sae_lens() -> Any:
-    try:
-        from sae_lens import SAE
-    except ImportError as error:
-        raise UsageError("this SAE needs sae_lens: pip install 'recoverybench[sae]'") from error
-    return SAE
-
-
-def _check(dictionary: Dictionary, subject: Subject) -> None:
-    """Everything that does not fit, in one error."""
-    config, meta = dictionary.config, dictionary.config.get("metadata") or {}
-    wrong = []
-    if config.get("architecture") not in _POINTWISE + _JOINT:
-        wrong.append(f"architecture {config.get('architecture')!r} is not one of {', '.join(_POINTWISE + _JOINT)}")
-    if config.get("d_in") != subject.d_model:
-        wrong.append(f"d_in is {config.get('d_in')}, the model's width is {subject.d_model}")
-    hook = meta.get("hook_name")
-    if hook is not None and _boundary(hook) != dictionary.site.boundary:
-        wrong.append(f"it was trained at {hook}, not at {dictionary.site}")
-    model = meta.get("model_name")
-    if model is not None and _model_key(model) != _model_key(subject.name):
-        wrong.append(f"it was trained on {model!r}, this model is {subject.name!r}")
-    if config.get("rescale_acts_by_decoder_norm"):
-        wrong.append("its decoder norms are not folded in; fold them (sae.fold_W_dec_norm()) and save it again")
-    if config.get("normalize_activations", "none") not in _SCALINGS:
-        wrong.append("its activation norm is not folded in; load it with sae_lens, fold it and save it again")
-    if config.get("reshape_activations", "none") != "none":
-        wrong.append("it reads attention heads (hook_z), not the residual stream")
-    if wrong := wrong or list(_misshapen(dictionary)):
-        raise UsageError(
-            f"the SAE {dictionary.source} does not fit {dictionary.site}; give another `sae` or site: "
-            f"{'; '.join(wrong)}"
-        )
-
-
-def _misshapen(dictionary: Dictionary) -> Iterator[str]:
-    """What its file says otherwise than its configuration."""
-    config, there = dictionary.config, dictionary.shapes()
-    architecture, d_in, width = config["architecture"], config["d_in"], config.get("d_sae")
-    if not isinstance(width, int) or architecture in _JOINT and not isinstance(config.get("k"), int):
-        yield f"its configuration lacks a whole number of latents (d_sae is {width!r}, k is {config.get('k')!r})"
-        return
-    expected = {"W_enc": (d_in, width), "W_dec": (width, d_in), "b_dec": (d_in,)}
-    expected |= {name: (width,) for name in _VECTORS[architecture]}
-    for name, shape in expected.items():
-        if name not in there:
-            yield f"its weights lack {name}"
-        elif there[name] != shape:
-            yield f"{name} is {there[name]}, its configuration (d_in, d_sae) says {shape}"
+def bos_conflict(trained: bool | None, given: bool | None) -> str | None:
+    """Why an SAE's texts and the prompts begin differently; None: they do not, or nobody says."""
+    if trained is None or given is None or trained == given:
+        return None
+    if trained:
+        return "its training texts began with BOS, and these prompts do not (set `bos: true` for the model)"
+    return "its training texts did not begin with BOS, and these prompts do (set `bos: false` for the model)"
 
 
 def _boundary(hook: str) -> int | None:
@@ -259,6 +165,7 @@ def _boundary(hook: str) -> int | None:
         return None
 
 
-def _model_key(name: str) -> str:
-    short = name.lower().rsplit("/", 1)[-1]
-    return _SAME_MODEL.get(short, short)
+def family(name: str) -> str:
+    """A model's name without its owner, and without what tells a chat model from its base."""
+    short = name.lower().rsplit("/", 1)[-1].removeprefix("meta-")
+    return _TUNED.sub("", _SAME_MODEL.get(short, short))

@@ -16,7 +16,6 @@ from torch import Tensor
 from benchmark.errors import UsageError
 from benchmark.model.subject import Subject
 from benchmark.sae.dictionary import Dictionary, open_dictionary
-from benchmark.sae.features import FeatureSet
 from benchmark.sites import Site
 from tests import tiny
 
@@ -201,15 +200,17 @@ def refused(subject: Subject, source: str | None, site: Site = SITE) -> str:
 @pytest.mark.parametrize(
     ("architecture", "config", "message"),
     [
-        ("standard", {"d_in": 24}, "d_in is 24, the model's width is 32"),
+        ("standard", {"d_in": 24}, "a stream of width 24, the model's width is 32"),
         ("standard", {"metadata": {"hook_name": "blocks.3.hook_resid_pre"}}, "trained at blocks.3.hook_resid_pre"),
         ("standard", {"metadata": {"hook_name": "blocks.1.hook_mlp_out"}}, "trained at blocks.1.hook_mlp_out"),
         ("standard", {"metadata": {"model_name": "gpt2-small"}}, "trained on 'gpt2-small', this model is 'tiny'"),
-        ("transcoder", {}, "'transcoder' is not one of standard, jumprelu, gated, topk"),
+        ("transcoder", {}, "'transcoder', and must be one of standard, jumprelu, topk, gated"),
         ("standard", {"normalize_activations": "expected_average_only_in"}, "norm is not folded in"),
-        ("standard", {"normalize_activations": "covariance_whitening"}, "norm is not folded in"),
+        ("standard", {"normalize_activations": "covariance_whitening"}, "or a factor that is folded in"),
         ("standard", {"reshape_activations": "hook_z"}, "attention heads"),
-        ("topk", {"rescale_acts_by_decoder_norm": True}, "decoder norms are not folded in"),
+        ("standard", {"metadata": {"prepend_bos": False}}, "did not begin with BOS, and these prompts do"),
+        ("standard", {"metadata": {"hook_head_index": 3}}, "one attention head"),
+        ("standard", {"metadata": {"hook_name_out": "blocks.1.hook_mlp_out"}}, "a transcoder"),
     ],
 )
 def test_an_sae_that_does_not_fit_is_refused(
@@ -220,8 +221,8 @@ def test_an_sae_that_does_not_fit_is_refused(
 
 def test_all_that_does_not_fit_is_in_one_message(subject: Subject, tmp_path: Path) -> None:
     wrong: dict[str, Any] = {"metadata": {"hook_name": "blocks.0.hook_resid_pre", "model_name": "other"}}
-    message = refused(subject, tiny.sae_folder(tmp_path, "abstopk", d_in=16, **wrong))
-    for part in ("abstopk", "d_in is 16", "blocks.0.hook_resid_pre", "'other'"):
+    message = refused(subject, tiny.sae_folder(tmp_path, d_in=16, **wrong))
+    for part in ("width 16", "width is 32", "blocks.0.hook_resid_pre", "'other'"):
         assert part in message
 
 
@@ -268,11 +269,14 @@ def test_a_folder_written_before_sae_lens_6_is_understood_and_checked(
 
 
 @pytest.mark.parametrize("missing", ["cfg.json", "sae_weights.safetensors"])
-def test_a_folder_without_a_file_says_which(missing: str, subject: Subject, tmp_path: Path) -> None:
+def test_a_folder_without_a_file_says_what_is_there_and_what_could_be(
+    missing: str, subject: Subject, tmp_path: Path
+) -> None:
     folder = tiny.sae_folder(tmp_path)
     (tmp_path / missing).unlink()
+    (left,) = tmp_path.iterdir()
     message = refused(subject, folder)
-    assert f"{missing} missing" in message and "sae_lens format" in message
+    assert f"it holds {left.name};" in message and "sae_lens (cfg.json + sae_weights.safetensors)" in message
 
 
 def test_a_configuration_that_is_no_json_is_named(subject: Subject, tmp_path: Path) -> None:
@@ -299,49 +303,9 @@ def test_latents_that_cannot_be_are_refused(latents: list[int], message: str, su
         open_dictionary(subject, SITE, tiny.sae_folder(tmp_path)).features(latents)
 
 
-# --- the registry of sae_lens
-
-
-def test_what_is_neither_a_folder_nor_registered_is_refused_without_a_network(sae_class: Any, subject: Subject) -> None:
+def test_what_is_neither_a_folder_nor_registered_is_refused_without_a_network(subject: Subject) -> None:
     assert "release/sae_id" in refused(subject, "nowhere")
-    for source in ("no-such-release/no-such-id", "gpt2-small-res-jb/no-such-id"):
-        message = refused(subject, source)
-        assert source in message and "cannot load it" in message
-
-
-@pytest.mark.parametrize("architecture", ARCHITECTURES)
-def test_an_sae_of_the_registry_is_the_one_of_its_folder(
-    architecture: str, sae_class: Any, subject: Subject, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    folder = tiny.sae_folder(tmp_path, architecture, **centred(True))
-    asked: list[tuple[str, str]] = []
-
-    def from_pretrained(release: str, sae_id: str, device: str) -> Any:
-        asked.append((release, sae_id))
-        return loaded(sae_class, folder)
-
-    monkeypatch.setattr(sae_class, "from_pretrained", from_pretrained)
-    found = open_dictionary(subject, SITE, "a-release/layer_1/width_64")
-    assert asked == [("a-release", "layer_1/width_64")]
-    local = open_dictionary(subject, SITE, folder)
-    assert found.scaling == local.scaling and found.scaling.centred
-    for ours, theirs in ((found.everything, local.everything), (found.features([9, 2]), local.features([9, 2]))):
-        assert same(ours, theirs)
-        assert not ours.encoder.requires_grad
-
-
-def test_an_sae_of_the_registry_is_checked_too(
-    sae_class: Any, subject: Subject, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    folder = tiny.sae_folder(tmp_path, "topk", rescale_acts_by_decoder_norm=True, metadata={"model_name": "other"})
-    monkeypatch.setattr(sae_class, "from_pretrained", lambda *_, **__: loaded(sae_class, folder))
-    message = refused(subject, "release/id")
-    assert "'other'" in message and "decoder norms" in message
-
-
-def same(a: FeatureSet, b: FeatureSet) -> bool:
-    codes = zip(a.encode(stream()), b.encode(stream()), strict=True)
-    return a.latents == b.latents and torch.equal(a.decoder, b.decoder) and all(torch.equal(x, y) for x, y in codes)
+    assert "release/sae_id" in refused(subject, "no-such-release/no-such-id")
 
 
 def test_a_damaged_or_incomplete_file_is_named(tmp_path: Path) -> None:
@@ -350,7 +314,7 @@ def test_a_damaged_or_incomplete_file_is_named(tmp_path: Path) -> None:
     tensors = load_file(weights)
     del tensors["threshold"]
     save_file(tensors, weights)
-    with pytest.raises(UsageError, match="its weights lack threshold"):
+    with pytest.raises(UsageError, match="lacks threshold; its tensors are W_dec, W_enc, b_dec, b_enc; copy"):
         open_dictionary(made, site, str(folder)).features([1])
     weights.write_bytes(b"not safetensors")
     with pytest.raises(UsageError, match="damaged"):
@@ -384,16 +348,16 @@ def test_a_tensor_that_is_missing_is_named(subject: Subject, tmp_path: Path, arc
     assert open_dictionary(subject, SITE, str(folder)).features([1]).latents == (1,)
     name = sorted(load_file(folder / "sae_weights.safetensors"))[lacking]
     tensors_of(folder, lambda held: held.pop(name))
-    with pytest.raises(UsageError, match=f"{folder} does not fit .* weights lack {name}$"):
+    with pytest.raises(UsageError, match=f"{folder}.* lacks {name}; its tensors are"):
         open_dictionary(subject, SITE, str(folder))
 
 
 @pytest.mark.parametrize(
     ("change", "told"),
     [
-        (lambda f: config_of(f, d_sae=63), r"W_enc is \(32, 64\), its configuration \(d_in, d_sae\) says \(32, 63\)"),
-        (lambda f: config_of(f, d_sae=None), "lacks a whole number of latents .d_sae is None"),
-        (lambda f: config_of(f, d_in=16), "d_in is 16, the model's width is 32"),
+        (lambda f: config_of(f, d_sae=63), "d_sae is 63, but W_dec in sae_weights.safetensors has 64"),
+        (lambda f: config_of(f, d_sae=None), "d_sae is None, but W_dec in .* has 64"),
+        (lambda f: config_of(f, d_in=16), "d_in is 16, but W_dec in .* has 32"),
         (lambda f: tensors_of(f, lambda held: held.update(b_dec=torch.ones(31))), r"b_dec is \(31,\)"),
         (lambda f: (f / "sae_weights.safetensors").write_bytes(b""), "sae_weights.safetensors is damaged: it holds 0"),
         (
@@ -413,11 +377,22 @@ def test_a_damaged_folder_says_what_is_wrong(subject: Subject, tmp_path: Path, c
 
 
 @pytest.mark.parametrize("name", ["W_enc", "W_dec", "b_enc", "b_dec", "threshold"])
-def test_a_number_that_is_none_is_named_where_it_is_used(subject: Subject, tmp_path: Path, name: str) -> None:
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_a_number_that_is_none_is_named_whatever_latent_it_is_of(
+    subject: Subject, tmp_path: Path, name: str, value: float
+) -> None:
     folder = Path(tiny.sae_folder(tmp_path / "sae"))
-    tensors_of(folder, lambda held: held[name].view(-1)[0].fill_(float("nan")))
-    found = open_dictionary(subject, SITE, str(folder))
-    with pytest.raises(UsageError, match=f"holds NaN or infinity in {name}"):
-        found.decode(found.everything.encode(stream()).act)
-    if name in ("b_enc", "threshold"):
-        assert found.features([3]).latents == (3,), "of another latent"
+    tensors_of(folder, lambda held: held[name].view(-1)[-1].fill_(value))
+    with pytest.raises(UsageError, match=f"holds NaN or infinity in {name};"):
+        open_dictionary(subject, SITE, str(folder))
+
+
+def test_decoder_norms_that_are_not_folded_in_are(sae_class: Any, subject: Subject, tmp_path: Path) -> None:
+    folder = Path(tiny.sae_folder(tmp_path, "topk", rescale_acts_by_decoder_norm=True))
+    tensors_of(folder, lambda held: held["W_dec"].mul_(torch.linspace(0.2, 3, 64)[:, None]))
+    sae, ours = loaded(sae_class, folder), open_dictionary(subject, SITE, str(folder))
+    acts = sae.encode(stream())
+    assert gap(ours.everything.encode(stream()).act, acts) < 1e-5
+    assert gap(ours.decode(ours.everything.encode(stream()).act), sae.decode(acts)) < 1e-5
+    config_of(folder, rescale_acts_by_decoder_norm=False)
+    assert gap(open_dictionary(subject, SITE, str(folder)).everything.encode(stream()).act, acts) > 0.1

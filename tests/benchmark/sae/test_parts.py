@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from benchmark.sae.dictionary import Dictionary, open_dictionary
+from benchmark.sae.layouts.normal import Sae
 from benchmark.sae.parts import split, split_sites
 from benchmark.search.constraint import EncoderNullSpace
 from benchmark.sites import Site
@@ -26,15 +27,8 @@ def random(*shape: int, seed: int = 0) -> Tensor:
 def orthonormal(width: int = 12) -> Dictionary:
     """Latents with the same orthonormal directions in and out, all active on the stream of ones along them."""
     directions = torch.linalg.qr(random(D, width, seed=1))[0]
-    tensors = {
-        "W_enc": directions,
-        "W_dec": directions.T.contiguous(),
-        "b_enc": torch.zeros(width),
-        "b_dec": torch.zeros(D),
-    }
-    return Dictionary(
-        SITE, "orthonormal", {"architecture": "standard", "d_sae": width}, torch.device("cpu"), tensors=tensors
-    )
+    sae = Sae("standard", directions, directions.T.contiguous(), torch.zeros(width), torch.zeros(D))
+    return Dictionary(SITE, "orthonormal", sae, torch.device("cpu"))
 
 
 def stream(dictionary: Dictionary, positions: int = 2) -> Tensor:
