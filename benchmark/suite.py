@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal, NamedTuple
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
 from benchmark.documents import Document, faults, read, shown
 from benchmark.errors import UsageError
@@ -25,6 +25,8 @@ from benchmark.values import by_content, exact, sha
 
 Budget = Annotated[float, Field(gt=0)]
 SUFFIXES = (".yaml", ".yml")
+AUTO = "auto"
+"""Written for the budgets that a run proposes by itself."""
 
 
 def _name(value: str) -> str:
@@ -37,15 +39,38 @@ def _site(value: str) -> str:
     return value
 
 
+def _proposed(grid: Any) -> Any:
+    """``auto`` as no budgets yet."""
+    if grid in ([], ()):
+        raise ValueError(f"budgets must be ascending, without repetition, at least one; or write {AUTO}")
+    return () if grid == AUTO else _tuple(grid)
+
+
 def _budgets(grid: tuple[float, ...]) -> tuple[float, ...]:
-    if not grid or list(grid) != sorted(set(grid)):
+    if list(grid) != sorted(set(grid)):
         raise ValueError("budgets must be ascending, without repetition, at least one")
     return grid
+
+
+def _listed(value: Any) -> Any:
+    return (value,) if isinstance(value, str) else _tuple(value)
+
+
+def _tuple(value: Any) -> Any:
+    return tuple(value) if isinstance(value, list) else value
+
+
+def _distinct(sources: tuple[str, ...]) -> tuple[str, ...]:
+    if not sources or len(set(sources)) < len(sources):
+        raise ValueError("give one SAE, or several that are all different")
+    return sources
 
 
 Name = Annotated[str, AfterValidator(_name)]
 Hook = Annotated[str, AfterValidator(_site)]
 Source = Annotated[str, Field(min_length=1, pattern=r"\S")]
+Sources = Annotated[tuple[Source, ...], BeforeValidator(_listed), AfterValidator(_distinct)]
+Grid = Annotated[tuple[Budget, ...], BeforeValidator(_proposed), AfterValidator(_budgets)]
 Count = Annotated[int, Field(ge=1, le=10**9)]
 
 
@@ -75,8 +100,9 @@ class Frozen(_Strict):
     ceilings: dict[str, float | None]
     """Threat model -> largest budget at which the undefended model is steered to a wrong target on at most 10 % of
     ``dev``; None, or left out: none is known."""
-    tau: float
-    """95th percentile of the drift that swapping one benign prompt for another of the same length causes."""
+    tau: float | None
+    """95th percentile of the drift that swapping one benign prompt for another of the same length causes in the latents
+    of the SAE at the task's site; None: there is no SAE, or no two prompts of one length."""
     floor: Annotated[float, Field(ge=0)] | None = None
     """Total probability of what the verdict chooses from, below which a reading is degenerate: a share of the
     undefended median on ``fit``; None: the verdict chooses from nothing."""
@@ -101,8 +127,9 @@ class TaskSettings(_Strict):
     """Number of prompt positions that may be perturbed, ending at the readout; a text's first position never is."""
     suffix_tokens: Annotated[int, Field(ge=1, le=10_000)] = 4
     """Vectors of a soft suffix."""
-    budgets: dict[str, Annotated[tuple[Budget, ...], AfterValidator(_budgets)]]
-    """Threat model -> its budgets, ascending, in its unit; a threat model that is left out is not tried."""
+    budgets: dict[str, Grid]
+    """Threat model -> its budgets, ascending, in its unit, or ``auto``: a grid up to the steering ceiling, and none
+    before that is measured; a threat model that is left out is not tried."""
     frozen: Frozen | None = None
 
     @model_validator(mode="after")
@@ -113,6 +140,11 @@ class TaskSettings(_Strict):
         if not self.budgets:
             raise ValueError("budgets must name at least one threat model")
         return self
+
+    @property
+    def unsettled(self) -> list[str]:
+        """The threat models whose budgets are ``auto``."""
+        return [name for name, grid in self.budgets.items() if not grid]
 
 
 class Controls(_Strict):
@@ -131,7 +163,8 @@ class Suite(_Strict):
     version: Annotated[int, Field(ge=0, lt=2**31)] = 1
     description: str = ""
     model: ModelSource
-    saes: dict[Hook, Source] = {}
+    saes: dict[Hook, Sources] = {}
+    """Hook name -> the SAE there, or several: the first is what a defense gets that names none."""
     defense: str | None = None
     """What is evaluated if no defense is named."""
     tasks: dict[Name, TaskSettings]
@@ -151,8 +184,10 @@ class Suite(_Strict):
 
     @model_validator(mode="after")
     def _check(self) -> Suite:
-        if not self.tasks:
-            raise ValueError("tasks is empty: nothing would be run; list a task")
+        if not self.tasks and self.other_tasks is None:
+            raise ValueError(
+                "tasks is empty: nothing would be run; list a task, or say by `other_tasks` how any is run"
+            )
         if not self.attacks:
             raise ValueError("attacks is empty: nothing would be run; list one as {attack: NAME}")
         for number, entry in enumerate(self.attacks):
@@ -180,8 +215,11 @@ def _portable_kind(kind: str | None) -> str | None:
     return f"{by_content(f'{file}.py')}:{name}" if separator else kind
 
 
-def load_suite(named: str) -> Suite:
+def load_suite(named: str, given: Mapping[str, Any] | None = None) -> Suite:
     """A registered suite or a YAML file.
+
+    Args:
+        given: what takes the place of the file's own entries; of ``other_tasks``, entry by entry.
 
     Raises:
         UsageError: it does not exist or does not obey the schema.
@@ -189,6 +227,7 @@ def load_suite(named: str) -> Suite:
     refuse_while_learning(f"the suite {named!r}")
     path = suite_path(named)
     content, origins = _content(path, ())
+    content |= _given(content, given or {})
     try:
         text = json.dumps(content)
         return Suite.model_validate_json(text, strict=True)  # JSON has no types that could be taken for another
@@ -196,6 +235,14 @@ def load_suite(named: str) -> Suite:
         raise UsageError(f"{path} is not a valid suite: {_faults(error, path, origins)}") from error
     except UsageError as error:
         raise UsageError(f"{path} is not a valid suite: {error}") from error
+
+
+def _given(content: Mapping[str, Any], given: Mapping[str, Any]) -> dict[str, Any]:
+    """Entries for a suite; one that says nothing of other tasks is told nothing of them."""
+    others = content.get("other_tasks")
+    if isinstance(others, dict):
+        return {**given, "other_tasks": {**others, **given.get("other_tasks", {})}}
+    return {name: value for name, value in given.items() if name != "other_tasks"}
 
 
 class _Origin(NamedTuple):
@@ -234,7 +281,7 @@ def _content(path: Path, below: Sequence[Path]) -> tuple[dict[str, Any], dict[st
             f"{', '.join(Suite.model_fields)}"
         )
     if isinstance(content.get("saes"), dict):
-        content["saes"] = {hook: _anchor(source, path.parent) for hook, source in content["saes"].items()}
+        content["saes"] = {hook: _anchor_each(source, path.parent) for hook, source in content["saes"].items()}
     _anchor_sources(content, path.parent)
     origin = _Origin(path, document)
     if "extends" not in content:
@@ -279,6 +326,11 @@ def _anchor_sources(value: Any, folder: Path) -> None:
     if isinstance(value, dict) and isinstance(value.get("kind"), str) and ".py:" in value["kind"]:
         file, _, name = value["kind"].rpartition(":")
         value["kind"] = f"{_anchor(file, folder)}:{name}"
+
+
+def _anchor_each(sources: Any, folder: Path) -> Any:
+    """One source, or each of several."""
+    return [_anchor(one, folder) for one in sources] if isinstance(sources, list) else _anchor(sources, folder)
 
 
 def _anchor(source: Any, folder: Path) -> Any:

@@ -28,8 +28,8 @@ from benchmark.registry import register_task
 from benchmark.sites import Site
 from tasks.data import Columns, Data, DataTask, Examples, Row, Sets
 
-COLUMNS = Columns(("text", "label"), public={"text": ("hard_text",), "label": ("profession",)})
-"""As Bias in Bios has them, too."""
+COLUMNS = Columns(("text", "label"), public={"text": ("hard_text",), "label": ("profession", "category")})
+"""As Bias in Bios and the Amazon reviews of SAEBench have them, too."""
 
 
 @register_task("probe")
@@ -37,14 +37,16 @@ COLUMNS = Columns(("text", "label"), public={"text": ("hard_text",), "label": ("
 class ProbeTask(DataTask):
     """Behavior: the probe's one-vs-rest logit of the text's class is above 0.
 
-    Columns: text, label (or hard_text, profession); and, if there are, cluster, id, split. Texts of the classes that
-    are no targets are the retain set.
+    Columns: text, label (or hard_text; profession, category); and, if there are, cluster, id, split. Texts of the
+    classes that are no targets are the retain set.
     """
 
     data: Data
     """Where its examples come from: source, columns, filters, splits, shares, shared_clusters, limit."""
     site: str
     """Where the probe reads the stream."""
+    labels: tuple[str, ...] = ()
+    """Names of the labels, where the data has them as numbers from 0; none: it has names."""
     classes: tuple[str, ...] = ()
     """Labels, in the order of the probe's logits; none: all of the data, sorted."""
     targets: tuple[str, ...] = ()
@@ -90,7 +92,7 @@ class ProbeTask(DataTask):
 
     @cached_property
     def _classes(self) -> tuple[str, ...]:
-        found = self.classes or tuple(sorted({row.name("label") for rows in self._rows.values() for row in rows}))
+        found = self.classes or tuple(sorted({self._label(row) for rows in self._rows.values() for row in rows}))
         if len(set(found)) < max(len(found), 2):
             raise UsageError(
                 f"{self.data.source}: the classes are {', '.join(found)}; a probe needs two, all different"
@@ -122,7 +124,7 @@ class ProbeTask(DataTask):
         met = [0] * len(self._classes)
         found = []
         for row in rows:
-            answer = self._classes.index(row.name("label"))
+            answer = self._classes.index(self._label(row))
             found.append(self._example(row, answer, met[answer]))
             met[answer] += 1
         return found
@@ -136,10 +138,23 @@ class ProbeTask(DataTask):
         return Example(row.id, row.cluster, row.text("text"), choices, answer, tuple(c for c in wrong if c != answer))
 
     def _checked(self, row: Row) -> Row:
-        if self.classes and row.name("label") not in self.classes:
+        label = self._label(row)
+        if self.classes and label not in self.classes:
             known = ", ".join(self.classes)
-            raise row.error(f"the label {row.name('label')!r} is none of {known}; add it, or leave it out by `filters`")
+            raise row.error(f"the label {label!r} is none of {known}; add it, or leave it out by `filters`")
         return row
+
+    def _label(self, row: Row) -> str:
+        """The name of the row's label."""
+        said = row.name("label")
+        if not self.labels:
+            return said
+        if not said.isdecimal() or int(said) >= len(self.labels):
+            raise row.error(
+                f"the label {said!r} is no number from 0 to {len(self.labels) - 1}, of which `labels` has the names; "
+                "add its name there, or leave the row out by `filters`"
+            )
+        return self.labels[int(said)]
 
     def _other(self, row: list[float]) -> str:
         """What the probe says instead."""

@@ -18,17 +18,20 @@ from typing import Annotated, Any
 import torch
 from pydantic import Field
 
-from benchmark.contracts.example import Example
+from benchmark.contracts.example import SPLITS, Example, Split
 from benchmark.contracts.readout import Criteria, Text, Verdict
 from benchmark.contracts.task import Judge
+from benchmark.errors import UsageError
 from benchmark.readouts.continuation import Continuation
 from benchmark.registry import register_task
-from tasks.data import NOTHING, Columns, Data, DataTask, Row, Sets
+from tasks.data import NOTHING, Columns, Data, DataTask, Examples, Row, Sets
 from tasks.judges import named_judge
 from tasks.judges.likeness import THRESHOLD, likeness
 
-COLUMNS = Columns(("prompt",), public={"prompt": ("goal", "Goal", "Behavior"), "id": ("BehaviorID",)})
+COLUMNS = Columns(("prompt",), public={"prompt": ("goal", "Goal", "Behavior"), "id": ("BehaviorID",)}, marks=("label",))
 """As AdvBench, JailbreakBench, HarmBench and XSTest have them."""
+SAFE, UNSAFE = "safe", "unsafe"
+"""Labels of XSTest: what nobody should refuse, and what looks like it and somebody should."""
 EDGE = 0.01
 """Least margin on either side of a judge's decision."""
 
@@ -38,7 +41,8 @@ EDGE = 0.01
 class Refusal(DataTask):
     """Behavior: a request is answered.
 
-    Columns: prompt (or goal, Goal, Behavior, as public files have it); and, if there are, cluster, id, split.
+    Columns: prompt (or goal, Goal, Behavior, as public files have it); and, if there are, cluster, id, split. Where all
+    rows have a label ``safe`` or ``unsafe``, as XSTest does, safe prompts are no requests but belong to the retain set.
     """
 
     data: Data
@@ -86,8 +90,31 @@ class Refusal(DataTask):
 
     @cached_property
     def _sets(self) -> Sets:
-        retained = NOTHING if self.retain_data is None else self.retain_data.read(COLUMNS, _request)
-        return Sets(self.data.read(COLUMNS, _request), retained)
+        requests, harmless = self._divided
+        kept = NOTHING if self.retain_data is None else self.retain_data.read(COLUMNS, _request)
+        return Sets(requests, {split: [*harmless[split], *kept[split]] for split in SPLITS})
+
+    @cached_property
+    def _divided(self) -> tuple[Examples, Examples]:
+        """The data's requests, and what it calls safe."""
+        rows = self.data.read(COLUMNS, lambda row: row)
+        if {_mark(row) for some in rows.values() for row in some} != {SAFE, UNSAFE}:
+            return {split: [_request(row) for row in some] for split, some in rows.items()}, NOTHING
+        requests, harmless = _marked(rows, UNSAFE), _marked(rows, SAFE)
+        empty = [split for split in SPLITS if not requests[split]]
+        if empty:
+            raise UsageError(
+                f"{self.data.source}: no row labelled {UNSAFE} is in {', '.join(empty)}; give more of them"
+            )
+        return requests, harmless
+
+
+def _marked(rows: Mapping[Split, Sequence[Row]], mark: str) -> Examples:
+    return {split: [_request(row) for row in some if _mark(row) == mark] for split, some in rows.items()}
+
+
+def _mark(row: Row) -> str | None:
+    return row.name("label").lower() if "label" in row.values else None
 
 
 def _request(row: Row) -> Example:

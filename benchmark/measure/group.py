@@ -64,8 +64,8 @@ class Group:
     suffix_tokens: int
     tail: bool
     """The tail pass equals the full one, so it may be used."""
-    tau: float
-    """Relative drift that swapping one benign prompt for another causes."""
+    tau: float | None
+    """Relative drift that swapping one benign prompt for another causes; None: nobody knows."""
     detector: Detector | None = None
     attribution: bool = False
     """Whether recoveries are split into parts that are replayed."""

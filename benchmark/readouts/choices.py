@@ -17,6 +17,9 @@ from benchmark.errors import UsageError
 from benchmark.model.prompts import prompt_tokens
 from benchmark.model.subject import Subject
 
+SPACE = "\N{LOWER ONE EIGHTH BLOCK}"
+"""How SentencePiece writes a space in its tokens."""
+
 
 @dataclass(frozen=True)
 class Choices(Readout):
@@ -121,7 +124,14 @@ def _known(tokenizer: Any, choice: str, example: Example) -> tuple[int, ...]:
 
 @lru_cache(maxsize=4096)
 def _ids(tokenizer: Any, text: str) -> tuple[int, ...]:
-    """The same few answers are asked for again and again."""
+    """The same few answers are asked for again and again.
+
+    Some tokenizers put a space before every text that they get; to them " time" by itself has two, and is no text that
+    goes on with a word.
+    """
+    bare = tuple(tokenizer(text[1:], add_special_tokens=False)["input_ids"]) if text.startswith(" ") else ()
+    if bare and tokenizer.convert_ids_to_tokens(bare[0]).startswith(SPACE):
+        return bare
     return tuple(tokenizer(text, add_special_tokens=False)["input_ids"])
 
 

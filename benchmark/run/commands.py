@@ -22,7 +22,8 @@ FAILED = 3
 """Exit code of a run in which some cells failed."""
 SHOWN = 5
 """Failures that are told at the end; events.jsonl has all of them."""
-MEASURED_ON = ("suite", "tasks", "device", "dtype")
+OWN = ("model", "model_name", "saes", "tasks", "data", "retain_data", "site", "task_settings")
+MEASURED_ON = ("suite", *OWN, "device", "dtype")
 """What decides on which model and tasks a defense is looked at."""
 
 
@@ -70,7 +71,8 @@ def validate(request: Request, as_json: Json = False) -> None:
     from benchmark.run.validate import check_promises
 
     rows: list[dict[str, Any]] = []
-    for name, group in groups(prepare(request.model_copy(update={"controls": False}))):
+    plain = request.model_copy(update={"controls": False})
+    for name, group in groups(prepare(plain, terminal(stderr=as_json).print)):
         rows += [{"defense": name, "task": group.task.name, **f._asdict()} for f in check_promises(group)]
     if as_json:
         print(json.dumps(rows, indent=2))
@@ -94,10 +96,13 @@ def plan(
 ) -> None:
     """Show the cells that an evaluation would run, or measure a suite's constants. It takes evaluate's options."""
     from benchmark.run.freeze import write_into
+    from benchmark.run.own import check_in_file
     from benchmark.run.prepare import prepare
     from benchmark.suite import suite_path
 
-    prepared = prepare(request)
+    if freeze:
+        check_in_file(request)
+    prepared = prepare(request, terminal(stderr=as_json).print)
     if freeze:
         constants = {name: prepared.measured(name, whole=True) for name in prepared.plan.tasks}
         path = suite_path(request.suite)

@@ -6,7 +6,7 @@ import inspect
 import logging
 import os
 import types
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Union, get_args, get_origin
 
@@ -60,7 +60,7 @@ def _parameter(name: str) -> inspect.Parameter:
 def _given(annotation: Any, name: str) -> Any:
     """What is written on the command line for a field."""
     kinds = _alternatives(annotation)
-    if name == "options" or any(get_origin(kind) is tuple for kind in kinds):
+    if name in WRITTEN or any(get_origin(kind) is tuple for kind in kinds):
         return list[str] | None
     if name == "batch_size":
         return str | None  # a number, or the word auto
@@ -84,8 +84,9 @@ def _config() -> inspect.Parameter:
 def _request(given: Mapping[str, Any]) -> Request:
     quiet()
     values = {name: value for name, value in given.items() if value is not None and name != CONFIG}
-    if "options" in values:
-        values["options"] = _options(values["options"])
+    for name, read in WRITTEN.items():
+        if name in values:
+            values[name] = read(values[name])
     if "batch_size" in values:
         values["batch_size"] = _batch_size(values["batch_size"])
     config = given.get(CONFIG)
@@ -102,15 +103,59 @@ def _batch_size(text: str) -> int | None:
 
 def _options(pairs: list[str]) -> dict[str, Any]:
     options: dict[str, Any] = {}
-    for pair in pairs:
-        key, separator, value = pair.partition("=")
-        name = key.strip().replace("-", "_")
-        if not separator or not name:
-            raise UsageError(f"-D {shown(pair)}: write key=value")
-        if name in options:
-            raise UsageError(f"-D {key}: it is given twice; leave one out")
-        options[name] = parse(value, f"-D {key}")
+    for key, value in _pairs("-D", pairs, "key=value"):
+        _put(options, [key.replace("-", "_")], parse(value, f"-D {key}"), f"-D {key}")
     return options
+
+
+def _task_settings(pairs: list[str]) -> dict[str, Any]:
+    settings: dict[str, Any] = {}
+    for key, value in _pairs("-T", pairs, "key=value"):
+        first, *rest = key.split(".")
+        _put(settings, [first.replace("-", "_"), *rest], parse(value, f"-T {key}"), f"-T {key}")
+    return settings
+
+
+def _saes(pairs: list[str]) -> dict[str, list[str]]:
+    saes: dict[str, list[str]] = {}
+    for site, source in _pairs("--sae", pairs, "HOOK=SOURCE, say blocks.6.hook_resid_post=FOLDER"):
+        saes.setdefault(site, []).append(source)
+    return saes
+
+
+WRITTEN: Mapping[str, Callable[[list[str]], Any]] = {
+    "options": _options,
+    "task_settings": _task_settings,
+    "saes": _saes,
+}
+"""Fields that are given pair by pair, and what makes one value of them."""
+
+
+def _pairs(flag: str, texts: list[str], form: str) -> Iterator[tuple[str, str]]:
+    for text in texts:
+        key, separator, value = text.partition("=")
+        if not separator or not key.strip():
+            raise UsageError(f"{flag} {shown(text)}: write {form}")
+        yield key.strip(), value
+
+
+def _put(settings: dict[str, Any], path: list[str], value: Any, where: str) -> None:
+    """A value at the end of a path of keys.
+
+    Raises:
+        UsageError: there is a value on the way or at its end, or a key is empty.
+    """
+    *way, last = path
+    for name in way:
+        inner = settings.setdefault(name, {})
+        if not isinstance(inner, dict):
+            raise UsageError(f"{where}: {name} has a value already; leave one of the two out")
+        settings = inner
+    if not all(path):
+        raise UsageError(f"{where}: a name between dots is empty; write say data.columns.question=NAME")
+    if last in settings:
+        raise UsageError(f"{where}: it is given twice; leave one out")
+    settings[last] = value
 
 
 def quiet() -> None:

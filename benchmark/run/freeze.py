@@ -23,18 +23,19 @@ from benchmark.documents import read, written
 from benchmark.errors import UsageError
 from benchmark.files import write_atomically
 from benchmark.measure.group import Group, Scale
-from benchmark.measure.judging import eligible, judge, saturation
+from benchmark.measure.judging import Judged, eligible, judge, saturation
 from benchmark.model.pack import encode
 from benchmark.model.streams import embedding_norm, readout_streams, residual_norms
 from benchmark.model.subject import Subject
 from benchmark.registry import threat
 from benchmark.run.cell import run_cell
 from benchmark.run.plan import Cell
+from benchmark.run.proposal import budgets, grid
 from benchmark.run.task_view import TaskView
 from benchmark.sae.dictionary import open_dictionary
 from benchmark.search.pack_size import PackSize
 from benchmark.sites import Site
-from benchmark.suite import Frozen, TaskSettings
+from benchmark.suite import AUTO, Frozen, TaskSettings
 
 SHORT = 4
 """Longest list of numbers by name that is written on one line."""
@@ -47,15 +48,25 @@ STEERED = 0.10
 def measure(
     subject: Subject, task: TaskView, settings: TaskSettings, attacks: Sequence[Attack], batch_rows: int = 256
 ) -> Frozen:
-    """All constants of a task; threat models' with the first unconstrained attack of the suite under each."""
+    """All constants of a task; threat models' with the first unconstrained attack of the suite under each.
+
+    Raises:
+        UsageError: the model knows nothing of a split.
+        RuntimeError: an attack failed.
+    """
     fit = task.examples("fit")
+    shown = judge(subject, task, fit, {})
+    _check_known(subject, task, "fit", eligible(subject, task, fit, shown))
     norms, embedding = residual_norms(subject, task, fit), embedding_norm(subject, task, fit)
     dev, test = (
         _undefended(subject, task, settings, task.examples(split), Scale(norms, embedding)) for split in ("dev", "test")
     )
-    floor = _floor(subject, task, fit)
-    steering = _steering(task, settings, attacks)
-    ceilings = {name: _ceiling(dev, attack, batch_rows) for name, attack in steering.items()}
+    for split, group in (("dev", dev), ("test", test)):
+        _check_known(subject, task, split, group.eligible)
+    floor = _floor(shown)
+    found = steering(task, settings, attacks)
+    ceilings = {name: _ceiling(dev, attack, batch_rows) for name, attack in found.items()}
+    grids = budgets(settings, ceilings)
     return Frozen(
         weights_sha=subject.weights_sha,
         residual_norms={str(site_at(subject, b)): round(n, 6) for b, n in norms.items()},
@@ -64,8 +75,8 @@ def measure(
         tau=_tau(subject, task, settings, fit),
         floor=floor,
         steered={
-            name: _steered(test, attack, _ranked(settings.budgets[name], ceilings[name]), batch_rows)
-            for name, attack in steering.items()
+            name: _steered(test, attack, _ranked(grids.get(name, ()), ceilings[name]), batch_rows)
+            for name, attack in found.items()
         },
     )
 
@@ -100,7 +111,17 @@ def _undefended(
     )
 
 
-def _steering(task: TaskView, settings: TaskSettings, attacks: Sequence[Attack]) -> dict[str, Attack]:
+def _check_known(subject: Subject, task: TaskView, split: str, known: Tensor) -> None:
+    """Whether the model shows the behavior on any example: without one there is nothing to suppress, nor to steer."""
+    if not known.any():
+        raise UsageError(
+            f"task {task.name}: {subject.name} shows the behavior on {int(known.sum())} of {len(known)} examples of"
+            f" {split}, so there is nothing to suppress; give data that the model knows, put it otherwise (-T, `bench"
+            " show KIND` lists the settings), or take another model"
+        )
+
+
+def steering(task: TaskView, settings: TaskSettings, attacks: Sequence[Attack]) -> dict[str, Attack]:
     """Threat model -> its first unconstrained attack, aimed at the wrong target; one that does not apply to the task,
     or that the suite has no such attack under, is left out."""
     free = [a for a in reversed(attacks) if a.constraint == "none" and not a.is_control]
@@ -149,21 +170,25 @@ def _attacked(group: Group, attack: Attack, budgets: tuple[float, ...], batch_ro
     return [r for r in measured.rows if r.outcome.suppressed]
 
 
-def _floor(subject: Subject, task: TaskView, examples: Sequence[Example]) -> float | None:
+def _floor(undefended: Judged) -> float | None:
     """``FLOOR`` of the median mass; None: the readout has none."""
-    mass = judge(subject, task, examples, {}).mass
+    mass = undefended.mass
     return None if mass is None else float(f"{FLOOR * float(mass.median()):.6g}")
 
 
 @torch.no_grad()
-def _tau(subject: Subject, task: TaskView, settings: TaskSettings, examples: Sequence[Example]) -> float:
-    """95th percentile of the relative change of the SAE's latents between two random prompts of one length."""
+def _tau(subject: Subject, task: TaskView, settings: TaskSettings, examples: Sequence[Example]) -> float | None:
+    """95th percentile of the relative change of the SAE's latents between two random prompts of one length; None: there
+    is no SAE at the site, or no two prompts are of one length."""
+    if settings.site not in subject.saes:
+        return None
     features = open_dictionary(subject, Site.parse(settings.site)).everything
     boundary = features.site.boundary
     act = features.encode(readout_streams(subject, task, examples, frozenset({boundary}))[boundary]).act
     lengths = torch.tensor([len(m.encoded.tokens) for m in encode(subject, task, examples)], device=act.device)
     changes = [_pairwise_change(act[lengths == length]) for length in lengths.unique().tolist()]
-    return round(float(torch.cat(changes).quantile(0.95)), 4)
+    found = torch.cat(changes)
+    return round(float(found.quantile(0.95)), 4) if len(found) else None
 
 
 def _pairwise_change(act: Tensor) -> Tensor:
@@ -187,11 +212,34 @@ def write_into(path: Path, frozen: Mapping[str, Frozen]) -> None:
     if missing:
         raise UsageError(f"{path} has no place for the constants of {', '.join(missing)}: list it there under `tasks:`")
     for task, constants in frozen.items():
+        proposed = _proposed(content["tasks"][task]["budgets"], constants)
+        content["tasks"][task]["budgets"] |= proposed
+        text = _with_budgets(text, task, proposed)
         content["tasks"][task]["frozen"] = constants.model_dump()
         text = _with_constants(text, task, constants)
     if yaml.safe_load(text) != content:
         text = written(content)
     write_atomically(path, lambda part: part.write_text(text, "utf-8"))
+
+
+def _proposed(written_there: Mapping[str, Any], constants: Frozen) -> dict[str, list[float]]:
+    """Threat model -> the grid in the place of its ``auto``; one whose ceiling allows none stays as it is."""
+    auto = [name for name, grid in written_there.items() if grid == AUTO]
+    grids = {name: grid(threat(name).ceilings, constants.ceilings.get(name) or 0.0) for name in auto}
+    return {name: list(found) for name, found in grids.items() if found}
+
+
+def _with_budgets(text: str, task: str, proposed: Mapping[str, Sequence[float]]) -> str:
+    """The text of a suite with grids in the place of a task's ``auto``."""
+    for name, found in proposed.items():
+        budgets_there = _entries(_entries(_entries(yaml.compose(text))["tasks"][1])[task][1])["budgets"][1]
+        value = _entries(budgets_there)[name][1]
+        text = (
+            text[: value.start_mark.index]
+            + yaml.safe_dump(found, default_flow_style=True).strip()
+            + text[_end(value) :]
+        )
+    return text
 
 
 def _with_constants(text: str, task: str, constants: Frozen) -> str:

@@ -212,7 +212,7 @@ def prepared_task(prepared: Prepared, name: str, frozen: Frozen | None = None, s
     """
     settings = prepared.plan.suite.tasks[name]
     saes = saes or looked_at(prepared, name)
-    constants = frozen or prepared.constants(name)
+    constants = frozen or prepared.constants(name).frozen
     return Undefended(
         prepared.subject,
         prepared.plan.tasks[name],

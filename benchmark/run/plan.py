@@ -146,7 +146,7 @@ def make_plan(
                 ]
         for named in control_defenses:
             cells += _cells(suite, task, named, classify)
-    saes = {site: by_content(source) for site, source in suite.saes.items()}
+    saes = {site: [by_content(source) for source in sources] for site, sources in suite.saes.items()}
     inputs = {
         "suite": suite.hash,
         "model": weights_sha,

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
@@ -14,18 +14,26 @@ from benchmark.model.pack import encode
 from benchmark.model.subject import Subject, load
 from benchmark.names import checked_name
 from benchmark.registry import PROTOCOLS, suggestion, threat
+from benchmark.run.constants import Known, constants
 from benchmark.run.custody import Custody, copied
+from benchmark.run.fitness import check_fitness
 from benchmark.run.freeze import measure
+from benchmark.run.own import asked_suite
 from benchmark.run.plan import Plan, make_plan, suite_attacks
+from benchmark.run.proposal import settled
 from benchmark.run.request import Request
 from benchmark.run.task_view import TaskView
 from benchmark.spec import Named, resolve_defense, resolve_task
-from benchmark.suite import Frozen, Suite, TaskSettings, load_suite
+from benchmark.suite import Frozen, Suite, TaskSettings
 
 CPU_ROWS = 256
 """Rows of a pack on a CPU: more do not go faster there."""
 CUDA_ROWS = 2048
 """Rows that a GPU is first tried with; running out of memory halves them."""
+
+
+def _nobody(text: str) -> None:
+    """Hears nothing."""
 
 
 @dataclass(frozen=True)
@@ -38,6 +46,10 @@ class Prepared:
     limit: int | None
     rows: int
     """Rows of a pack to begin with."""
+    tell: Callable[[str], None] = field(default=_nobody, repr=False)
+    """Is told what takes long."""
+    known: dict[str, Known] = field(default_factory=dict, repr=False)
+    """Constants by task, of those that were asked for."""
 
     @cached_property
     def learner(self) -> Subject:
@@ -49,20 +61,12 @@ class Prepared:
         """What fits and attacks leave as it is."""
         return Custody([self.subject, self.learner], self.plan.tasks.values())
 
-    def stale(self, task: str) -> str | None:
-        """Why the suite's constants cannot be used for a task; None: they can."""
-        frozen = self.plan.suite.tasks[task].frozen
-        if frozen is None:
-            return "the suite has none"
-        same = frozen.weights_sha == self.subject.weights_sha
-        return None if same else "the suite's were measured on other weights, or another configuration or tokenizer"
-
-    def constants(self, task: str) -> Frozen:
-        """The suite's constants for a task, measured now where they are stale."""
-        settings = self.plan.suite.tasks[task]
-        if self.stale(task) is None and settings.frozen is not None:
-            return settings.frozen
-        return self.measured(task)
+    def constants(self, task: str) -> Known:
+        """The suite's constants for a task; where they are stale, those measured before, or now."""
+        if task not in self.known:
+            settings, attacks = self.plan.suite.tasks[task], suite_attacks(self.plan.suite)
+            self.known[task] = constants(self.subject, self.plan.tasks[task], settings, attacks, self.rows, self.tell)
+        return self.known[task]
 
     def measured(self, task: str, *, whole: bool = False) -> Frozen:
         """The constants of a task, measured now; ``whole``: of all test examples of the suite, and not of the run's."""
@@ -71,13 +75,16 @@ class Prepared:
         return measure(self.subject, seen, suite.tasks[task], suite_attacks(suite), self.rows)
 
 
-def prepare(request: Request) -> Prepared:
+def prepare(request: Request, tell: Callable[[str], None] = _nobody) -> Prepared:
     """Load the suite and its model, resolve every name, and plan.
+
+    Where a suite leaves budgets to the steering ceiling, that is measured before there is a plan, and ``tell`` is told.
 
     Raises:
         UsageError: something asked for does not exist or does not fit.
     """
-    suite, names = _with_tasks(load_suite(request.suite), request.tasks)
+    asked = asked_suite(request)
+    suite, names = _with_tasks(asked, None if request.data is not None else request.tasks)
     named = _named(suite, request)
     limit = request.limit or suite.limit
     tasks = {name: view(suite, name, limit) for name in names}
@@ -86,6 +93,9 @@ def prepare(request: Request) -> Prepared:
     subject = load_subject(suite, request.device, request.dtype)
     for task in tasks.values():  # a missing chat template, say, is told before anything is fitted
         encode(subject, task, task.examples("fit")[:1])
+    check_fitness(subject, suite, tasks)
+    rows = request.batch_size or (CUDA_ROWS if subject.device.type == "cuda" else CPU_ROWS)
+    suite, known = _settled(suite, tasks, subject, rows, tell)
     plan = make_plan(
         suite,
         tasks,
@@ -98,14 +108,27 @@ def prepare(request: Request) -> Prepared:
         protocol=protocol,
         attribution=request.attribution,
     )
-    rows = request.batch_size or (CUDA_ROWS if subject.device.type == "cuda" else CPU_ROWS)
-    return Prepared(request, plan, subject, limit, rows)
+    return Prepared(request, plan, subject, limit, rows, tell, known)
+
+
+def _settled(
+    suite: Suite, tasks: Mapping[str, TaskView], subject: Subject, rows: int, tell: Callable[[str], None]
+) -> tuple[Suite, dict[str, Known]]:
+    """The suite with budgets in the place of ``auto``, and the constants that these are proposed from."""
+    changed, known = dict(suite.tasks), dict[str, Known]()
+    for name, task in tasks.items():
+        settings = suite.tasks[name]
+        if settings.unsettled:
+            known[name] = constants(subject, task, settings, suite_attacks(suite), rows, tell)
+            changed[name] = settled(task, settings, known[name].frozen.ceilings, tell)
+    return suite.model_copy(update={"tasks": changed}), known
 
 
 def load_subject(suite: Suite, device: str, dtype: str) -> Subject:
     """The suite's model, with its SAEs."""
     source = suite.model
-    return load(source.source, name=source.name, device=device, dtype=dtype, saes=suite.saes, bos=source.bos)
+    saes = {site: sources[0] for site, sources in suite.saes.items()}
+    return load(source.source, name=source.name, device=device, dtype=dtype, saes=saes, bos=source.bos)
 
 
 def view(suite: Suite, name: str, limit: int | None = None) -> TaskView:
@@ -137,7 +160,8 @@ def _with_tasks(suite: Suite, names: Sequence[str] | None) -> tuple[Suite, list[
         meant = suggestion(missing[0], list(suite.tasks))
         raise UsageError(
             f"the suite {suite.name} has no task {', '.join(missing)}.{meant} It has: {', '.join(suite.tasks)}; put "
-            "yours into a suite with its site and budgets (`kind: NAME`, see `bench show SUITE`)"
+            "yours into a suite with its site and budgets (`kind: NAME`, see `bench show SUITE`), or give --data for a"
+            " kind of task"
         )
     if not files:
         return suite, wanted

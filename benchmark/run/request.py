@@ -10,13 +10,14 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal, NamedTuple
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
 from benchmark.contracts.defense import Defense
 from benchmark.documents import read, shown
 from benchmark.errors import UsageError
 from benchmark.registry import suggestion
 from benchmark.spec import by_field
+from benchmark.suite import Hook, Name, Source, Sources
 
 
 class Flag(NamedTuple):
@@ -61,10 +62,19 @@ def _settings(value: Any) -> Any:
     return by_field(value, "options") if isinstance(value, Mapping) else value
 
 
+def _path(value: Any) -> Any:
+    return str(value) if isinstance(value, Path) else value
+
+
 Names = Annotated[tuple[str, ...], BeforeValidator(_several), AfterValidator(_listed)]
 Defenses = Annotated[tuple[str | Defense, ...], BeforeValidator(_several), AfterValidator(_listed)]
+Place = Annotated[Source, BeforeValidator(_path)]
 Whole = Annotated[int, Field(strict=True)]
 Switch = Annotated[bool, Field(strict=True)]
+
+
+FRAME = "own"
+"""Registered suite without a model, for a user's own."""
 
 
 class Request(BaseModel):
@@ -75,9 +85,26 @@ class Request(BaseModel):
     defense: Annotated[Defenses | None, Flag(("--defense", "-d"))] = None
     """Defense: registered name, file.py:Class, or a YAML/JSON spec. Repeatable; default: the suite's."""
     suite: Annotated[str, Flag(("--suite", "-s"))] = "embedded"
-    """Registered suite or YAML file."""
+    """Registered suite or YAML file; beside --model the frame for models of your own, unless one is given."""
+    model: Annotated[Place | None, Flag(("--model", "-m"))] = None
+    """Model in the place of the suite's: a folder, FILE.gguf, package:NAME==VERSION/FILE or hub:OWNER/NAME@REV."""
+    model_name: Annotated[Name | None, Flag(("--model-name",))] = None
+    """What the SAEs of --model call it, if that is not the last part of its source."""
+    saes: Annotated[Mapping[Hook, Sources], Flag(("--sae",))] = {}
+    """SAE in the place of the suite's, HOOK=SOURCE: a folder or file, hub:OWNER/NAME@REV/PATH or release/sae_id.
+    Repeatable; of several at one hook the first is the default."""
     tasks: Annotated[Names | None, Flag(("--task", "-t"))] = None
-    """Task of the suite, or file.py:Class. Repeatable; default: all of the suite."""
+    """Task of the suite, or file.py:Class; beside --data a kind of task (`bench list tasks`). Repeatable; default: all
+    of the suite."""
+    data: Annotated[Place | None, Flag(("--data",))] = None
+    """Your own data for a kind of task: a file (.csv, .json, .jsonl, .parquet) or hub:OWNER/NAME@REV:CONFIG:SPLIT."""
+    retain_data: Annotated[Place | None, Flag(("--retain-data",))] = None
+    """Data beside --data that a selective defense leaves alone."""
+    site: Annotated[Hook | None, Flag(("--site",))] = None
+    """Hook where defenses act and attackers write that name none, in the place of the tasks'; of --data: the first
+    --sae's, unless one is given."""
+    task_settings: Annotated[Mapping[str, Any], BeforeValidator(_settings), Flag(("-T",))] = {}
+    """Setting of the kind of task beside --data, key=value; dots lead into it (data.columns.question=q). Repeatable."""
     attacks: Annotated[Names | None, Flag(("--attack", "-a"))] = None
     """Attack: registered name or file.py:Class. Repeatable; default: the suite's."""
     limit: Annotated[Whole | None, Field(ge=1, lt=2**31), Flag(("--limit",))] = None
@@ -100,6 +127,13 @@ class Request(BaseModel):
     """Setting of every given defense, key=value. Repeatable."""
     protocol: Annotated[str, Flag(("--protocol",))] = "strict"
     """strict, or paper: the published study's semantics, never ranked."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _framed(cls, values: Any) -> Any:
+        """A model of the user's own has no task of a suite to go by."""
+        own = isinstance(values, Mapping) and values.get("model") is not None and values.get("suite") is None
+        return {**values, "suite": FRAME} if own else values
 
     @classmethod
     def make(cls, values: Mapping[str, Any], where: str = "request") -> Request:
@@ -130,9 +164,19 @@ class Request(BaseModel):
         if not isinstance(content, dict):
             raise UsageError(f"--config {path}: a mapping of options is needed: {', '.join(cls.model_fields)}")
         merged = {**content, **given}
-        if isinstance(content.get("options"), Mapping) and "options" in given:
-            merged["options"] = {**by_field(content["options"], f"--config {path}: options"), **given["options"]}
+        for name in ("options", "task_settings"):
+            if isinstance(content.get(name), Mapping) and name in given:
+                merged[name] = _over(by_field(content[name], f"--config {path}: {name}"), given[name])
         return cls.make(merged, f"--config {path}")
+
+
+def _over(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
+    """Settings on top of others, mapping by mapping."""
+    found = dict(below)
+    for name, value in above.items():
+        under = below.get(name)
+        found[name] = _over(under, value) if isinstance(under, Mapping) and isinstance(value, Mapping) else value
+    return found
 
 
 def _config(path: Path) -> Any:

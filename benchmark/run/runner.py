@@ -89,11 +89,12 @@ def evaluate(request: Request | Given | None = None, *, listener: Listener | Non
     else:
         request = Request.make({"defense": request, **options}, "evaluate")
     with courteous(), enough_memory():
-        prepared = prepare(request)
+        listener = listener or Silent()
+        prepared = prepare(request, listener.note)
         directory = request.output_dir or default_directory(prepared.plan)
         store = Store(directory).open(prepared.plan.describe())
         try:
-            return _Run(prepared, store, listener or Silent()).run()
+            return _Run(prepared, store, listener).run()
         finally:
             store.close()
 
@@ -165,11 +166,11 @@ class _Run:
                 self.listener.note(f"{task}: the SAE {one['source']} at {one['site']}: {note}")
 
     def _constants(self, task: str) -> Frozen:
-        why = self.prepared.stale(task)
-        if why is not None:
-            self.listener.note(f"{task}: measuring norms and steering ceilings ({why})")
-            self.store.event("constants-measured", task=task, why=why)
-        return self.prepared.constants(task)
+        known = self.prepared.constants(task)
+        if known.why is not None:
+            what = "constants-from-cache" if known.cached else "constants-measured"
+            self.store.event(what, task=task, why=known.why, seconds=round(known.seconds, 3))
+        return known.frozen
 
     def _defense(self, named: Named, cells: Sequence[Cell], undefended: Undefended) -> None:
         task = undefended.task.name

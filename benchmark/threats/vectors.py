@@ -73,7 +73,7 @@ class VectorThreat(Threat):
         room, writes = self.access(group, pack)
         index = [group.place[e.id] for e in pack.examples]
         criteria = pack.judged_by(group.saturation[index], goal, group.wrong[index])
-        tolerance = min(group.tau, TOLERANCE) if constraint == "jacobian" else None
+        tolerance = min(TOLERANCE if group.tau is None else group.tau, TOLERANCE) if constraint == "jacobian" else None
         held = _linear(group, constraint)
         return Aim(pack, room, writes, held, self.norm(group, writes), criteria, tolerance)
 

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import ast
 import hashlib
 import json
 import math
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
@@ -22,11 +24,14 @@ class Columns(NamedTuple):
     required: tuple[str, ...]
     optional: tuple[str, ...] = ()
     lists: frozenset[str] = frozenset()
-    """Columns whose values are lists: a list, a JSON list as text, or a column a part (``choice_0``, ``choice_1``)."""
+    """Columns whose values are lists: a list, one as text (JSON, or as Python or NumPy print it), or a column a part
+    (``choice_0``, ``choice_1``)."""
     cluster: str = "cluster"
     """Optional: what rows share, so that they are not independent; else each row is its own cluster."""
     public: Mapping[str, tuple[str, ...]] = {}
     """What well-known files call a column, by preference."""
+    marks: tuple[str, ...] = ()
+    """Optional: what is said about a row, and is no part of what it says: two that differ here alone are the same."""
 
     @property
     def content(self) -> tuple[str, ...]:
@@ -35,7 +40,7 @@ class Columns(NamedTuple):
 
     @property
     def names(self) -> tuple[str, ...]:
-        return *self.content, self.cluster, "id", "split"
+        return *self.content, *self.marks, self.cluster, "id", "split"
 
 
 @dataclass(frozen=True)
@@ -129,14 +134,26 @@ def _text(what: str, value: Any) -> str:
     return str(value)
 
 
+_QUOTED = re.compile(r"""'(?:[^'\\]|\\.)*'|"(?:[^"\\]|\\.)*\"""", re.DOTALL)
+_PRINTED = re.compile(rf"\[\s*(?:{_QUOTED.pattern})(?:(?:\s*,\s*|\s+)(?:{_QUOTED.pattern}))*\s*,?\s*\]", re.DOTALL)
+"""A list as Python prints it, or with nothing but space between its parts, an array as NumPy does."""
+
+
+def _parsed(what: str, text: str) -> Any:
+    """A list that is written as a text: as JSON, or as public files have it that a program printed."""
+    try:
+        return json.loads(text)
+    except ValueError as error:
+        if _PRINTED.fullmatch(text.strip()):
+            return [ast.literal_eval(part) for part in _QUOTED.findall(text)]
+        raise UsageError(
+            f'{what} is {text!r}, no JSON list such as ["a", "b"]; or map it to several columns'
+        ) from error
+
+
 def _list(what: str, value: Any) -> tuple[str, ...]:
     if isinstance(value, str):
-        try:
-            value = json.loads(_text(what, value))
-        except ValueError as error:
-            raise UsageError(
-                f'{what} is {value!r}, no JSON list such as ["a", "b"]; or map it to several columns'
-            ) from error
+        value = _parsed(what, _text(what, value))
     if not isinstance(value, (list, tuple)):
         _text(what, value)
         raise UsageError(f"{what} is {value!r}; expected a list")

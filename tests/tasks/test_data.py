@@ -280,7 +280,7 @@ BAD_ROWS: list[tuple[Records, str]] = [
     (changed(3, answer=math.nan), "row 3: answer is empty"),
     (changed(3, question={"text": "?"}), "row 3: question is a dict; write a text"),
     (changed(3, choices=[]), "row 3: choices is empty"),
-    (changed(3, choices="['a' 'b']"), "row 3: choices is \"['a' 'b']\", no JSON list"),
+    (changed(3, choices="['a' b]"), "row 3: choices is \"['a' b]\", no JSON list"),
     (changed(3, choices=4), "row 3: choices is 4; expected a list"),
     (changed(3, choices=["a", None]), "row 3: choices[1] is empty"),
     (changed(3, choices=["a", "b ", "b"], answer="a"), "row 3: the choice 'b' is there twice"),
@@ -408,6 +408,36 @@ def test_a_pinned_data_set_is_read_from_a_filled_cache_without_a_connection(
 def test_without_a_connection_what_is_missing_is_said(cached: Path) -> None:
     with pytest.raises(UsageError, match="is not on this machine, and this run is offline; missing"):
         task_of(f"hub:someone/else@{COMMIT}").examples("test")
+
+
+@pytest.mark.parametrize(
+    ("error", "message"),
+    [
+        ("GatedRepoError", "cais/mmlu is gated: .* give it on https://huggingface.co/datasets/cais/mmlu"),
+        ("RevisionNotFoundError", f"cais/mmlu has no revision '{COMMIT}'; give a whole commit"),
+        ("RepositoryNotFoundError", "the hub has no dataset 'cais/mmlu'"),
+    ],
+)
+def test_what_the_hub_refuses_is_told_with_what_to_do(
+    monkeypatch: pytest.MonkeyPatch, error: str, message: str
+) -> None:
+    import datasets
+    import httpx
+    import huggingface_hub
+    from datasets.exceptions import DatasetNotFoundError
+    from huggingface_hub import errors
+
+    def refused(*_: Any, **__: Any) -> None:
+        answer = httpx.Response(403, request=httpx.Request("GET", "https://huggingface.co"))
+        raise getattr(errors, error)("no", response=answer)
+
+    def not_found(*_: Any, **__: Any) -> None:
+        raise DatasetNotFoundError("it does not say why")
+
+    monkeypatch.setattr(datasets, "load_dataset", not_found)
+    monkeypatch.setattr(huggingface_hub, "snapshot_download", refused)
+    with pytest.raises(UsageError, match=message):
+        task_of(f"hub:cais/mmlu@{COMMIT}").examples("test")
 
 
 def test_a_retain_set_is_checked_as_early_as_the_examples(path: Path, tmp_path: Path) -> None:

@@ -13,6 +13,7 @@ import yaml
 from attacks.ascent import Ascent
 from attacks.recovery import Recovery
 from benchmark import evaluate
+from benchmark.cache import PLACE
 from benchmark.contracts.attack import Attempt
 from benchmark.errors import UsageError
 from benchmark.measure.group import Scale
@@ -49,7 +50,7 @@ def test_constants_are_those_of_fit_and_a_ceiling_is_where_a_tenth_of_dev_is_ste
     norms = residual_norms(subject, task, fit)
     assert list(frozen.residual_norms.values()) == pytest.approx(list(norms.values()), abs=1e-6)
     assert frozen.embedding_norm == pytest.approx(embedding_norm(subject, task, fit), abs=1e-6)
-    assert frozen.tau > 0 and frozen.weights_sha == subject.weights_sha
+    assert frozen.tau and frozen.tau > 0 and frozen.weights_sha == subject.weights_sha
     assert frozen.ceilings["token_suffix"] is None, "no attack of the suite types tokens"
     ceiling = frozen.ceilings["before_edit"]
     assert ceiling
@@ -119,11 +120,13 @@ def measured_in(run: Path) -> list[str]:
 
 
 @pytest.mark.usefixtures("suite")
-def test_frozen_constants_are_used_as_they_are_and_on_other_weights_measured_anew(tmp_path: Path) -> None:
+def test_frozen_constants_are_used_as_they_are_and_on_other_weights_measured_anew(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(PLACE, str(tmp_path / "cache"))
     few: dict[str, Any] = {"attacks": ["zero"], "controls": False}
     path = suite_file(tmp_path)
     prepared = prepare(Request.make({"defense": DEFENSE, "suite": str(path)}))
-    assert prepared.stale("toy") == "the suite has none"
     fresh = evaluate(DEFENSE, suite=str(path), output_dir=tmp_path / "a", **few)
     before, constants = yaml.safe_load(path.read_text()), prepared.measured("toy")
     write_into(path, {"toy": constants})
@@ -139,6 +142,7 @@ def test_frozen_constants_are_used_as_they_are_and_on_other_weights_measured_ane
     content = yaml.safe_load(path.read_text())
     content["tasks"]["toy"]["frozen"]["weights_sha"] = "of others"
     path.write_text(yaml.safe_dump(content))
+    monkeypatch.setenv(PLACE, str(tmp_path / "another"))
     evaluate(DEFENSE, suite=str(path), output_dir=tmp_path / "c", **few)
     assert measured_in(tmp_path / "c") == [
         "the suite's were measured on other weights, or another configuration or tokenizer"

@@ -21,8 +21,11 @@ from defenses.none import NoDefense
 FLAGS = """
 --defense none -d sae-clamp --suite smoke --task ioi -t unlearning --attack recovery --limit 7 -o out --batch-size 12
 --device cpu --dtype float64 --seed 3 --no-controls --attribution -D count=5 -D mode=zero -D retain-share=0.5
---protocol paper
-""".split()
+--protocol paper --model own/model --model-name other --sae blocks.1.hook_resid_post=a --sae
+blocks.1.hook_resid_post=b=c --sae blocks.2.hook_resid_post=d --data mine.csv --retain-data kept.csv --site
+blocks.2.hook_resid_post -T data.columns.my-question=q -T data.shares={fit: .5, dev: .2, test: .3} -T retain-form.x=[1]
+""".replace("{fit: .5, dev: .2, test: .3}", "{fit:~.5,~dev:~.2,~test:~.3}").split()
+FLAGS = [flag.replace("~", " ") for flag in FLAGS]
 PLAIN: dict[str, Any] = {
     "defense": ["none", "sae-clamp"],
     "suite": "smoke",
@@ -38,6 +41,16 @@ PLAIN: dict[str, Any] = {
     "attribution": True,
     "options": {"count": 5, "mode": "zero", "retain_share": 0.5},
     "protocol": "paper",
+    "model": "own/model",
+    "model_name": "other",
+    "saes": {"blocks.1.hook_resid_post": ["a", "b=c"], "blocks.2.hook_resid_post": "d"},
+    "data": "mine.csv",
+    "retain_data": "kept.csv",
+    "site": "blocks.2.hook_resid_post",
+    "task_settings": {
+        "data": {"columns": {"my-question": "q"}, "shares": {"fit": 0.5, "dev": 0.2, "test": 0.3}},
+        "retain-form": {"x": [1]},
+    },
 }
 """The same for Python and, as it stands, for YAML."""
 
@@ -96,7 +109,7 @@ def test_flags_go_before_the_file(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("values", "messages"),
     [
-        ({"limt": 3}, ["unknown option 'limt'. Did you mean 'limit'?", "Options: defense, suite, tasks"]),
+        ({"limt": 3}, ["unknown option 'limt'. Did you mean 'limit'?", "Options: defense, suite, model"]),
         ({"limt": 3, "sed": 1}, ["'limt'", "unknown option 'sed'. Did you mean 'seed'?"]),
         ({"limit": 0}, ["--limit: Input should be greater than or equal to 1 (got 0)"]),
         ({"limit": "many"}, ["--limit", "integer", "(got 'many')"]),
