@@ -28,7 +28,7 @@ from benchmark.errors import UsageError
 from benchmark.readouts.choices import Choices
 from benchmark.registry import register_task
 from tasks.data import Data, DataTask, Examples, Sets
-from tasks.questions import Form, Question, read_questions, retained
+from tasks.questions import COLUMNS, Form, Question, question_of, read_questions, retained
 
 MOST_ORDERS = 120
 """Orders of a question that the undefended model may have to get right: those of five choices."""
@@ -77,14 +77,18 @@ class Choice(DataTask):
         return [self.form.example(question, i) for i in range(number)] if self.all_orders and number > 1 else ()
 
     def fresh(self, key: str, count: int) -> Sequence[Example]:
-        """Questions of ``test`` with their options in orders in which no example shows them."""
+        """Questions of ``test`` with their options in orders in which no example shows them; where options have no
+        order, those that the source makes anew."""
+        if not self.form.shows_options:
+            made = self.data.fresh(COLUMNS, lambda row: question_of(row, self.form), key, count)
+            return [self.form.example(question, 0) for question in made]
         shown = {example.id for example in self.examples("test")}
-        made = [
+        turned = [
             self.form.example(question, drawn.randrange(self.form.orders(question)))
             for question in self._questions["test"]
             for drawn in [random.Random(f"{key} {question.id}")]
         ]
-        new = [example for example in made if example.id not in shown]
+        new = [example for example in turned if example.id not in shown]
         return sorted(new, key=lambda e: hashlib.sha256(f"{key} {e.id}".encode()).digest())[:count]
 
     def verdict(self, read: Tensor, criteria: Criteria) -> Verdict:

@@ -101,7 +101,7 @@ def read_questions(data: Data, form: Form) -> dict[Split, list[Question]]:
     Raises:
         UsageError: a row is not a question with one right choice.
     """
-    return data.read(COLUMNS, lambda row: _question(row, form))
+    return data.read(COLUMNS, lambda row: question_of(row, form))
 
 
 def retained(data: Data | None, form: Form) -> Examples:
@@ -114,7 +114,12 @@ def retained(data: Data | None, form: Form) -> Examples:
     }
 
 
-def _question(row: Row, form: Form) -> Question:
+def question_of(row: Row, form: Form) -> Question:
+    """The question of a row.
+
+    Raises:
+        UsageError: it is not a question with one right choice.
+    """
     choices = row.names("choices")
     twice = sorted({choice for choice in choices if choices.count(choice) > 1})
     if twice:
