@@ -18,7 +18,7 @@ from benchmark.run.constants import Known, constants
 from benchmark.run.custody import Custody, copied
 from benchmark.run.fitness import check_fitness
 from benchmark.run.freeze import measure
-from benchmark.run.own import asked_suite
+from benchmark.run.own import asked_suite, has_own_task
 from benchmark.run.plan import Plan, make_plan, suite_attacks
 from benchmark.run.proposal import settled
 from benchmark.run.request import Request
@@ -84,7 +84,7 @@ def prepare(request: Request, tell: Callable[[str], None] = _nobody) -> Prepared
         UsageError: something asked for does not exist or does not fit.
     """
     asked = asked_suite(request)
-    suite, names = _with_tasks(asked, None if request.data is not None else request.tasks)
+    suite, names = _with_tasks(asked, None if has_own_task(asked, request) else request.tasks)
     named = _named(suite, request)
     limit = request.limit or suite.limit
     tasks = {name: view(suite, name, limit) for name in names}
