@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import csv
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -26,13 +27,15 @@ from tests.benchmark.sae.writers import exact_sae, write
 from tests.tasks.suites import hub, models
 
 BRIEF = f"{Path(__file__).parent / 'brief.py'}:Brief"
+CLAMP = {"strength": 6.0, "rate_ratio": 0.0, "contrast": 0.0}
+"""Hard, and of any latents: those of a random model serve everything."""
 FEW: dict[str, Any] = {"data": {"limit": 60}, "retain_data": {"limit": 30}}
 SHORT: dict[str, Any] = {"tokens": 10, "forced": 4, "data": {"limit": 14}, "retain_data": {"limit": 10}}
 WMDP = f"hub:cais/wmdp@{hub.WMDP}:wmdp-bio:test"
 ALPACA = f"hub:tatsu-lab/alpaca@{hub.ALPACA}"
 CASES: dict[str, dict[str, Any]] = {
-    "ioi-gpt2": {"task_settings": FEW, "options": {"strength": 6.0}, "limit": 10},
-    "wmdp-bio": {"data": WMDP, "options": {"strength": 1.0}},
+    "ioi-gpt2": {"task_settings": FEW, "options": CLAMP, "limit": 12},
+    "wmdp-bio": {"data": WMDP, "options": CLAMP},
     "refusal-advbench": {"retain_data": ALPACA, "task_settings": SHORT, "options": {"strength": 3.0}},
     "refusal-harmbench": {
         "data": f"hub:walledai/HarmBench@{hub.HARMBENCH}:standard",
@@ -42,7 +45,7 @@ CASES: dict[str, dict[str, Any]] = {
     },
     "tpp-bios": {"data": f"hub:LabHC/bias_in_bios_class_set1@{hub.BIOS}", "tasks": ["dentist"]},
     "tpp-amazon": {"data": f"hub:canrager/amazon_reviews_mcauley_1and5@{hub.AMAZON}", "tasks": ["Electronics"]},
-    "gemma3-270m": {"task_settings": FEW, "options": {"strength": 6.0}, "limit": 10},
+    "gemma3-270m": {"tasks": ["ioi"], "task_settings": FEW, "options": CLAMP, "limit": 12},
 }
 """Suite -> what is given beside it: commits that it cannot name, and what makes it short."""
 ACTIVE = {"ioi-gpt2": (48, 31), "gemma3-270m": (80, 60), "wmdp-bio": (80, 59), "tpp-bios": (80, 68)}
@@ -135,7 +138,7 @@ def test_gemma_has_one_bos_in_a_chat_and_in_plain_text_and_exact_attention() -> 
     assert subject.model.config._attn_implementation == "eager", "soft-capping is left out by the others"
     for suite, task, given in ((chat, "refusal", {}), (plain, "wmdp", {"source": WMDP})):
         settings = suite.tasks[task].settings
-        settings = {**settings, "data": {**settings["data"], **given}}
+        settings = {**settings, "data": {**settings["data"], **given}, "retain_data": None}
         seen = view(_with(suite, task, settings), task)
         (one,) = encode(subject, seen, seen.examples("test")[:1])
         assert one.encoded.tokens[0] == bos and one.encoded.tokens.count(bos) == 1
@@ -160,7 +163,7 @@ def test_harmbench_is_also_read_as_its_authors_publish_it(tmp_path: Path) -> Non
         writer.writerows(rows)
     settings = load_suite("refusal-harmbench").tasks["refusal"].settings
     data = {"source": str(tmp_path / "all.csv"), "filters": {"FunctionalCategory": "standard"}}
-    task = view(_with(load_suite("refusal-harmbench"), "refusal", {**settings, "data": data}), "refusal")
+    task = view(_with(load_suite("refusal-harmbench"), "refusal", {**settings, "data": data, "retain_data": None}), "refusal")
     read = {e.id for split in ("fit", "dev", "test") for e in task.examples(split)}  # type: ignore[arg-type]
     assert read == {row["BehaviorID"] for row in rows if row["FunctionalCategory"] == "standard"}
 
@@ -176,12 +179,12 @@ def test_other_families_take_the_same_path(family: str, tmp_path: Path) -> None:
         "qwen3": (models.qwen3, "qwen_scope", "Qwen3-1.7B-Base"),
     }[family]
     folder = models.saved(tmp_path / "model", *made(3))
-    sae = exact_sae(models.WIDTH, threshold=torch.full((2 * models.WIDTH,), 1e-6))
+    sae = replace(exact_sae(models.WIDTH), architecture="jumprelu", threshold=torch.full((2 * models.WIDTH,), 1e-6))
     if family == "llama":
         meta = {"hook_point_in": "blocks.1.hook_resid_post"}
         source = write(layout, tmp_path / "Llama3_1-8B-Base-L1R-8x", sae, **meta)
     else:
-        sae = exact_sae(models.WIDTH, architecture="topk", k=models.WIDTH)
+        sae = replace(exact_sae(models.WIDTH), architecture="topk", k=models.WIDTH)
         source = write(layout, tmp_path / f"SAE-Res-Qwen3-1.7B-Base-W1K-L0_{models.WIDTH}", sae, layer=1)
     suite = {
         "name": "family",
@@ -199,8 +202,8 @@ def test_other_families_take_the_same_path(family: str, tmp_path: Path) -> None:
     }
     (tmp_path / "family.yaml").write_text(yaml.safe_dump(suite))
     result = evaluate(
-        suite=str(tmp_path / "family.yaml"), attacks=[BRIEF], limit=6, controls=False, device="cpu",
-        options={"strength": 1.0}, output_dir=tmp_path / "out",
+        suite=str(tmp_path / "family.yaml"), attacks=[BRIEF], limit=12, controls=False, device="cpu",
+        options=CLAMP, output_dir=tmp_path / "out",
     )  # fmt: skip
     assert result.status == "complete", result.failures
     rows = result.to_pandas()
