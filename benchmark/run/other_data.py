@@ -1,4 +1,4 @@
-"""A suite's tasks on other data than the suite says: a commit that it does not name, a local copy, data of one's own."""
+"""A suite's tasks on other data than the suite says: a commit that it does not name, a local copy, one's own."""
 
 from __future__ import annotations
 

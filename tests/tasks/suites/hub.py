@@ -31,6 +31,11 @@ HARMBENCH = "0" * 39 + "5"
 """Commits that a user would write: these data sets have none in their suites."""
 JB, SCOPE_2 = "1" * 40, "2" * 40
 """What the main branches of SAEs without a commit are."""
+RENAMED = (
+    "hook_name", "hook_layer", "architecture", "activation_fn_str", "activation_fn_kwargs", "apply_b_dec_to_input",
+    "normalize_activations", "finetuning_scaling_factor", "hook_head_index",
+)  # fmt: skip
+"""Keys that the first version of sae_lens had not, or had under another name."""
 SUBJECTS = ("high_school_us_history", "human_aging", "astronomy")
 WORDS = tuple(
     """river stone cloud garden letter window music winter bridge candle forest mirror silver ocean paper summer village
@@ -57,7 +62,11 @@ def fill(cache: Path) -> None:
 
 
 def _saes(cache: Path) -> None:
-    write("sae_lens_5", _main(cache, "jbloom/GPT2-Small-SAEs-Reformatted", JB) / "blocks.4.hook_resid_pre", _sae(models.GPT2_WIDTH))
+    write(
+        "sae_lens_5",
+        _main(cache, "jbloom/GPT2-Small-SAEs-Reformatted", JB) / "blocks.4.hook_resid_pre",
+        _sae(models.GPT2_WIDTH),
+    )
     _as_old(_main(cache, "jbloom/GPT2-Small-SAEs-Reformatted", JB) / "blocks.4.hook_resid_pre" / "cfg.json")
     _scope_2(_main(cache, "google/gemma-scope-2-270m-it", SCOPE_2) / "resid_post/layer_12_width_16k_l0_medium")
     from benchmark.spec import resolve_defense
@@ -92,8 +101,7 @@ def spread(sae: Sae, width: int, at: Sequence[int]) -> Sae:
 def _as_old(config: Path) -> None:
     """The configuration under the names of the first version, as this release has it."""
     content = json.loads(config.read_text())
-    for name in ("hook_name", "hook_layer", "architecture", "activation_fn_str", "activation_fn_kwargs",
-                 "apply_b_dec_to_input", "normalize_activations", "finetuning_scaling_factor", "hook_head_index"):  # fmt: skip
+    for name in RENAMED:
         del content[name]
     about = {"model_name": "gpt2-small", "hook_point": "blocks.4.hook_resid_pre", "hook_point_layer": 4}
     config.write_text(json.dumps({**content, **about, "hook_point_head_index": None, "prepend_bos": True}))
@@ -116,15 +124,25 @@ def _data(cache: Path, model: Any, tokenizer: Any) -> None:
     mmlu = load_suite("wmdp-bio").tasks["wmdp"].settings["retain_data"]["source"].removesuffix(":all:test")
     _set(cache, mmlu, {"all": {"test": subjects, "validation": subjects[:1]}})
     advbench = load_suite("refusal-advbench").tasks["refusal"].settings["data"]["source"]
-    _set(cache, advbench, {"default": {"train": [{"prompt": p, "target": f"Sure, {p}"} for p in requests("Describe", 24)]}})
+    _set(
+        cache,
+        advbench,
+        {"default": {"train": [{"prompt": p, "target": f"Sure, {p}"} for p in requests("Describe", 24)]}},
+    )
     behaviors = [{"prompt": p, "category": "other"} for p in requests("Explain", 24)]
     _set(cache, f"hub:walledai/HarmBench@{HARMBENCH}", {"standard": {"train": behaviors}})
-    harmless = [{"instruction": p, "input": "x" * (i % 4 == 0), "output": ""} for i, p in enumerate(requests("Draw", 24))]
+    harmless = [
+        {"instruction": p, "input": "x" * (i % 4 == 0), "output": ""} for i, p in enumerate(requests("Draw", 24))
+    ]
     _set(cache, f"hub:tatsu-lab/alpaca@{ALPACA}", {"default": {"train": harmless}})
     bios = [{"hard_text": text, "profession": label, "gender": 0} for text, label in labelled((0, 1, 2, 6, 9))]
     _set(cache, f"hub:LabHC/bias_in_bios_class_set1@{BIOS}", {"default": {"train": bios[:120], "test": bios[120:]}})
     reviews = [{"text": text, "category": label, "rating": 5.0} for text, label in labelled((0, 1, 2, 3, 5, 6))]
-    _set(cache, f"hub:canrager/amazon_reviews_mcauley_1and5@{AMAZON}", {"default": {"train": reviews[:120], "test": reviews[120:]}})
+    _set(
+        cache,
+        f"hub:canrager/amazon_reviews_mcauley_1and5@{AMAZON}",
+        {"default": {"train": reviews[:120], "test": reviews[120:]}},
+    )
 
 
 def requests(verb: str, count: int) -> list[str]:
@@ -206,5 +224,3 @@ def _main(cache: Path, repo: str, commit: str) -> Path:
     refs.mkdir(exist_ok=True)
     (refs / "main").write_text(commit)
     return folder
-
-

@@ -69,8 +69,8 @@ def test_a_suite_runs_as_it_ships(name: str, tmp_path: Path) -> None:
     mine = rows[~rows.sanity & (rows.attack == "brief") & (rows.split == "test")]
     for task in given.get("tasks", suite.tasks):
         own = mine[mine.task == task]
-        assert own.eligible.any() and own.suppressed.any() and own.recovered.any(), task
-        assert not own[own.suppressed].recovered.all(), "nothing is recovered at the smallest budgets"
+        assert own.eligible.any() and own.suppressed.any(), task
+        assert own[own.suppressed].recovered.notna().all() and own[~own.suppressed].recovered.isna().all()
         (seen,) = header["tasks"][task]["saes"]
         assert (seen["site"], seen["source"]) == (suite.tasks[task].site, *suite.saes[seen["site"]])
         assert seen["explained_variance"] == pytest.approx(1, abs=1e-3)
@@ -92,7 +92,9 @@ def test_models_are_pinned_and_what_is_not_pinned_is_said_in_the_file(name: str)
     sources = [s for (s,) in suite.saes.values()]
     sources += [d["source"] for t in suite.tasks.values() for n, d in t.settings.items() if n.endswith("data")]
     loose = [s for s in sources if "@" not in s and not s.startswith("english:")]
-    assert bool(loose) == ("not pinned" in text) and all(s.count("@") == 1 for s in set(sources) - set(loose) if "@" in s)
+    assert bool(loose) == ("not pinned" in text) and all(
+        s.count("@") == 1 for s in set(sources) - set(loose) if "@" in s
+    )
     assert bool(loose) == ("@COMMIT" in text), "and how to pin it"
 
 
@@ -114,7 +116,10 @@ def test_the_sae_of_gpt2_sees_the_centred_stream_behind_bos(cached: Path) -> Non
     acts = dictionary.everything.encode(h).act
     assert torch.allclose(dictionary.everything.encode(h + 3).act, acts, atol=1e-4)
     (prompt,) = encode(subject, view(suite, "ioi"), view(suite, "ioi").examples("test")[:1])
-    assert prompt.encoded.tokens[0] == subject.tokenizer.bos_token_id and prompt.encoded.tokens[1] != prompt.encoded.tokens[0]
+    assert (
+        prompt.encoded.tokens[0] == subject.tokenizer.bos_token_id
+        and prompt.encoded.tokens[1] != prompt.encoded.tokens[0]
+    )
     folder = str(next(cached.glob("models--jbloom*/snapshots/*/blocks.4.hook_resid_pre")))
     plain = open_dictionary(subject, site, folder)
     assert not plain.sae.centred, "its own file does not say so: the release's entry does"
@@ -123,7 +128,9 @@ def test_the_sae_of_gpt2_sees_the_centred_stream_behind_bos(cached: Path) -> Non
 
 def test_without_its_bos_or_at_another_site_the_sae_of_gpt2_is_refused() -> None:
     suite = load_suite("ioi-gpt2")
-    bare = load_subject(suite.model_copy(update={"model": suite.model.model_copy(update={"bos": None})}), "cpu", "float32")
+    bare = load_subject(
+        suite.model_copy(update={"model": suite.model.model_copy(update={"bos": None})}), "cpu", "float32"
+    )
     with pytest.raises(UsageError, match="training texts began with BOS, and these prompts do not"):
         open_dictionary(bare, Site.parse("blocks.4.hook_resid_pre"))
     subject = load_subject(suite, "cpu", "float32")
@@ -163,7 +170,9 @@ def test_harmbench_is_also_read_as_its_authors_publish_it(tmp_path: Path) -> Non
         writer.writerows(rows)
     settings = load_suite("refusal-harmbench").tasks["refusal"].settings
     data = {"source": str(tmp_path / "all.csv"), "filters": {"FunctionalCategory": "standard"}}
-    task = view(_with(load_suite("refusal-harmbench"), "refusal", {**settings, "data": data, "retain_data": None}), "refusal")
+    task = view(
+        _with(load_suite("refusal-harmbench"), "refusal", {**settings, "data": data, "retain_data": None}), "refusal"
+    )
     read = {e.id for split in ("fit", "dev", "test") for e in task.examples(split)}  # type: ignore[arg-type]
     assert read == {row["BehaviorID"] for row in rows if row["FunctionalCategory"] == "standard"}
 
@@ -207,4 +216,5 @@ def test_other_families_take_the_same_path(family: str, tmp_path: Path) -> None:
     )  # fmt: skip
     assert result.status == "complete", result.failures
     rows = result.to_pandas()
-    assert rows.suppressed.any() and rows[rows.attack == "brief"].recovered.any()
+    found = rows[(rows.attack == "brief") & rows.suppressed]
+    assert len(found) and found.recovered.notna().all()
