@@ -166,7 +166,7 @@ class Suite(_Strict):
     saes: dict[Hook, Sources] = {}
     """Hook name -> the SAE there, or several: the first is what a defense gets that names none."""
     defense: str | None = None
-    """What is evaluated if no defense is named."""
+    """What is evaluated if no defense is named: a registered one, or a spec file."""
     tasks: dict[Name, TaskSettings]
     other_tasks: TaskSettings | None = None
     """How a task is run that the suite does not list (``--task file.py:Class``); None: it is not."""
@@ -285,6 +285,8 @@ def _content(path: Path, below: Sequence[Path]) -> tuple[dict[str, Any], dict[st
         )
     if isinstance(content.get("saes"), dict):
         content["saes"] = {hook: _anchor_each(source, path.parent) for hook, source in content["saes"].items()}
+    if "defense" in content:
+        content["defense"] = _anchor(content["defense"], path.parent)
     _anchor_sources(content, path.parent)
     _anchor_utility(content.get("utility"), path.parent)
     origin = _Origin(path, document)

@@ -35,7 +35,7 @@ def belongings(folder: Path, seed: int = 0) -> Path:
     made = tiny.subject(seed=seed)
     made.model.save_pretrained(folder / "tiny")
     made.tokenizer.save_pretrained(folder / "tiny")
-    tiny.sae_folder(folder / "sae")
+    tiny.exact_sae_folder(folder / "sae")
     (folder / "short.yaml").write_text(SHORT)
     questions(folder / "mine.csv", 60)
     return folder

@@ -231,13 +231,6 @@ FAULTS: dict[str, tuple[Change, str]] = {
     "data without a kind": (given(task=None), "--data needs one --task, the kind of task .*there are choice, ioi"),
     "data for two kinds": (given(task=["choice", "ioi"]), "--data needs one --task"),
     "a kind that is none": (given(task="choise"), "--task choise is no kind.*Did you mean 'choice'"),
-    "a task of the suite": (
-        lambda folder: {
-            **suite(f"tasks: {{known: {{kind: choice, site: {SITE}, budgets: {{before_edit: [1]}}}}}}\n")(folder),
-            "task": "known",
-        },
-        "--task known is a task of the suite bad, which has data of its own; leave --data out",
-    ),
     "settings without data": (given(data=None), "-T is about data of your own; give --data"),
     "retain data without data": (given(data=None, T=None, retain_data="x.csv"), "--retain-data is about data of your"),
     "a source beside --data": (given(T=["data.source=x.csv"]), "-T data: --data says where it comes from"),

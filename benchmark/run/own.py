@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import dataclasses
 import re
-from collections.abc import Mapping
 from typing import Any
 
 from benchmark.contracts.task import Task
 from benchmark.errors import UsageError
 from benchmark.registry import TASKS, from_file, is_reference, suggestion
+from benchmark.run.other_data import told, with_other_data
 from benchmark.run.request import FRAME, Request
 from benchmark.suite import Suite, TaskSettings, load_suite
 
@@ -28,8 +28,9 @@ def asked_suite(request: Request) -> Suite:
     """
     _check(request)
     suite = load_suite(request.suite, _given(request))
-    if request.data is not None:
+    if has_own_task(suite, request):
         return _with_own_task(suite, request)
+    suite = with_other_data(suite, request)
     if request.site is None and not request.saes:
         return suite
     moved = {"frozen": None} if request.site is None else {"frozen": None, "site": request.site}
@@ -42,7 +43,14 @@ def check_in_file(request: Request) -> None:
     Raises:
         UsageError: it does not.
     """
-    given = {"--model": request.model, "--sae": request.saes, "--data": request.data, "--site": request.site}
+    given = {
+        "--model": request.model,
+        "--sae": request.saes,
+        "--data": request.data,
+        "--retain-data": request.retain_data,
+        "-T": request.task_settings,
+        "--site": request.site,
+    }
     beside = [flag for flag, value in given.items() if value]
     if beside:
         raise UsageError(
@@ -61,17 +69,14 @@ def _check(request: Request) -> None:
     """Whether the options make sense together."""
     if request.model is None and request.model_name is not None:
         raise UsageError("--model-name says what the SAEs of --model call it; give --model too, or leave it out")
-    if request.data is None:
-        without = {"--retain-data": request.retain_data, "-T": request.task_settings}
-        for flag in (flag for flag, value in without.items() if value):
-            raise UsageError(f"{flag} is about data of your own; give --data with it, or put it into a suite")
-    elif request.tasks is None or len(request.tasks) != 1:
-        given = ", ".join(request.tasks or ()) or "none"
-        raise UsageError(
-            f"--data needs one --task, the kind of task that it is for (given: {given}); there are {_kinds()}"
-        )
     if request.suite == FRAME:
         _check_frame(request)
+
+
+def has_own_task(suite: Suite, request: Request) -> bool:
+    """Whether there is data for a kind of task, and not in the place of that of the suite's tasks."""
+    of_suite = suite.tasks if request.tasks is None else set(request.tasks) <= set(suite.tasks)
+    return request.data is not None and not of_suite
 
 
 def _check_frame(request: Request) -> None:
@@ -101,12 +106,19 @@ def _given(request: Request) -> dict[str, Any]:
 
 def _with_own_task(suite: Suite, request: Request) -> Suite:
     """The suite with one task, over the request's data."""
-    (kind,) = request.tasks or ("",)
-    if not is_reference(kind) and (kind in suite.tasks or kind not in TASKS.names()):
-        known = f"a task of the suite {suite.name}, which has data of its own" if kind in suite.tasks else "no kind"
+    if request.tasks is None or len(request.tasks) != 1:
+        given = ", ".join(request.tasks or ()) or "none"
         raise UsageError(
-            f"--task {kind} is {known}; leave --data out, or give a kind of task for it:"
-            f"{suggestion(kind, TASKS.names())} there are {_kinds()}"
+            f"--data needs one --task, the kind of task that it is for, or tasks of the suite alone, whose data it "
+            f"replaces (given: {given}); there are {_kinds()}; the suite {suite.name} has: "
+            f"{', '.join(suite.tasks) or 'none'}"
+        )
+    (kind,) = request.tasks
+    if not is_reference(kind) and kind not in TASKS.names():
+        known = [*TASKS.names(), *suite.tasks]
+        raise UsageError(
+            f"--task {kind} is no kind, and no task of the suite {suite.name};{suggestion(kind, known)} give one: "
+            f"{', '.join(known)}"
         )
     if suite.other_tasks is None:
         raise UsageError(
@@ -120,14 +132,7 @@ def _with_own_task(suite: Suite, request: Request) -> Suite:
 
 def _settings(request: Request, kind: str, task: TaskSettings) -> dict[str, Any]:
     """Settings of the kind: what -T says, the sources of its data, and the task's site if it has one too."""
-    settings = dict(request.task_settings)
-    for name, source in (("data", request.data), ("retain_data", request.retain_data)):
-        said = settings.get(name, {})
-        if source is not None and (not isinstance(said, Mapping) or "source" in said):
-            flag = f"--{name.replace('_', '-')}"
-            raise UsageError(f"-T {name}: {flag} says where it comes from; give settings beside it, {name}.columns say")
-        if source is not None:
-            settings[name] = {"source": source, **said}
+    settings = told(request)
     return {"site": task.site, **settings} if _has_site(kind) else settings
 
 

@@ -18,7 +18,7 @@ from benchmark.run.custody import Custody, copied
 from benchmark.run.fitness import check_fitness
 from benchmark.run.freeze import measure
 from benchmark.run.needs import announce, needs
-from benchmark.run.own import asked_suite
+from benchmark.run.own import asked_suite, has_own_task
 from benchmark.run.pack_rows import rows_that_fit
 from benchmark.run.plan import Plan, make_plan, suite_attacks
 from benchmark.run.proposal import settled
@@ -123,7 +123,8 @@ def asked_tasks(request: Request) -> tuple[Suite, list[str]]:
     Raises:
         UsageError: the suite cannot be read, or has no such task.
     """
-    return _with_tasks(asked_suite(request), None if request.data is not None else request.tasks)
+    asked = asked_suite(request)
+    return _with_tasks(asked, None if has_own_task(asked, request) else request.tasks)
 
 
 def _settled(

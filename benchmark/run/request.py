@@ -97,14 +97,16 @@ class Request(BaseModel):
     """Task of the suite, or file.py:Class; beside --data a kind of task (`bench list tasks`). Repeatable; default: all
     of the suite."""
     data: Annotated[Place | None, Flag(("--data",))] = None
-    """Your own data for a kind of task: a file (.csv, .json, .jsonl, .parquet) or hub:OWNER/NAME@REV:CONFIG:SPLIT."""
+    """Data in the place of the suite's, or your own for a kind of task: a file (.csv, .json, .jsonl, .parquet) or
+    hub:OWNER/NAME@REV:CONFIG:SPLIT."""
     retain_data: Annotated[Place | None, Flag(("--retain-data",))] = None
-    """Data beside --data that a selective defense leaves alone."""
+    """Data that a selective defense leaves alone, in the place of the suite's or beside --data."""
     site: Annotated[Hook | None, Flag(("--site",))] = None
     """Hook where defenses act and attackers write that name none, in the place of the tasks'; of --data: the first
     --sae's, unless one is given."""
     task_settings: Annotated[Mapping[str, Any], BeforeValidator(_settings), Flag(("-T",))] = {}
-    """Setting of the kind of task beside --data, key=value; dots lead into it (data.columns.question=q). Repeatable."""
+    """Setting of the tasks, or of the kind of task beside --data, key=value; dots lead into it
+    (data.columns.question=q). Repeatable."""
     attacks: Annotated[Names | None, Flag(("--attack", "-a"))] = None
     """Attack: registered name or file.py:Class. Repeatable; default: the suite's."""
     limit: Annotated[Whole | None, Field(ge=1, lt=2**31), Flag(("--limit",))] = None
@@ -170,16 +172,16 @@ class Request(BaseModel):
         merged = {**content, **given}
         for name in ("options", "task_settings"):
             if isinstance(content.get(name), Mapping) and name in given:
-                merged[name] = _over(by_field(content[name], f"--config {path}: {name}"), given[name])
+                merged[name] = over(by_field(content[name], f"--config {path}: {name}"), given[name])
         return cls.make(merged, f"--config {path}")
 
 
-def _over(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
+def over(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
     """Settings on top of others, mapping by mapping."""
     found = dict(below)
     for name, value in above.items():
         under = below.get(name)
-        found[name] = _over(under, value) if isinstance(under, Mapping) and isinstance(value, Mapping) else value
+        found[name] = over(under, value) if isinstance(under, Mapping) and isinstance(value, Mapping) else value
     return found
 
 

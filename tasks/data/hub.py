@@ -44,7 +44,7 @@ def parse(source: str) -> Address:
         raise UsageError(
             f"{source!r} is not pinned: its owner can change it, and scores with it; write hub:{name}@COMMIT with the"
             " whole hash of a commit (40 hex digits, on the data set's page under `Files and versions`), or a local"
-            " folder"
+            " folder; in the place of a suite's own: --data, --retain-data"
         )
     parse_hub(HUB + head)
     return Address(name, commit, config, split)

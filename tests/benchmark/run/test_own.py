@@ -101,8 +101,23 @@ def test_data_beside_a_suite_is_run_on_the_suites_model_as_it_runs_other_tasks()
     own = asked(suite="embedded", tasks="choice", data="x.csv")
     assert suite.other_tasks and own.model == suite.model and own.saes == suite.saes
     assert list(own.tasks) == ["choice"] and own.tasks["choice"].budgets == suite.other_tasks.budgets
-    with pytest.raises(UsageError, match="--task ioi is a task of the suite embedded, which has data of its own"):
-        asked(suite="embedded", tasks="ioi", data="x.csv")
+
+
+def test_data_for_tasks_of_a_suite_takes_the_place_of_theirs_and_all_else_stays() -> None:
+    suite = load_suite("embedded")
+    changed = asked(suite="embedded", tasks="ioi", data="x.csv", task_settings={"data": {"limit": 9}})
+    own, before = changed.tasks["ioi"], suite.tasks["ioi"]
+    assert own.settings["data"] == {**before.settings["data"], "source": "x.csv", "limit": 9}
+    assert own.settings["retain_data"] == before.settings["retain_data"] and own.budgets == before.budgets
+    assert own.frozen is None and before.frozen is not None, "constants were measured on other data"
+    assert {n: t for n, t in changed.tasks.items() if n != "ioi"} == {
+        n: t for n, t in suite.tasks.items() if n != "ioi"
+    }
+    everywhere = asked(suite="embedded", retain_data="y.csv").tasks.values()
+    assert {t.settings["retain_data"]["source"] for t in everywhere} == {"y.csv"}
+    assert changed.hash != suite.hash
+    with pytest.raises(UsageError, match="--data needs one --task, .* the suite embedded has: ioi"):
+        asked(suite="embedded", tasks=["ioi", "choice"], data="x.csv")
 
 
 def test_a_suite_that_runs_no_other_tasks_takes_no_data(tmp_path: Path) -> None:

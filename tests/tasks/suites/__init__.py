@@ -1,0 +1,1 @@
+"""Suites of public models, on random stand-ins in the public layouts."""
