@@ -408,6 +408,8 @@ def test_a_pinned_data_set_is_read_from_a_filled_cache_without_a_connection(
 def test_without_a_connection_what_is_missing_is_said(cached: Path) -> None:
     with pytest.raises(UsageError, match="is not on this machine, and this run is offline; missing"):
         task_of(f"hub:someone/else@{COMMIT}").examples("test")
+
+
 @pytest.mark.parametrize(
     ("error", "message"),
     [
