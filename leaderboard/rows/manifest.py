@@ -103,7 +103,7 @@ class DefenseRecord(Recorded):
 
     spec_sha: str
     family: str | None = None
-    """What it is an edition of: one of several evaluations of a defense that differ in the SAEs that it reads; null: the
+    """What it is an edition of: evaluations of one defense that differ in the SAEs that it reads have one; null: the
     run does not say."""
     saes: dict[str, str] = {}
     """Site -> source of the SAE that it may read there."""
