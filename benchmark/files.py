@@ -53,9 +53,9 @@ _MOST = 100
 def file_name(*names: str) -> str:
     """What a file about things with these names is called, without its ending: other names, another file.
 
-    Short names of small letters, digits and ``-._@`` stand for themselves, with ``__`` between them. Of all others there
-    is what can be read of them, and a hash: a name may have any character and length, and on some file systems ``A``
-    and ``a`` are one file.
+    Short names of small letters, digits and ``-._@`` stand for themselves, with ``__`` between them. Of all others
+    there is what can be read of them, and a hash: a name may have any character and length, and on some file systems
+    ``A`` and ``a`` are one file.
     """
     joined = "__".join(names)
     if len(joined) <= _MOST and all(_PLAIN.fullmatch(name) for name in names):
