@@ -176,6 +176,30 @@ def boundaries(subject: Subject, wanted: Callable[[int], bool], act: Callable[[i
             handle.remove()
 
 
+class _Reached(Exception):
+    """The layers that were asked for have run."""
+
+
+@contextmanager
+def up_to(subject: Subject, boundary: int) -> Iterator[None]:
+    """Let the forward pass inside the block end at ``boundary``: no layer above it runs, and it returns nothing.
+
+    What happens at the boundary itself happens where it was installed before.
+    """
+
+    def stop(_module: Any, _args: tuple[Any, ...]) -> None:
+        raise _Reached
+
+    handle = subject.layers[boundary].register_forward_pre_hook(stop) if boundary < subject.n_layers else None
+    try:
+        yield
+    except _Reached:
+        pass
+    finally:
+        if handle is not None:
+            handle.remove()
+
+
 def _input_hook(boundary: int, act: Callable[[int, Tensor], Tensor]) -> Callable[..., Any]:
     def hook(_module: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[tuple[Any, ...], dict[str, Any]]:
         if args:

@@ -22,7 +22,7 @@ from transformers.cache_utils import Cache, DynamicCache
 
 from benchmark.contracts.defense import Edit
 from benchmark.contracts.readout import Last, Reader, Text
-from benchmark.model.edits import Passage, boundaries, is_position_wise, passing
+from benchmark.model.edits import Passage, boundaries, is_position_wise, passing, up_to
 from benchmark.model.generation import generate
 from benchmark.model.pack import Pack
 from benchmark.model.prefix import Joined
@@ -68,7 +68,7 @@ class Pass(Protocol):
 
 @dataclass(frozen=True)
 class FullPass:
-    """Every layer and position, from the tokens, with hooks on the live model."""
+    """Every layer up to what is read, and every position, from the tokens, with hooks on the live model."""
 
     subject: Subject
     pack: Pack
@@ -82,17 +82,24 @@ class FullPass:
         passage = self.writes.passage(self.edits, _in_lines(pack, delta), observe | _read_at(pack.reader))
         with passing(self.subject, passage, pack.readout + 1):
             ids = pack.ids[pack.lines_of(rows)]
-            keep = ids.shape[1] - pack.readout
-            logits = self.subject.model(input_ids=ids, use_cache=False, logits_to_keep=keep).logits
-        last = _Logits(logits)
+            last = self._stopping(ids, observe) if pack.reader.boundary is not None else self._to_the_end(ids)
         read = pack.reader(last, passage.seen.get(pack.reader.boundary), rows)  # pyright: ignore
-        mass = self.weigh(pack.reader, last, rows) if self.weigh else None
+        mass = self.weigh(pack.reader, last, rows) if self.weigh and last is not None else None
         return Seen(read, {b: _shared(pack, passage.seen[b])[:, self.writes.start :] for b in observe}, mass)
+
+    def _to_the_end(self, ids: Tensor) -> Last:
+        keep = ids.shape[1] - self.pack.readout
+        return _Logits(self.subject.model(input_ids=ids, use_cache=False, logits_to_keep=keep).logits)
+
+    def _stopping(self, ids: Tensor, observe: frozenset[int]) -> None:
+        """What is read stands in the stream: no layer above it and above what is observed."""
+        with up_to(self.subject, max(observe | _read_at(self.pack.reader))):
+            self.subject.model(input_ids=ids, use_cache=False, logits_to_keep=1)
 
     def whole(self, delta: Tensor | None, rows: Tensor, boundary: int) -> Tensor:
         """The stream at ``boundary`` over the whole text, (rows, position, d_model)."""
         passage = self.writes.passage(self.edits, delta, frozenset({boundary}))
-        with passing(self.subject, passage, self.pack.readout + 1):
+        with passing(self.subject, passage, self.pack.readout + 1), up_to(self.subject, boundary):
             ids = self.pack.ids[rows * self.pack.lines, : self.pack.length]
             self.subject.model(input_ids=ids, use_cache=False, logits_to_keep=1)
         return passage.seen[boundary]

@@ -60,7 +60,7 @@ def token_stream(
     placed, boundary = by_boundary(subject, edits), subject.check(site).boundary
     parts = [torch.empty(0, subject.d_model, device=subject.device)]
     for pack in make_packs(subject, task, examples, ROWS):
-        stream = whole(subject, pack, placed)(None, pack.everyone, frozenset({boundary})).stream[boundary]
+        stream = whole(subject, pack, placed).whole(None, pack.everyone, boundary)
         parts.append(stream[~pack.text.special].float())
     return torch.cat(parts)
 
@@ -94,6 +94,6 @@ def embedding_norm(subject: Subject, task: Task, examples: Sequence[Example]) ->
     """Median L2 norm of what enters the first layer, over the tokens of ``examples`` but the first position's."""
     parts = []
     for pack in make_packs(subject, task, examples, ROWS):
-        stream = whole(subject, pack, {})(None, pack.everyone, frozenset({0})).stream[0]
+        stream = whole(subject, pack, {}).whole(None, pack.everyone, 0)
         parts.append(stream.float().norm(dim=-1)[~pack.text.special].cpu())
     return float(torch.cat(parts).median())

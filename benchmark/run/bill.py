@@ -92,6 +92,8 @@ def compared(expected: Mapping[str, Any], took: Mapping[str, Any]) -> str:
 
 def _about(expected: Mapping[str, Any]) -> str:
     """An estimate in words; where nothing could be tried of some of it, it says that it is a lower bound."""
+    if not expected["total_seconds"]:
+        return "no estimate of the time"
     return f"estimated {'at least ' if expected['left_out'] else ''}{spoken(expected['total_seconds'])}"
 
 

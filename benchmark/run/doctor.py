@@ -28,7 +28,7 @@ from benchmark.run.needs import Need, connection, needs
 from benchmark.run.prepare import asked_tasks, load_subject, view
 from benchmark.run.request import Request
 from benchmark.run.task_view import TaskView, few
-from benchmark.sae.dictionary import begins_with_bos, open_dictionary
+from benchmark.sae.dictionary import open_dictionary
 from benchmark.sae.health import judged, measured
 from benchmark.sites import Site
 from benchmark.suite import Suite
@@ -169,7 +169,7 @@ def _determinism(subject: Subject, task: TaskView) -> Found:
 
 def _bos(subject: Subject, task: TaskView) -> Found:
     """At most one BOS, at the beginning, and in all prompts or in none."""
-    bos, own = subject.tokenizer.bos_token_id, begins_with_bos(subject)
+    bos, own = subject.tokenizer.bos_token_id, subject.bos
     begins = [m.encoded.tokens for m in encode(subject, task, task.examples("test"))]
     counts = {sum(token == bos for token in tokens[:2]) for tokens in begins}
     said = {None: "the model has none", True: "the tokenizer puts one", False: "the tokenizer puts none"}[own]

@@ -136,17 +136,8 @@ def _misfits(dictionary: Dictionary, subject: Subject) -> Iterator[str]:
         yield f"it was trained at {said.hook}, not at {dictionary.site}"
     if said.model is not None and family(said.model) != family(subject.name):
         yield f"it was trained on {said.model!r}, this model is {subject.name!r} (a suite says so by `name:`)"
-    if bos := bos_conflict(said.prepend_bos, begins_with_bos(subject)):
+    if bos := bos_conflict(said.prepend_bos, subject.bos):
         yield bos
-
-
-def begins_with_bos(subject: Subject) -> bool | None:
-    """Whether prompts begin with BOS; None: the model has none."""
-    tokenizer = subject.tokenizer
-    if tokenizer.bos_token_id is None or not callable(tokenizer):
-        return None
-    ids: list[int] = tokenizer("a").input_ids
-    return ids[:1] == [tokenizer.bos_token_id]
 
 
 def bos_conflict(trained: bool | None, given: bool | None) -> str | None:

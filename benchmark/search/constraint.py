@@ -88,12 +88,18 @@ class EncoderNullSpace:
         """``sets``: for each perturbed site, the protected feature sets there (none: free at that site)."""
         self.directions = [_directions(group, d_model) for group in sets]
         self.bases = [_orthonormal(a) for a in self.directions]
+        self._placed: dict[torch.device, list[Tensor]] = {}
+
+    def _on(self, device: torch.device) -> list[Tensor]:
+        """The bases where perturbations are: moved there once, and not at every step."""
+        if device not in self._placed:
+            self._placed[device] = [basis.to(device) for basis in self.bases]
+        return self._placed[device]
 
     def project(self, delta: Tensor, rows: Tensor | None = None) -> Tensor:
         sites = []
-        for i, basis in enumerate(self.bases):
+        for i, q in enumerate(self._on(delta.device)):
             given = x = delta[:, i].double()
-            q = basis.to(x.device)
             for _ in range(2):  # the second pass removes what rounding left of the first
                 x = x - (x @ q) @ q.T
             # where no direction is free, rounding must not be taken for a perturbation

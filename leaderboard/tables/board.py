@@ -39,7 +39,8 @@ def entry_tables(entry: Entry, width: int = 120) -> Group:
     name = Text(f"{entry.defense.name} on {entry.model.id}{under}", style="bold underline")
     reasons = [Text(f"not ranked: {reason}", style="yellow") for reason in entry.verdict.reasons]
     tasks = [
-        Padding(task_table(task, result, entry.threats, width), (1, 0, 0, 0)) for task, result in entry.per_task.items()
+        Padding(task_table(task, result, entry.threats, width, entry.defense.record.get(task, {})), (1, 0, 0, 0))
+        for task, result in entry.per_task.items()
     ]
     return Group(name, *reasons, *tasks)
 

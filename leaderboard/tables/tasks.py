@@ -18,12 +18,19 @@ from leaderboard.tables.parts import part_tables
 from leaderboard.tables.wording import number, precise, share
 
 
-def task_table(task: str, result: TaskResult, threats: Mapping[str, Threat], width: int = 120) -> Group:
+def task_table(
+    task: str,
+    result: TaskResult,
+    threats: Mapping[str, Threat],
+    width: int = 120,
+    record: Mapping[str, JsonValue] | None = None,
+) -> Group:
     """Everything about one task.
 
     Args:
         threats: by name, those of its cells.
         width: of the console.
+        record: what the defense says of its fit.
     """
     head = f"{task}: {result.suppressed} of {result.eligible} eligible examples suppressed: RS(0) {share(result.rs0)}"
     codes = sorted({(flag.code, flag.effect) for flag in result.flags})
@@ -34,7 +41,15 @@ def task_table(task: str, result: TaskResult, threats: Mapping[str, Threat], wid
         *part_tables(result.cells, threats),
     ]
     seen = [] if result.detection is None else [detection_line(result.detection)]
-    lines = [*_defended(result), *_figures(result), *_paired(result), *_areas(result), *_steerability(result), *seen]
+    lines = [
+        *_fitted(record or {}),
+        *_defended(result),
+        *_figures(result),
+        *_paired(result),
+        *_areas(result),
+        *_steerability(result),
+        *seen,
+    ]
     return Group(Text(head, style="bold"), *lines, *_spaced(tables), *_notes(result, numbers))
 
 
@@ -48,6 +63,19 @@ def _notes(result: TaskResult, numbers: Mapping[str, int]) -> list[Text]:
 def _spaced(parts: Sequence[Table | Text]) -> list[RenderableType]:
     """Tables with a blank line above."""
     return [Padding(part, (1, 0, 0, 0)) if isinstance(part, Table) else part for part in parts]
+
+
+def _fitted(record: Mapping[str, JsonValue]) -> list[Text]:
+    """What was settled on while it learned, and what that reached there."""
+    plain = {name: value for name, value in record.items() if isinstance(value, str | int | float)}
+    told = [f"{name.replace('_', ' ')} {_plain(value)}" for name, value in plain.items()]
+    return [Text(f"fitted: {', '.join(told)}", style="dim")] if told else []
+
+
+def _plain(value: str | int | float) -> str:
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    return f"{value:.4g}" if isinstance(value, float) else str(value)
 
 
 def _defended(result: TaskResult) -> list[Text]:

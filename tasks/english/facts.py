@@ -58,9 +58,18 @@ CHEMISTRY: Mapping[str, Relation] = {
 }
 """What is to be forgotten."""
 GENERAL: Mapping[str, Relation] = {
-    "capital": Relation(("The capital of {subject} is", "The capital city of {subject} is called")),
-    "language": Relation(("The official language of {subject} is", "The language that is spoken in {subject} is")),
-    "opposite": Relation(("The opposite of {subject} is", "The antonym of the word {subject} is")),
+    "capital": Relation(
+        ("The capital of {subject} is", "The capital city of {subject} is called"),
+        ("The capital and largest city of {subject} is",),
+    ),
+    "language": Relation(
+        ("The official language of {subject} is", "The language that is spoken in {subject} is"),
+        ("In {subject}, people speak",),
+    ),
+    "opposite": Relation(
+        ("The opposite of {subject} is", "The antonym of the word {subject} is"),
+        ("The opposite of the word {subject} is",),
+    ),
     "nature": Relation(("{subject}",)),
     "sequence": Relation(("{subject}",)),
 }

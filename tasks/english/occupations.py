@@ -31,7 +31,7 @@ TEMPLATES: tuple[str, ...] = (
 )
 STRAY = 0.05
 """Probability that a word is another occupation's."""
-SIZES: Mapping[str, int] = {"fit": 480, "dev": 120, "test": 320}
+SIZES: Mapping[str, int] = {"fit": 240, "dev": 96, "test": 256}
 
 
 @dataclass(frozen=True)

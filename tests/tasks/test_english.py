@@ -11,7 +11,7 @@ import pytest
 from benchmark.contracts.example import SPLITS
 from benchmark.errors import UsageError
 from benchmark.spec import resolve_task
-from tasks.english import facts, occupations, people
+from tasks.english import facts, held_out, occupations, people
 from tasks.english.source import FRESH, ITEMS, fresh, records
 
 CLUSTERED = ("chemistry", "general")
@@ -103,3 +103,14 @@ def test_a_task_gets_them_as_fresh_examples():
 def test_an_item_that_is_not_there_is_told():
     with pytest.raises(UsageError, match="no item 'physics'; it has: people"):
         records("physics")
+
+
+@pytest.mark.parametrize("name", held_out.FILES)
+def test_a_file_for_lm_eval_is_what_the_generators_make(name: str):
+    assert (held_out.FOLDER / name).read_text(encoding="utf-8") == held_out.written(name)
+
+
+def test_what_lm_eval_is_given_is_in_no_split():
+    known = {text(record) for item in ITEMS for record in records(item)}
+    asked = [row["text"] for file in held_out.FILES.values() for row in file()]
+    assert len(asked) == len(set(asked)) == held_out.QUESTIONS + held_out.PORTRAITS and not known & set(asked)

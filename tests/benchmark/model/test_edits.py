@@ -12,7 +12,7 @@ from torch import Tensor
 
 from benchmark.contracts.defense import Edit, Where
 from benchmark.errors import UsageError
-from benchmark.model.edits import Passage, by_boundary, edited, is_special, passing
+from benchmark.model.edits import Passage, by_boundary, edited, is_special, passing, up_to
 from benchmark.model.subject import Subject
 from benchmark.sites import Site
 from tests import tiny
@@ -280,3 +280,35 @@ def test_what_is_observed_is_what_the_rest_of_the_model_gets() -> None:
         assert out[0, :, 0].tolist() == [2, 2, value, 2]
         again = Passage({0: double}, {0: delta}, 2, write_after=after)(0, h, where, edited=True)
         assert again[0, :, 0].tolist() == [1, 1, 2, 1]
+
+
+@pytest.mark.parametrize("boundary", [0, 2, tiny.LAYERS])
+def test_a_pass_that_ends_early_shows_the_same_stream_and_runs_no_layer_above(
+    boundary: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    subject, ids, ran = tiny.subject("llama"), torch.tensor([[1, 5, 7, 9]]), list[int]()
+
+    def counted(i: int, forward: Any) -> Any:
+        return lambda *args, **rest: (ran.append(i), forward(*args, **rest))[1]
+
+    for i, layer in enumerate(subject.layers):
+        monkeypatch.setattr(layer, "forward", counted(i, layer.forward))
+
+    def seen(end: int) -> Tensor:
+        passage = Passage({}, observe=frozenset({boundary}))
+        ran.clear()
+        with passing(subject, passage), up_to(subject, end):
+            subject.model(input_ids=ids)
+        return passage.seen[boundary]
+
+    whole = seen(subject.n_layers)
+    assert ran == list(range(subject.n_layers))
+    assert torch.equal(seen(boundary), whole) and ran == list(range(boundary))
+    assert not any(layer._forward_pre_hooks for layer in subject.layers)
+
+
+def test_what_goes_wrong_below_is_no_end() -> None:
+    subject = tiny.subject("llama")
+    with pytest.raises(IndexError), up_to(subject, 2):
+        subject.model(input_ids=torch.tensor([[10**6]]))
+    assert not any(layer._forward_pre_hooks for layer in subject.layers)

@@ -163,6 +163,12 @@ def test_what_only_some_defenses_have_is_printed_for_them(rich: Leaderboard, wid
     assert first.split().index("degen.") > first.split().index("eps")
 
 
+def test_what_a_fit_settled_on_is_printed(plain: Leaderboard) -> None:
+    assert "fitted: n latents 20, strength 1.5" in text(plain)
+    silent = plain.entries[0].defense.model_copy(update={"record": {}})
+    assert "fitted:" not in text(plain.entries[0].model_copy(update={"defense": silent}))
+
+
 def test_what_a_defense_does_not_have_is_not_printed(plain: Leaderboard) -> None:
     made = text(plain)
     tables = made[: made.index("norm of the perturbation")]

@@ -161,6 +161,7 @@ def test_gemma_scope_2(lens: Any, disk: Path, monkeypatch: pytest.MonkeyPatch, b
         dictionary = opened(disk / path, "gemma-3-270m-it")
         assert_same(ours(dictionary, rows()), of_library(theirs, rows()))
     said, h = dictionary.sae.declared, rows()
+    assert sae.threshold is not None
     assert (said.hook, said.prepend_bos) == ("blocks.1.hook_resid_post", True) and said.model is not None
     pre = h @ sae.W_enc + sae.b_enc
     act = pre.relu() * (pre > sae.threshold)

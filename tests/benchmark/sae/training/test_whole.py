@@ -122,8 +122,8 @@ def test_what_is_written_is_what_the_engine_and_sae_lens_read(subject: Subject, 
 
     folder = uninterrupted / str(SITE)
     ours, theirs = open_dictionary(subject, SITE, str(folder)), SAE.load_from_disk(folder)
-    meta = ours.config["metadata"]
-    assert ours.width == theirs.cfg.d_sae == SETTINGS.width and ours.config["architecture"] == "jumprelu"
+    meta = json.loads((folder / "cfg.json").read_text())["metadata"]
+    assert ours.width == theirs.cfg.d_sae == SETTINGS.width and ours.sae.architecture == "jumprelu"
     assert (meta["hook_name"], meta["model_name"], meta["prepend_bos"]) == (str(SITE), "tiny", True)
     assert meta["context_size"] == COLLECTION.context and meta["sae_lens_version"]
     held_out = json.loads((folder / "training.json").read_text())["held_out"]
