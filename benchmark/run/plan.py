@@ -176,7 +176,8 @@ def make_plan(
 
 
 def _add(everyone: dict[str, Named], named: Named, *, new: bool = False) -> None:
-    if everyone.setdefault(named.name, named) is not named and (new or everyone[named.name] != named):
+    known = everyone.setdefault(named.name, named)
+    if known is not named and (new or known.edition != named.edition):
         raise UsageError(
             f"two defenses of this run have the same name, {named.name}; give one another `name` in its spec"
         )

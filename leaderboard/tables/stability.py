@@ -28,13 +28,14 @@ def stability_tables(found: Sequence[Stability]) -> list[RenderableType]:
 
 
 def _sources(found: Sequence[Stability]) -> list[Text]:
-    """One line an edition."""
-    lines = {
-        f"{name}: {site} {source}": None
+    """One line an edition and site, where they differ."""
+    lines = [
+        f"{name}: {site} {source}"
         for one in found
         for name, saes in one.saes.items()
         for site, source in saes.items()
-    }
+        if any(others.get(site) != source for others in one.saes.values())
+    ]
     return [Text(line, style="dim") for line in lines]
 
 
