@@ -98,7 +98,7 @@ def stability(
         str(one.site),
         len(stream),
         tuple(likest(latent) for latent in latents),
-        tuple(match(*pair) for pair in assigned(cosines[: len(latents)], latents, partners)),
+        tuple(match(latents[i], partner) for i, partner in assigned(cosines, range(len(latents)), partners)),
         tuple(likest(latent) for latent in others),
     )
 
@@ -117,14 +117,10 @@ def frequencies(dictionary: Dictionary, stream: Tensor) -> Tensor:
 
 
 def assigned(cosines: Tensor, latents: Sequence[int], partners: Sequence[int]) -> list[tuple[int, int]]:
-    """Pairs of the two sets, no one twice, whose sum of cosines is largest.
-
-    Args:
-        cosines: (latents, width), of ``latents`` with every latent of the other SAE.
-    """
+    """Pairs of the two sets, no one twice, whose sum of cosines is largest."""
     from scipy.optimize import linear_sum_assignment
 
-    part = cosines[:, list(partners)]
+    part = cosines[list(latents)][:, list(partners)]
     rows, columns = linear_sum_assignment(part.double().cpu().numpy(), maximize=True)
     return [(latents[i], partners[j]) for i, j in zip(rows.tolist(), columns.tolist(), strict=True)]
 
