@@ -6,8 +6,10 @@ file: https://github.com/ggml-org/ggml/blob/master/docs/gguf.md
 
 from __future__ import annotations
 
+import io
 import json
 import struct
+from contextlib import redirect_stderr
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -60,7 +62,7 @@ def unpack(file: Path, folder: Path) -> None:
 
     where: dict[str, Any] = {"gguf_file": file.name, "trust_remote_code": False}
     try:
-        with quiet():
+        with quiet(), redirect_stderr(io.StringIO()):  # a bar of tqdm that the library does not let anybody turn off
             tokenizer = AutoTokenizer.from_pretrained(file.parent, **where)
             model: Any = AutoModelForCausalLM.from_pretrained(file.parent, dtype=torch.float32, **where)
             # the weights are plain numbers now; what says otherwise would have them read as quantised
