@@ -45,7 +45,7 @@ def remedy(error: OSError) -> tuple[str, str]:
     return REMEDIES.get(error.errno or 0, (str(error), "see that the place exists and can be written"))
 
 
-_PLAIN = re.compile(r"[a-z0-9][a-z0-9.-]*(_[a-z0-9.-]+)*")
+_PLAIN = re.compile(r"[a-z0-9][a-z0-9.@-]*(_[a-z0-9.@-]+)*")
 _MOST = 100
 """Characters of a file's name, of the 255 bytes that file systems allow: endings and ``.part`` come behind."""
 
@@ -53,9 +53,9 @@ _MOST = 100
 def file_name(*names: str) -> str:
     """What a file about things with these names is called, without its ending: other names, another file.
 
-    Short names of small letters, digits and ``-._`` stand for themselves, with ``__`` between them. Of all others there
-    is what can be read of them, and a hash: a name may have any character and length, and on some file systems ``A``
-    and ``a`` are one file.
+    Short names of small letters, digits and ``-._@`` stand for themselves, with ``__`` between them. Of all others
+    there is what can be read of them, and a hash: a name may have any character and length, and on some file systems
+    ``A`` and ``a`` are one file.
     """
     joined = "__".join(names)
     if len(joined) <= _MOST and all(_PLAIN.fullmatch(name) for name in names):

@@ -10,7 +10,7 @@ import sys
 from collections.abc import Callable, Mapping
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from pydantic import ConfigDict, TypeAdapter, ValidationError, with_config
 
@@ -23,7 +23,16 @@ from benchmark.errors import UsageError
 from benchmark.files import is_file
 from benchmark.names import checked_name
 from benchmark.registry import ATTACKS, DEFENSES, TASKS, THREATS, from_file, is_reference, told
-from benchmark.values import exact, held_by
+from benchmark.values import by_content, exact, held_by
+
+
+class Edition(NamedTuple):
+    """What a defense is evaluated with once more: other SAEs of its suite than the first of each site."""
+
+    of: str
+    """Name of the defense."""
+    saes: tuple[tuple[str, str], ...]
+    """Site and source of the SAE there."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -32,6 +41,13 @@ class Named:
 
     name: str
     defense: Defense
+    edition: Edition | None = None
+    """None: it reads the first SAE of each site."""
+
+    @property
+    def family(self) -> str:
+        """The name that all editions of the defense have in common."""
+        return self.name if self.edition is None else self.edition.of
 
     @cached_property
     def spec(self) -> dict[str, Any]:
@@ -40,7 +56,10 @@ class Named:
         Raises:
             UsageError: a setting, or what its code refers to, has no exact form.
         """
-        return _described(self.defense, self.name, self.code)
+        described = _described(self.defense, self.name, self.code)
+        if self.edition is None:
+            return described
+        return {"edition": {site: by_content(source) for site, source in self.edition.saes}, **described}
 
     @cached_property
     def code(self) -> Files:

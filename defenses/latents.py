@@ -14,6 +14,7 @@ from benchmark.contracts.example import Example
 from benchmark.errors import UsageError
 from benchmark.sae.dictionary import Dictionary
 from benchmark.sae.features import FeatureSet
+from benchmark.sites import Site
 from benchmark.values import by_content
 from defenses.ranges import Latent, Number, Share, Weight
 from defenses.selection import Activity, activity, by_effect, by_firing_rate, opposed, pooled, top
@@ -162,6 +163,17 @@ def measure(
 def default_layers(fitting: Fitting) -> tuple[Layer, ...]:
     """The suite's site for the task, with the suite's SAE there."""
     return (Layer(str(fitting.site)),)
+
+
+def suite_saes(layers: Sequence[Layer], site: Site) -> tuple[Site, ...]:
+    """Where layers read the suite's SAE, whichever that is; no layers are the one at ``site``.
+
+    Nowhere if one of them names latents by number: these are the latents of one SAE.
+    """
+    if not layers:
+        return (site,)
+    read = [layer for layer in layers if layer.sae is None]
+    return () if any(layer.latents for layer in read) else tuple(parse_site(layer.site) for layer in read)
 
 
 def open_dictionaries(fitting: Fitting, layers: Sequence[Layer]) -> list[Dictionary]:

@@ -13,8 +13,9 @@ import torch
 
 from benchmark.contracts.defense import Defense, FittedDefense, Fitting
 from benchmark.registry import register_defense
+from benchmark.sites import Site
 from defenses.clamp_edit import ClampEdit
-from defenses.latents import Chosen, Layer, Rule, choose
+from defenses.latents import Chosen, Layer, Rule, choose, suite_saes
 from defenses.monitors import Kind, make_monitor
 from defenses.schedule import Positions, Schedule
 from defenses.stand_ins import StandIns
@@ -41,6 +42,9 @@ class MeanAblation(Defense):
 
     def fit(self, fitting: Fitting) -> FittedDefense:
         return self.build(fitting, choose(fitting, self.layers, self.rule))
+
+    def suite_saes(self, site: Site) -> tuple[Site, ...]:
+        return suite_saes(self.layers, site)
 
     def control(self) -> Defense:
         return RandomMeanAblation(self)
@@ -74,6 +78,9 @@ class RandomMeanAblation(Defense):
     def fit(self, fitting: Fitting) -> FittedDefense:
         chosen = choose(fitting, self.ablation.layers, self.ablation.rule)
         return self.ablation.build(fitting, [self.stand_ins.of(layer) for layer in chosen])
+
+    def suite_saes(self, site: Site) -> tuple[Site, ...]:
+        return self.ablation.suite_saes(site)
 
 
 def benign_mean(chosen: Chosen) -> torch.Tensor:

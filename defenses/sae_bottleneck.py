@@ -12,6 +12,7 @@ from functools import partial
 
 from benchmark.contracts.defense import Defense, FittedDefense, Fitting
 from benchmark.registry import register_defense
+from benchmark.sites import Site
 from benchmark.values import by_content
 from defenses.clamp_edit import reconstruct
 from defenses.latents import default_layers, open_dictionaries
@@ -34,6 +35,9 @@ class SaeBottleneck(Defense):
     def fit(self, fitting: Fitting) -> FittedDefense:
         fitted = self._clamped(fitting) if self.clamped else self._plain(fitting)
         return replace(fitted, record={**fitted.record, **fitting.outcome(fitted.edits).record})
+
+    def suite_saes(self, site: Site) -> tuple[Site, ...]:
+        return self.clamp.suite_saes(site)
 
     def control(self) -> Defense | None:
         return RandomClamp(replace(self.clamp, monitor="none"), error_term="drop") if self.clamped else None

@@ -16,10 +16,11 @@ from benchmark.contracts.defense import Defense, FittedDefense, Fitting, Outcome
 from benchmark.contracts.task import Task
 from benchmark.errors import UsageError
 from benchmark.registry import register_defense
+from benchmark.sites import Site
 from defenses.calibration import Aim, search
 from defenses.clamp_edit import ClampEdit, Mode
 from defenses.folds import Dealt, deal, pooled
-from defenses.latents import Chosen, Layer, Measured, Rule, choose, default_layers
+from defenses.latents import Chosen, Layer, Measured, Rule, choose, default_layers, suite_saes
 from defenses.monitors import Kind, make_monitor
 from defenses.ranges import Number, Share, Weight
 from defenses.schedule import Positions, Schedule
@@ -103,6 +104,9 @@ class SaeClamp(Defense):
         chosen, strength, found = self.settle(fitting)
         fitted = self.on(fitting.task).build(chosen, strength, found)
         return replace(fitted, monitor=make_monitor(self.monitor, fitting, fitted.edits, chosen))
+
+    def suite_saes(self, site: Site) -> tuple[Site, ...]:
+        return suite_saes(self.layers, site)
 
     def control(self) -> Defense:
         return RandomClamp(self)
@@ -207,3 +211,6 @@ class RandomClamp(Defense):
         made = replace(clamp, error_term=self.error_term or clamp.error_term)
         swapped = [self.stand_ins.of(layer) for layer in chosen]
         return made.build(swapped, strength, {"stands_in_for": [list(c.features.latents) for c in chosen]})
+
+    def suite_saes(self, site: Site) -> tuple[Site, ...]:
+        return self.clamp.suite_saes(site)

@@ -13,6 +13,7 @@ import torch
 
 from benchmark.contracts.defense import Defense, FittedDefense, Fitting
 from benchmark.contracts.example import Example
+from benchmark.sites import Site
 from defenses.ranges import Seed
 
 
@@ -29,6 +30,9 @@ class ShuffledLabels(Defense):
     def fit(self, fitting: Fitting) -> FittedDefense:
         dealt = self.recipe.fit(fitting.dealt(*self._deal(fitting.examples, fitting.retain)))
         return replace(dealt, record={**dealt.record, **fitting.outcome(dealt.edits).record})
+
+    def suite_saes(self, site: Site) -> tuple[Site, ...]:
+        return tuple(self.recipe.suite_saes(site))
 
     def _deal(
         self, examples: Sequence[Example], retain: Sequence[Example]

@@ -256,6 +256,14 @@ class Defense(ABC):
     def fit(self, fitting: Fitting) -> FittedDefense:
         """Learn from what ``fitting`` shows."""
 
+    def suite_saes(self, site: Site) -> Sequence[Site]:
+        """Where ``fit`` asks for the suite's SAE on a task that the suite would have defended at ``site``.
+
+        Where there are several, the defense is evaluated with each of them. It is asked before anything is fitted; a
+        run says so if a fit asks for another one than these.
+        """
+        return ()
+
     def control(self) -> Defense | None:
         """A recipe like this one without its point (random latents, say), classified beside it; None: there is none."""
         return None

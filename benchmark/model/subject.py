@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -98,6 +98,10 @@ class Subject:
         else:
             held = identity_in_memory(self.model, self.tokenizer)
         return as_prompted(held, self.tokenizer, None if self.own_bos else self.bos)
+
+    def reading(self, saes: Mapping[str, str]) -> Subject:
+        """The same model with other SAEs."""
+        return replace(self, saes=saes)
 
     def check(self, site: Site) -> Site:
         """The site itself, if the model has it.

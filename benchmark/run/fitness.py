@@ -25,8 +25,9 @@ def check_fitness(subject: Subject, suite: Suite, tasks: Mapping[str, TaskView])
             _check_task(subject, Site.parse(suite.tasks[name].site), task)
         except UsageError as error:
             raise UsageError(f"task {name}: {error}") from error
-    for site in subject.saes:
-        open_dictionary(subject, Site.parse(site))
+    for site, sources in suite.saes.items():
+        for source in sources:
+            open_dictionary(subject, Site.parse(site), source)
 
 
 def _check_task(subject: Subject, site: Site, task: TaskView) -> None:

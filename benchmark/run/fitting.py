@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Iterator, Sequence
+from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
+from copy import copy
 from functools import cached_property, partial
 from typing import Any, Literal, TypeVar
 
@@ -69,6 +70,8 @@ class Fit(Fitting):
         self._perturbed: int | Literal["all"] = perturbed
         self._seed, self._saes = seed, saes
         self._made: dict[Hashable, Any] = {}
+        self.asked: set[str] = set()
+        """Sites whose SAE of the suite was asked for."""
 
     def streams(
         self,
@@ -90,6 +93,9 @@ class Fit(Fitting):
             yield stream_gradients(self.subject, pack, boundaries, objective)
 
     def sae(self, site: Site, source: str | None = None) -> Dictionary:
+        if source is None:
+            self.asked.add(str(site))
+            source = self.subject.saes.get(str(site))
         if self._saes is None:
             return open_dictionary(self.subject, site, source)
         return self._saes.opened(site, source)
@@ -155,7 +161,13 @@ class Fit(Fitting):
             seed=self._seed,
             saes=self._saes,
         )
-        other.examples, other.retain = examples, retain
+        other.examples, other.retain, other.asked = examples, retain, self.asked
+        return other
+
+    def reading(self, saes: Mapping[str, str]) -> Fit:
+        """The same with other SAEs of the suite; nothing is shared that was made with these."""
+        other = copy(self)
+        other.subject, other._made, other.asked = self.subject.reading(saes), {}, set()
         return other
 
     def _some(self, examples: Sequence[Example] | None) -> Sequence[Example]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from copy import copy
 from dataclasses import replace
 from functools import cached_property
 from typing import Any
@@ -32,7 +33,7 @@ from benchmark.run.saes import Saes
 from benchmark.run.task_view import TaskView, evenly
 from benchmark.sealed import sealed
 from benchmark.sites import Site
-from benchmark.spec import Named
+from benchmark.spec import Edition, Named
 from benchmark.suite import Frozen, TaskSettings
 
 DEV = 48
@@ -73,6 +74,18 @@ class Undefended:
         self.eligible = eligible(subject, task, self.examples, self.base)
         self.saturation = saturation(subject, task, self.examples)
         self.scale = scale_of(frozen)
+        self._editions: dict[Edition, Undefended] = {}
+
+    def edition(self, edition: Edition | None) -> Undefended:
+        """The same with the SAEs of an edition; what was measured without any of them is shared."""
+        if edition is None:
+            return self
+        if edition not in self._editions:
+            other, saes = copy(self), dict(edition.saes)
+            other._learner, other._custody = self.learner, self.custody
+            other.subject, other.fitting = self.subject.reading(saes), self.fitting.reading(saes)
+            self._editions[edition] = other
+        return self._editions[edition]
 
     @cached_property
     def retention(self) -> Retention:
@@ -126,7 +139,8 @@ def fit(undefended: Undefended, named: Named) -> FittedDefense:
     """
     task, shown = undefended.task, undefended.fitting
     lent = undefended.custody.kept(shown, shown.task)
-    with lent as left, seeded(undefended.seed, task.name, named.name), sealed(f"{named.name} on {task.name}"):
+    with lent as left, seeded(undefended.seed, task.name, named.family), sealed(f"{named.name} on {task.name}"):
+        shown.asked.clear()
         fitted = named.defense.fit(shown)
     if left:
         raise UsageError(
@@ -142,6 +156,7 @@ def make_group(undefended: Undefended, named: Named, *, attribution: bool = Fals
     Raises:
         UsageError: it left something behind, or what it gave is not what it promised.
     """
+    undefended = undefended.edition(named.edition)
     subject, task, settings = undefended.subject, undefended.task, undefended.settings
     fitted = fit(undefended, named)
     edits = by_boundary(subject, fitted.edits)
@@ -194,18 +209,20 @@ def groups(prepared: Prepared) -> Iterator[tuple[str, Group]]:
     """Every defense of a plan fitted on every task: (name of the defense, group)."""
     for name in prepared.plan.tasks:
         undefended = prepared_task(prepared, name)
-        for named in prepared.plan.defenses.values():
+        for named in prepared.plan.on(name):
             yield named.name, make_group(undefended, named)
 
 
 def looked_at(prepared: Prepared, name: str, before: Iterable[Mapping[str, Any]] = ()) -> Saes:
-    """The SAEs of a task of a plan; the suite's at its site is found healthy.
+    """The SAEs of a task of a plan; all of the suite's at its site are found healthy.
 
     Raises:
-        UsageError: it is not.
+        UsageError: one is not.
     """
-    saes = Saes(prepared.learner, prepared.plan.tasks[name], before)
-    saes.at(Site.parse(prepared.plan.suite.tasks[name].site))
+    saes, suite = Saes(prepared.learner, prepared.plan.tasks[name], before), prepared.plan.suite
+    site = suite.tasks[name].site
+    for source in suite.saes.get(site, ()):
+        saes.opened(Site.parse(site), source)
     return saes
 
 

@@ -16,8 +16,10 @@ from benchmark.contracts.example import Example
 from benchmark.contracts.protocol import Protocol
 from benchmark.errors import UsageError
 from benchmark.registry import threat
+from benchmark.run.editions import editions
 from benchmark.run.parts import PARTS, attack_label, parts_of
 from benchmark.run.task_view import TaskView
+from benchmark.sites import Site
 from benchmark.spec import Named, resolve_attack, settings
 from benchmark.suite import Suite
 from benchmark.values import by_content, sha
@@ -97,6 +99,14 @@ class Plan:
     inputs: Mapping[str, Any] = field(default_factory=dict)
     """What the keys were made of, part by part: what a directory of another plan is compared with."""
 
+    def on(self, task: str) -> list[Named]:
+        """The defenses that a task is met with, each followed by its editions there."""
+        return _with_editions([d for d in self.defenses.values() if d.edition is None], self.suite, task)
+
+    def sae(self, named: Named, site: str) -> str:
+        """The SAE of the suite that a defense reads at a site that has one."""
+        return self.suite.saes[site][0] if named.edition is None else dict(named.edition.saes)[site]
+
     def describe(self) -> dict[str, Any]:
         """The plan as JSON values, for plan.json."""
         return {
@@ -123,28 +133,31 @@ def make_plan(
 ) -> Plan:
     """Cross defenses, tasks and attacks, with the controls that every attack needs.
 
-    Control defenses are only classified (how much do they suppress by themselves), not attacked.
+    Control defenses are only classified (how much do they suppress by themselves), not attacked. A defense that reads
+    the suite's SAE where there are several is crossed with each of them.
 
     Raises:
         UsageError: two defenses or two attacks of one plan cannot be told apart, or no attack applies to any task.
     """
     protocol = protocol or Protocol()
-    everyone = {d.name: d for d in (*defenses, *control_defenses)}
-    if len(everyone) < len(defenses) + len(control_defenses):
-        raise UsageError("two defenses of this run have the same name; give one another `name` in its spec")
+    everyone: dict[str, Named] = {}
+    for named in (*defenses, *control_defenses):
+        _add(everyone, named, new=True)
     classify = [resolve_attack(suite.controls.attack)] if suite.controls.attack else []
     applying = _applying(suite, tasks, attacks)
     cells: list[Cell] = []
     made: dict[tuple[str, str], Sequence[Example]] = {}
     for task in tasks:
-        for named in defenses:
+        for named in _with_editions(defenses, suite, task):
+            _add(everyone, named)
             cells += _cells(suite, task, named, _with_controls(applying[task]))
             made[task, named.name] = fresh_examples(tasks[task], named, seed)
             if made[task, named.name]:
                 cells += [
                     replace(c, key=f"{c.key}/fresh", split="fresh", replays=()) for c in _main(cells, task, named)
                 ]
-        for named in control_defenses:
+        for named in _with_editions(control_defenses, suite, task):
+            _add(everyone, named)
             cells += _cells(suite, task, named, classify)
     saes = {site: [by_content(source) for source in sources] for site, sources in suite.saes.items()}
     inputs = {
@@ -160,6 +173,19 @@ def make_plan(
     keyed = _with_keys(cells, inputs, seed, made)
     _refuse_twins(keyed)
     return Plan(suite, everyone, tasks, tuple(keyed), sha([c.key for c in keyed]), protocol, inputs)
+
+
+def _add(everyone: dict[str, Named], named: Named, *, new: bool = False) -> None:
+    known = everyone.setdefault(named.name, named)
+    if known is not named and (new or known.edition != named.edition):
+        raise UsageError(
+            f"two defenses of this run have the same name, {named.name}; give one another `name` in its spec"
+        )
+
+
+def _with_editions(defenses: Sequence[Named], suite: Suite, task: str) -> list[Named]:
+    site = Site.parse(suite.tasks[task].site)
+    return [one for named in defenses for one in editions(named, site, suite.saes)]
 
 
 def _main(cells: Sequence[Cell], task: str, named: Named) -> list[Cell]:
@@ -275,6 +301,7 @@ def _keyed(cell: Cell, inputs: Mapping[str, Any], seed: int, fresh: Sequence[Exa
     attack, kind = inputs["attacks"][attack_label(cell.attack)], PARTS
     mine = {"task": inputs["tasks"][cell.task], "defense": inputs["defenses"][cell.defense], "attack": attack}
     common = {name: value for name, value in inputs.items() if name not in ("engine", *kind.values())}
+    common["saes"] = {site: sources[:1] for site, sources in inputs["saes"].items()}  # an edition's are in its spec
     code = {"engine": summary(inputs["engine"]), **{part: summary(mine[part]["code"]) for part in kind}}
     contents = {part: {n: v for n, v in mine[part].items() if n != "code"} for part in kind}
     given = [[inputs["attacks"][attack_label(c.attack)], list(c.budgets)] for c in shown]

@@ -40,6 +40,7 @@ from benchmark.run.request import Given, Request, Status
 from benchmark.run.saes import Saes
 from benchmark.run.scrutiny import scrutiny
 from benchmark.run.signals import courteous
+from benchmark.run.stability import keep_stability
 from benchmark.run.store import Store
 from benchmark.run.utility import is_measured, utility_record
 from benchmark.search.pack_size import PackSize
@@ -184,6 +185,8 @@ class _Run:
             with self.took.timed(name, CONSTANTS):
                 undefended = undefended or prepared_task(self.prepared, name, self.frozen[name], self.saes[name])
             self._defense(self.plan.defenses[defense], mine, undefended)
+        with self.took.timed(name, FITS):
+            keep_stability(self.store, self.plan, name, self.saes[name], self.listener.note)
 
     def _note_saes(self, task: str) -> None:
         for one in self.saes[task].found:
@@ -235,12 +238,24 @@ class _Run:
     def _fitted(self, named: Named, cells: Sequence[Cell], undefended: Undefended) -> tuple[Group, dict[str, Any]]:
         """A defense on a task, and its card."""
         group = make_group(undefended, named, attribution=self.prepared.request.attribution)
+        self._note_unsaid(named, undefended)
         found = {"defense": named.name, **card(group, undefended.retention), "fingerprint": fingerprint(group)}
         if _evaluated(cells):
             found |= scrutiny(group, undefended)
             before = self.store.fit(group.task.name, named.name)
             found |= utility_record(self.prepared.utility, before, found["fingerprint"], group.fitted.edits)
         return group, plain(found, "card")
+
+    def _note_unsaid(self, named: Named, undefended: Undefended) -> None:
+        """Where a site has several SAEs, and the defense reads the first of them alone."""
+        fitting = undefended.edition(named.edition).fitting
+        for site in sorted(fitting.asked - {str(said) for said in named.defense.suite_saes(fitting.site)}):
+            count = len(self.plan.suite.saes.get(site, ()))
+            if count > 1:
+                self.listener.note(
+                    f"{named.name} on {fitting.task.name}: of {count} SAEs at {site} it reads the first alone: its"
+                    " latents are given by number, or it does not say that it reads one (`Defense.suite_saes`)"
+                )
 
     def _refuse_other_fit(self, named: Named, cells: Sequence[Cell], found: Mapping[str, Any]) -> None:
         """Nothing, unless cells are finished that belong to another fit of the same defense.
@@ -334,10 +349,14 @@ class _Run:
                 "dtype": request.dtype,
                 "threats": {name: threat(name).describe() for name in self._threats()},
                 "tasks": {name: self._task_header(name) for name in self.frozen},
-                "defenses": {n: {"spec": d.spec, "spec_sha": sha(d.spec)} for n, d in self.plan.defenses.items()},
+                "defenses": {name: self._defense_header(named) for name, named in self.plan.defenses.items()},
                 **environment(self.subject.device),
             },
         )
+
+    def _defense_header(self, named: Named) -> dict[str, Any]:
+        saes = self.subject.saes if named.edition is None else dict(named.edition.saes)
+        return {"spec": named.spec, "spec_sha": sha(named.spec), "family": named.family, "saes": dict(saes)}
 
     def _took(self) -> dict[str, Any]:
         return {**self.took.describe(), "memory_mb": round(peak_mb(self.subject.device))}

@@ -5,7 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from torch import Tensor
+
 from benchmark.contracts.task import Task
+from benchmark.model.streams import token_stream
 from benchmark.model.subject import Subject
 from benchmark.run.task_view import TaskView
 from benchmark.sae.dictionary import Dictionary, open_dictionary
@@ -29,14 +32,9 @@ class Saes:
         """What was found of each, as JSON values."""
         return list(self._found.values())
 
-    def at(self, site: Site) -> None:
-        """Look at the suite's SAE at a site, if it has one there.
-
-        Raises:
-            UsageError: it does not fit, or is not healthy.
-        """
-        if str(site) in self._subject.saes:
-            self.opened(site)
+    def tokens(self, site: Site) -> Tensor:
+        """The stream (tokens, d_model) of the task's ``fit`` texts at a site, less their beginnings."""
+        return token_stream(self._subject, self._task, self._examples, site, {})
 
     def opened(self, site: Site, source: str | None = None) -> Dictionary:
         """An SAE that fits and is healthy.

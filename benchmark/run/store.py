@@ -4,6 +4,7 @@ run.json        what ran, with which versions, and how it ended
 plan.json       the cells with their keys, written before the first
 cells/          <key>.parquet, one atomic file a finished cell
 fits/           <task>__<defense>.json, what fitting found and what the defense costs
+stability.json  which latents the editions of a defense have in common, where a site has several SAEs
 events.jsonl    one line an event: halved packs, fallbacks, errors
 private/        <key>.safetensors, perturbations, written before their cell; mode 0700, never published
 *.part          a draft; the next run deletes it
@@ -241,6 +242,14 @@ class Store:
             return []
         known = found if isinstance(found, list) else []
         return [one for one in known if isinstance(one, dict) and {"site", "source", "notes"} <= set(one)]
+
+    def stability(self) -> list[Mapping[str, Any]]:
+        """What stability.json has of pairs of editions; nothing where it is not there or cannot be read."""
+        try:
+            found = read_json(self.root / "stability.json").get("pairs")
+        except RunDirectoryError:
+            return []
+        return [one for one in found if isinstance(one, dict)] if isinstance(found, list) else []
 
     def _cell(self, key: str) -> Path:
         return self.root / "cells" / f"{key}.parquet"

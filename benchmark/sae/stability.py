@@ -82,22 +82,24 @@ def stability(
             there are too few other latents to compare with.
     """
     _check(one, other, latents, partners)
-    cosines = decoder_cosines(one.everything.decoder, other.everything.decoder)
     often, theirs = frequencies(one, stream), frequencies(other, stream)
+    others = as_frequent(often, latents, seed)
+    row = {latent: place for place, latent in enumerate([*latents, *others])}
+    cosines = decoder_cosines(one.everything.decoder[list(row)], other.everything.decoder)
 
     def match(latent: int, partner: int) -> Match:
-        values = cosines[latent, partner], often[latent], theirs[partner]
+        values = cosines[row[latent], partner], often[latent], theirs[partner]
         return Match(latent, partner, *(float(value) for value in values))
 
     def likest(latent: int) -> Match:
-        return match(latent, int(cosines[latent].argmax()))
+        return match(latent, int(cosines[row[latent]].argmax()))
 
     return Stability(
         str(one.site),
         len(stream),
         tuple(likest(latent) for latent in latents),
-        tuple(match(*pair) for pair in assigned(cosines, latents, partners)),
-        tuple(likest(latent) for latent in as_frequent(often, latents, seed)),
+        tuple(match(latents[i], partner) for i, partner in assigned(cosines, range(len(latents)), partners)),
+        tuple(likest(latent) for latent in others),
     )
 
 

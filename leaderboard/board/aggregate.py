@@ -13,6 +13,7 @@ from leaderboard.board.entries import score_entry
 from leaderboard.board.order import ranked_entries
 from leaderboard.board.paired_defenses import comparisons
 from leaderboard.board.schema import Leaderboard, SuiteInfo
+from leaderboard.board.stability import stabilities
 from leaderboard.rows.run import Run
 from leaderboard.scores.resampling import RESAMPLES, Resampler
 
@@ -32,13 +33,15 @@ def leaderboard(
     """
     suite = _suite(runs)
     resampler = Resampler(seed, resamples)
-    scored = [score_entry(run, defense, suite.tasks, resampler) for run in runs for defense in run.manifest.defenses]
+    by_run = [[score_entry(run, name, suite.tasks, resampler) for name in run.manifest.defenses] for run in runs]
+    scored = [one for found in by_run for one in found]
     time = (generated_at or datetime.now(UTC)).astimezone(UTC)
     return Leaderboard(
         suite=suite,
         generated_at=time.isoformat(timespec="seconds"),
         entries=ranked_entries(scored),
         comparisons=comparisons(scored),
+        stability=[one for run, found in zip(runs, by_run, strict=True) for one in stabilities(run, found)],
     )
 
 

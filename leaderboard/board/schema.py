@@ -19,6 +19,7 @@ from leaderboard.scores.cells import CellScores, Cost
 from leaderboard.scores.headline import Headline
 from leaderboard.scores.paired import PairedScore
 from leaderboard.scores.ranking import Rank
+from leaderboard.scores.stability import Stability
 from leaderboard.scores.tasks import TaskScores
 from leaderboard.scores.values import Estimate, Strict
 
@@ -161,6 +162,8 @@ class Leaderboard(Strict):
     """Ranked ones first, best first."""
     comparisons: list[Comparison]
     """Of every two attacked defenses of one model."""
+    stability: list[Stability] = []
+    """Of every defense that was evaluated with several SAEs of a site."""
 
 
 def json_schema() -> dict[str, Any]:

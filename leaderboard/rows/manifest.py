@@ -102,6 +102,11 @@ class DefenseRecord(Recorded):
     """The identity of a defense."""
 
     spec_sha: str
+    family: str | None = None
+    """What it is an edition of: evaluations of one defense that differ in the SAEs that it reads have one; null: the
+    run does not say."""
+    saes: dict[str, str] = {}
+    """Site -> source of the SAE that it may read there."""
 
 
 class Manifest(Recorded):

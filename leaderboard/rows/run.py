@@ -18,6 +18,7 @@ from leaderboard.rows.plan import Plan, PlannedCell
 from leaderboard.rows.recorded import parse
 from leaderboard.rows.reference import compared
 from leaderboard.rows.selection import up_to
+from leaderboard.rows.stability import PairRecord, Stability
 
 ESSENTIAL = frozenset(
     {"example_id", "cluster_id", "budget_eps", "sanity", "eligible", "suppressed", "recovered", "eps_star", "status"}
@@ -55,6 +56,8 @@ class Run:
     """By (task, defense)."""
     fresh: tuple[MeasuredCell, ...] = ()
     """Cells on examples that were made for the run: compared with the others, never scored."""
+    stability: tuple[PairRecord, ...] = ()
+    """What the editions of its defenses have in common."""
 
     @property
     def planned(self) -> tuple[PlannedCell, ...]:
@@ -86,7 +89,12 @@ def read_run(directory: Path | str) -> Run:
         fresh=tuple(cell for cell in measured if cell.plan.split != "test"),
         missing=missing,
         fits={(fit.task, fit.defense): fit for fit in fits},
+        stability=_stability(root / "stability.json"),
     )
+
+
+def _stability(file: Path) -> tuple[PairRecord, ...]:
+    return tuple(parse(Stability, file).pairs) if file.is_file() else ()
 
 
 def _measured(root: Path, manifest: Manifest, cell: PlannedCell) -> MeasuredCell:

@@ -12,6 +12,7 @@ from rich.text import Text
 
 from leaderboard.board.schema import Comparison, Entry, Leaderboard
 from leaderboard.tables.legend import legend
+from leaderboard.tables.stability import stability_tables
 from leaderboard.tables.summary import summary
 from leaderboard.tables.tasks import task_table
 from leaderboard.tables.wording import number, share
@@ -23,6 +24,7 @@ def render(board: Leaderboard | Entry, console: Console) -> None:
     threats = {name: threat for entry in entries for name, threat in entry.threats.items()}
     parts: list[RenderableType] = [
         *(Padding(entry_tables(entry, console.width), (0, 0, 1, 0)) for entry in entries),
+        *stability_tables(board.stability if isinstance(board, Leaderboard) else []),
         summary(entries, console.width),
         *_comparisons(board.comparisons if isinstance(board, Leaderboard) else []),
         Padding(legend(threats), (1, 0, 0, 0)),
