@@ -61,7 +61,7 @@ def test_lists_are_json_on_request_and_everything_in_them_loads(kind: str) -> No
 def test_show_tells_every_setting_with_default_and_meaning() -> None:
     shown = json.loads(bench_here("show", "sae-clamp", "--json").stdout)
     settings = {s["name"]: s for s in shown["settings"]}
-    assert settings["retain_share"]["default"] == 0.99 and "retain set is" in settings["retain_share"]["meaning"]
+    assert settings["retain_share"]["default"] == 0.99 and "retain set" in settings["retain_share"]["meaning"]
 
 
 def evaluate_one(folder: Path, *more: str) -> subprocess.CompletedProcess[str]:
