@@ -40,6 +40,13 @@ class Judged(NamedTuple):
         """(examples,), bool."""
         return self.margin > 0 if self.broken is None else (self.margin > 0) & ~self.broken
 
+    def part(self, places: Sequence[int]) -> Judged:
+        """The judgement of some of the examples, by their places."""
+        index = torch.tensor(places, dtype=torch.long)
+        mass, broken = (None if x is None else x[index] for x in (self.mass, self.broken))
+        labels, read = ([some[i] for i in places] for some in (self.labels, self.read))
+        return Judged(labels, self.margin[index], read, mass, broken)
+
 
 DEGENERATE = "degenerate"
 """Label of what is neither the behavior nor its absence: the model is broken there."""
@@ -138,9 +145,10 @@ def eligible(subject: Subject, task: Task, examples: Sequence[Example], base: Ju
 class Retention:
     """A retain set, asked once of the undefended model and again under edits."""
 
-    def __init__(self, subject: Subject, task: Task, examples: Sequence[Example]) -> None:
+    def __init__(self, subject: Subject, task: Task, examples: Sequence[Example], base: Judged | None = None) -> None:
+        """``base``: what the undefended model says, where it was asked before."""
         self.subject, self.task, self.examples = subject, task, examples
-        self.base = self.judged({})
+        self.base = self.judged({}) if base is None else base
         self.right = kept(task, self.base, examples)
         """(examples,) bool: what the undefended model gets right."""
 

@@ -15,7 +15,7 @@ from benchmark.contracts.defense import Edits, FittedDefense, Fitting, Outcome, 
 from benchmark.contracts.example import Example
 from benchmark.errors import UsageError
 from benchmark.measure.group import Group, Scale
-from benchmark.measure.judging import Retention, eligible, judge, saturation
+from benchmark.measure.judging import Judged, Retention, eligible, judge, saturation
 from benchmark.model.edits import by_boundary
 from benchmark.model.pack import make_packs
 from benchmark.model.streams import (
@@ -70,6 +70,8 @@ class Fit(Fitting):
         self._perturbed: int | Literal["all"] = perturbed
         self._seed, self._saes = seed, saes
         self._made: dict[Hashable, Any] = {}
+        self._of: Fit | None = None
+        """What it was dealt from: the undefended model is asked about an example once."""
         self.asked: set[str] = set()
         """Sites whose SAE of the suite was asked for."""
 
@@ -161,7 +163,7 @@ class Fit(Fitting):
             seed=self._seed,
             saes=self._saes,
         )
-        other.examples, other.retain, other.asked = examples, retain, self.asked
+        other.examples, other.retain, other.asked, other._of = examples, retain, self.asked, self
         return other
 
     def reading(self, saes: Mapping[str, str]) -> Fit:
@@ -180,17 +182,21 @@ class Fit(Fitting):
         return partial(readout.retain_objective if kept else readout.objective, self.task.verdict)
 
     @cached_property
-    def _base(self) -> Any:
-        return judge(self.subject, self.task, self.examples, {})
+    def _base(self) -> Judged:
+        of, places = self._of, _places(self.examples, self._of.examples if self._of else ())
+        return of._base.part(places) if of and places else judge(self.subject, self.task, self.examples, {})
 
     @cached_property
     def _shown(self) -> Tensor:
         """(examples,) bool: those that show the behavior undefended."""
-        return eligible(self.subject, self.task, self.examples, self._base)
+        of, places = self._of, _places(self.examples, self._of.examples if self._of else ())
+        return of._shown[places] if of and places else eligible(self.subject, self.task, self.examples, self._base)
 
     @cached_property
     def _retention(self) -> Retention:
-        return Retention(self.subject, self.task, self.retain)
+        of, places = self._of, _places(self.retain, self._of.retain if self._of else ())
+        base = of._retention.base.part(places) if of and places else None
+        return Retention(self.subject, self.task, self.retain, base)
 
     @cached_property
     def _saturation(self) -> Tensor:
@@ -222,3 +228,10 @@ class Fit(Fitting):
             return self._scale
         norms = residual_norms(self.subject, self.task, self.examples)
         return Scale(norms, embedding_norm(self.subject, self.task, self.examples))
+
+
+def _places(some: Sequence[Example], of: Sequence[Example]) -> list[int] | None:
+    """Where some examples stand among others; None: not all of them do."""
+    there = {example.id: place for place, example in enumerate(of)}
+    same = all(e.id in there and of[there[e.id]] is e for e in some)
+    return [there[e.id] for e in some] if same else None

@@ -11,7 +11,8 @@ from benchmark import FittedDefense
 from benchmark.contracts.defense import Edit, Where
 from defenses.sae_clamp import SaeClamp
 
-CLAMP = SaeClamp()
+CLAMP = SaeClamp(count=12, rate_ratio=1.25, strength=1.0)
+"""The shipped clamp with all given that it would calibrate, which takes longer than everything that is tried on it."""
 
 
 def edited_by(fitted: FittedDefense, change: Callable[[Edit, Tensor, Where], Tensor]) -> FittedDefense:

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from benchmark.contracts.defense import Defense, Edit, FittedDefense, Fitting, Where
-from defenses.sae_clamp import SaeClamp
+from tests.adversarial.clamped import CLAMP
 
 QUANTILE = 0.999
 """Of ``fit`` that passes."""
@@ -28,7 +28,7 @@ class Destroyer(Defense):
     """Distances up to so many times what ``fit`` shows pass."""
 
     def fit(self, fitting: Fitting) -> FittedDefense:
-        clamped = SaeClamp().fit(fitting)
+        clamped = CLAMP.fit(fitting)
         edits = {site: destroying(e, fitting.streams(site), self.slack) for site, e in clamped.edits.items()}
         return FittedDefense(edits, clamped.protected, clamped.record)
 

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from benchmark.contracts.defense import Defense, FittedDefense, Fitting, Where
 from benchmark.sites import Site
-from defenses.sae_clamp import SaeClamp
+from tests.adversarial.clamped import CLAMP
 
 
 class Nothing:
@@ -29,5 +29,5 @@ class MovedSite(Defense):
     name = "moved-site"
 
     def fit(self, fitting: Fitting) -> FittedDefense:
-        fitted = SaeClamp().fit(fitting)
+        fitted = CLAMP.fit(fitting)
         return replace(fitted, edits={Site(0): Nothing(), **fitted.edits})

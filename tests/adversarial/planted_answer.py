@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from benchmark.contracts.defense import Defense, Edit, FittedDefense, Fitting, Where
-from defenses.sae_clamp import SaeClamp
+from tests.adversarial.clamped import CLAMP
 
 
 @dataclass(frozen=True)
@@ -28,7 +28,7 @@ class PlantedAnswer(Defense):
     """How much further the two names of the prompt are pushed down than the others up."""
 
     def fit(self, fitting: Fitting) -> FittedDefense:
-        clamped = SaeClamp().fit(fitting)
+        clamped = CLAMP.fit(fitting)
         texts = sorted({choice for example in fitting.examples for choice in example.choices})
         names = [fitting.subject.tokenizer(text, add_special_tokens=False)["input_ids"][0] for text in texts]
         tokens = fitting.subject.model.get_output_embeddings().weight.detach().float()

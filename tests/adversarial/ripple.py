@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from benchmark.contracts.defense import Defense, Edit, FittedDefense, Fitting, Where
-from defenses.sae_clamp import SaeClamp
+from tests.adversarial.clamped import CLAMP
 
 HEIGHT, STEEPNESS = 1e-3, 30.0
 """Of the stream's size; and how many times as steep as the clamp itself."""
@@ -38,6 +38,6 @@ class Ripple(Defense):
     name = "ripple"
 
     def fit(self, fitting: Fitting) -> FittedDefense:
-        fitted = SaeClamp().fit(fitting)
+        fitted = CLAMP.fit(fitting)
         edits = {site: Rippled(edit) for site, edit in fitted.edits.items()}
         return FittedDefense(edits, fitted.protected, record=fitted.record)

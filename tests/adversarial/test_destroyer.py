@@ -5,13 +5,14 @@ from __future__ import annotations
 from pathlib import Path
 
 from tests.adversarial.arena import TASK, barring, judged
+from tests.adversarial.clamped import CLAMP
 from tests.adversarial.destroyer import Destroyer
 
 CODE = "degenerate"
 
 
 def test_destruction_is_no_recovery_and_bars_the_ranking(tmp_path: Path) -> None:
-    entries = judged([Destroyer(), "sae-clamp"], tmp_path / "run")
+    entries = judged([Destroyer(), CLAMP], tmp_path / "run")
     destroyed, plain = entries["destroyer"], entries["sae-clamp"]
     assert CODE in barring(destroyed) and CODE not in barring(plain)
     broken, honest = (

@@ -61,14 +61,14 @@ LEFT: dict[str, tuple[Defense, str]] = {
 @pytest.fixture(scope="module")
 def alone(tmp_path_factory: pytest.TempPathFactory) -> Result:
     """The plain clamp with nobody beside it."""
-    return evaluate("sae-clamp", output_dir=tmp_path_factory.mktemp("alone") / "run", **SHORT)
+    return evaluate(CLAMP, output_dir=tmp_path_factory.mktemp("alone") / "run", **SHORT)
 
 
 @pytest.fixture(scope="module")
 def beside(tmp_path_factory: pytest.TempPathFactory) -> Result:
     """The plain clamp after all those that leave something behind."""
     cheats = [called(name, defense) for name, (defense, _) in LEFT.items()]
-    return evaluate([*cheats, "sae-clamp"], output_dir=tmp_path_factory.mktemp("beside") / "run", **SHORT)
+    return evaluate([*cheats, CLAMP], output_dir=tmp_path_factory.mktemp("beside") / "run", **SHORT)
 
 
 def errors(result: Result) -> dict[str, str]:
@@ -103,7 +103,7 @@ def test_who_remembers_or_declares_what_is_not_so_is_barred_and_the_clamp_is_not
         "name: one\nextends: smoke\nattacks: [{attack: recovery, threat_model: before_edit, ascent: {steps: 6}}]\n"
     )
     asked: dict[str, Any] = {"suite": str(suite)}
-    entries = judged([Lookup(), Stranger(), NotPositionWise(), Peeking(), "sae-clamp"], tmp_path / "run", **asked)
+    entries = judged([Lookup(), Stranger(), NotPositionWise(), Peeking(), CLAMP], tmp_path / "run", **asked)
     for name, code in REMEMBERING.items():
         assert code in barring(entries[name]), (name, barring(entries[name]))
         assert entries[name].verdict.status == "unranked"

@@ -6,6 +6,7 @@ import pytest
 
 from leaderboard.board.schema import Entry
 from tests.adversarial.arena import barring, judged
+from tests.adversarial.clamped import CLAMP
 from tests.adversarial.crowd import Crowd
 from tests.adversarial.moved_site import MovedSite
 from tests.adversarial.ripple import Ripple
@@ -29,7 +30,7 @@ def entries(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Entry]:
     suite = folder / "in_front.yaml"
     suite.write_text(SUITE)
     cheats = [WeakGradient(), CallerAware(), Ripple(), MovedSite(), Crowd()]
-    return judged(["sae-clamp", *cheats], folder / "run", suite=str(suite), limit=24)
+    return judged([CLAMP, *cheats], folder / "run", suite=str(suite), limit=24)
 
 
 def area(entry: Entry, threat: str = "before_edit") -> float:

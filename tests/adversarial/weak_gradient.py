@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from benchmark.contracts.defense import Defense, Edit, FittedDefense, Fitting, Where
-from defenses.sae_clamp import SaeClamp
+from tests.adversarial.clamped import CLAMP
 
 SHARE = 0.3
 """Of the true gradient that is left."""
@@ -58,7 +58,7 @@ class WeakGradient(Defense):
         return True
 
     def fit(self, fitting: Fitting) -> FittedDefense:
-        fitted = SaeClamp().fit(fitting)
+        fitted = CLAMP.fit(fitting)
         edits = {site: Weakened(edit, self.hides_from) for site, edit in fitted.edits.items()}
         return FittedDefense(edits, fitted.protected, record=fitted.record)
 
