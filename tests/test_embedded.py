@@ -10,11 +10,15 @@ import pytest
 from benchmark import evaluate
 from benchmark.suite import load_suite
 
+CLAMP = {"count": 12, "rate_ratio": 1.25, "strength": 1.0}
+"""A clamp of which all is given: what attacks do to it is about them, whatever the default is calibrated to."""
+
 
 @pytest.fixture(scope="module", params=["ioi", "unlearning"])
 def rows(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, Any]]:
     folder = tmp_path_factory.mktemp("embedded") / "run"
-    result = evaluate("sae-clamp", tasks=[request.param], attacks=["recovery"], limit=100, output_dir=folder)
+    asked: dict[str, Any] = {"tasks": [request.param], "attacks": ["recovery"], "limit": 100}
+    result = evaluate("sae-clamp", options=CLAMP, output_dir=folder, **asked)
     return result.rows.to_pylist()
 
 

@@ -9,7 +9,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import torch
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 from tokenizers import Tokenizer, models, pre_tokenizers, processors
 from transformers import (
     Gemma2Config,
@@ -31,12 +31,13 @@ from benchmark.contracts.defense import Where
 from benchmark.contracts.example import Example, Split
 from benchmark.contracts.readout import Criteria, Encoded, Verdict, choice_margin
 from benchmark.contracts.task import Task
-from benchmark.model.edits import is_special
+from benchmark.model.edits import Passage, is_special, passing
 from benchmark.model.pack import Pack
 from benchmark.model.subject import Subject
 from benchmark.readouts.choices import Choices, TokenReader
 from benchmark.readouts.continuation import Continuation
 from benchmark.run.task_view import TaskView
+from benchmark.sites import Site
 
 D_MODEL, LAYERS, VOCABULARY = 32, 4, 60
 SITE = "blocks.1.hook_resid_post"
@@ -226,14 +227,30 @@ def exact_sae_folder(folder: Path, seed: int = 0, **config: Any) -> str:
     return str(path)
 
 
+@torch.no_grad()
+def fitted_sae_folder(folder: Path, made: Subject, seed: int = 0) -> str:
+    """An SAE whose latents are random, as ``sae_folder``'s, and whose decoder makes the best of them on the stream."""
+    path, site = Path(sae_folder(folder, seed=seed)), Site.parse(SITE)
+    tensors = load_file(path / "sae_weights.safetensors")
+    ids = torch.randint(0, made.model.config.vocab_size, (256, 8), generator=torch.Generator().manual_seed(0))
+    passage = Passage({}, observe=frozenset({site.boundary}))
+    with passing(made, passage):
+        made.model(input_ids=ids)
+    h = passage.seen[site.boundary][:, 1:].flatten(0, 1)
+    act = ((h - tensors["b_dec"]) @ tensors["W_enc"] + tensors["b_enc"]).relu()
+    solved = torch.linalg.lstsq(act, h - tensors["b_dec"]).solution
+    save_file({**tensors, "W_dec": solved.contiguous()}, path / "sae_weights.safetensors")
+    return str(path)
+
+
 def suite_file(folder: Path, **changes: Any) -> Path:
-    """A suite of the toy task on a tiny model saved under ``folder``, with an SAE that explains all of its stream."""
+    """A suite of the toy task on a tiny model saved under ``folder``, with an SAE that explains its stream."""
     import yaml
 
     made = subject()
     made.model.save_pretrained(folder / "model")
     made.tokenizer.save_pretrained(folder / "model")
-    exact_sae_folder(folder / "sae")
+    fitted_sae_folder(folder / "sae", made, seed=1)  # at 0 and 3 a row stands on an edge
     content = {
         "name": "toy",
         "model": {"source": "model", "name": "tiny"},

@@ -220,7 +220,7 @@ def test_a_clamp_is_settled_once_for_all_that_start_from_it_and_again_for_others
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"d_in": 16}, f"d_in is 16, the model's width is {D_MODEL}"),
+        ({"d_in": 16}, f"a stream of width 16, the model's width is {D_MODEL}"),
         ({"metadata": {"hook_name": "blocks.3.hook_resid_pre"}}, "trained at blocks.3.hook_resid_pre"),
         ({"metadata": {"model_name": "gpt2"}}, "trained on 'gpt2'"),
     ],

@@ -18,6 +18,7 @@ from benchmark.sites import Site
 from benchmark.spec import Named
 from benchmark.suite import Frozen, TaskSettings
 from defenses.latents import Rule
+from defenses.steering import Steered, Steering
 from tests.groups import toy_group
 from tests.tiny import LAYERS, SITE, ToyTask, sae_folder, subject, viewed
 
@@ -101,12 +102,15 @@ def recipe(name: str) -> Defense:
     kind: Any = DEFENSES.get(name)
     clamp = DEFENSES.get("sae-clamp")(strength=2.0, **LENIENT)
     means = DEFENSES.get("mean-ablation")(rule=Rule(**LENIENT))
+    steering = Steering((Steered(SITE, 3, 1.0), Steered(SITE, 5, 0.5, "clamp_projection")))
     special: dict[str, Defense | None] = {
         "sae-clamp": clamp,
         "random-clamp": clamp.control(),
         "sae-bottleneck": DEFENSES.get("sae-bottleneck")(clamp=clamp),
         "mean-ablation": means,
         "random-mean-ablation": means.control(),
+        "steering": steering,
+        "random-steering": steering.control(),
         "shuffled-labels": DEFENSES.get("leace")().control(),
     }
     return special.get(name) or kind()
