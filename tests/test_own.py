@@ -211,7 +211,7 @@ FAULTS: dict[str, tuple[Change, str]] = {
     "a site that the model lacks": (given(site="blocks.9.hook_resid_post"), "blocks.9.* is outside tiny.* 4 layers"),
     "a site of another form": (given(site="layer 3"), "--site: .*blocks"),
     "an SAE at a site that the model lacks": (sae("blocks.7.hook_resid_post"), "blocks.7.* is outside tiny"),
-    "an SAE of another width": (sae(d_in=16), "d_in is 16, the model's width is 32"),
+    "an SAE of another width": (sae(d_in=16), "width 16, the model's width is 32"),
     "an SAE of another model": (sae(metadata={"model_name": "gpt2"}), "it was trained on 'gpt2', this model is 'tiny'"),
     "an SAE of another site": (
         sae(metadata={"hook_name": "blocks.2.hook_resid_post"}),

@@ -47,7 +47,9 @@ def test_the_spec_of_the_readme_is_evaluated(tmp_path: Path) -> None:
 
 def test_the_python_of_the_readme_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    code = block("python", "from benchmark import evaluate").replace("limit=20", 'limit=4, suite="smoke"')
+    code = block("python", "from benchmark import evaluate").replace(
+        "limit=20", 'limit=4, suite="smoke", options={"count": 4, "rate_ratio": 2.0, "strength": 2.0}'
+    )
     scope: dict[str, object] = {}
     exec(code, scope)
     assert scope["rows"].num_rows > 0  # type: ignore[attr-defined]
@@ -59,7 +61,7 @@ def test_settings_are_documented_under_their_fields(mine: str) -> None:
 
     assert describe(from_file(mine, Defense))["settings"][0]["name"] == "site"
     described = {s["name"]: s["meaning"] for s in describe(SaeClamp)["settings"]}
-    assert described["count"] == "Latents selected a layer." and described["error_term"]
+    assert described["count"] == "Latents selected a layer; None: calibrated." and described["error_term"]
 
 
 @pytest.mark.parametrize("registry", [DEFENSES, ATTACKS, TASKS, JUDGES], ids=lambda registry: registry.kind)

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 FAILED = 3
 """Exit code of a run in which some cells failed."""
-PROBE = 5.0
+PROBE = 3.0
 """Seconds that are spent on an estimate of the time before a run."""
 SHOWN = 5
 """Failures that are told at the end; events.jsonl has all of them."""

@@ -117,7 +117,7 @@ def _with_own_task(suite: Suite, request: Request) -> Suite:
     if not is_reference(kind) and kind not in TASKS.names():
         known = [*TASKS.names(), *suite.tasks]
         raise UsageError(
-            f"--task {kind} is no kind, and no task of the suite {suite.name};{suggestion(kind, known)} give one: "
+            f"--task {kind} is no kind, and no task of the suite {suite.name};{suggestion(kind, known)} there are: "
             f"{', '.join(known)}"
         )
     if suite.other_tasks is None:

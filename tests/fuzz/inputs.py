@@ -156,7 +156,7 @@ SUITE: Mapping[str, Any] = {
     "version": 2,
     "description": "Something.",
     "model": {"source": "owner/model", "name": "model", "bos": True},
-    "saes": {"blocks.1.hook_resid_post": "release/id"},
+    "saes": {"blocks.1.hook_resid_post": ["release/id"]},
     "defense": "sae-clamp",
     "tasks": {"mine": TASK},
     "attacks": [{"attack": "recovery", "restarts": 1, "ascent": {"steps": 10}}, {"attack": "soft-suffix"}],

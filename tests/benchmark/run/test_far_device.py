@@ -40,6 +40,8 @@ ATTACKS: list[dict[str, Any]] = [
     {"attack": "universal", "steps": 2},
     {"attack": "gcg", "steps": 1, "candidates": 4},
 ]
+STRONG = replace(DEFENSE, strength=12.0)
+"""One that suppresses some of the few examples, so that they are attacked."""
 RULE = Rule(count=8, contrast=0.0, rate_ratio=0.0)
 OTHERS: list[Defense] = [
     replace(DEFENSE, monitor="sae-residual", error_term="drop"),
@@ -60,7 +62,7 @@ def few(suite: str, tmp_path: Path) -> str:
     places = {"model": {**content["model"], "source": str(Path(suite).parent / "model")}}
     places["saes"] = {site: str(Path(suite).parent / folder) for site, folder in content["saes"].items()}
     (tmp_path / "few.yaml").write_text(
-        yaml.safe_dump({**content, **places, "attacks": ATTACKS, "sample": 8, "limit": 3})
+        yaml.safe_dump({**content, **places, "attacks": ATTACKS, "sample": 8, "limit": 8})
     )
     return str(tmp_path / "few.yaml")
 
@@ -79,15 +81,18 @@ def far(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
 
 def test_every_attack_and_constraint_is_at_home_elsewhere(few: str, tmp_path: Path, far: None) -> None:
-    done = run(few, tmp_path / "run", [replace(DEFENSE, monitor="z-score")], controls=False, attribution=True)
+    done = run(few, tmp_path / "run", [replace(STRONG, monitor="z-score")], controls=False, attribution=True)
     assert done.status == "complete", done.failures
     attacked = {row["attack"] for row in done.rows.to_pylist() if row["status"] == "ok"}
     assert {"recovery", "soft-suffix", "universal", "gcg", "random-direction", "zero", "wrong-target"} <= attacked
 
 
 def test_every_defense_learns_and_acts_elsewhere(few: str, tmp_path: Path, far: None) -> None:
-    done = run(few, tmp_path / "run", OTHERS, attacks=["universal"], controls=False)
+    done = run(few, tmp_path / "run", OTHERS, attacks=["zero"], controls=False)
     assert done.status == "complete", done.failures
+    assert {row["defense"] for row in done.rows.to_pylist()} == {
+        fit.stem.split("__")[1] for fit in (done.directory / "fits").iterdir()
+    }
 
 
 @pytest.mark.parametrize("task", [tiny.ToyTask(), tiny.ToyChat()], ids=lambda task: task.name)
@@ -110,7 +115,7 @@ def forget(name: str) -> Any:
 def test_a_forgotten_device_is_found(few: str, tmp_path: Path, far: None, monkeypatch: pytest.MonkeyPatch) -> None:
     """The negative control: the first evaluation with the device left out in one place of the engine."""
     monkeypatch.setattr(problem, "torch", SimpleNamespace(**{**vars(torch), "zeros": forget("zeros")}))
-    done = run(few, tmp_path / "run", [DEFENSE], attacks=["soft-suffix"], controls=False)
+    done = run(few, tmp_path / "run", [STRONG], attacks=["soft-suffix"], controls=False)
     assert done.status == "partial"
     assert any("on the same device" in line for line in done.failures), done.failures
 

@@ -48,7 +48,7 @@ def fill(cache: Path) -> None:
     suites = {name: load_suite(name) for name in ("ioi-gpt2", "wmdp-bio", "tpp-bios", "gemma3-270m")}
     made = {
         "ioi-gpt2": models.gpt2(6),
-        "wmdp-bio": models.gemma2(16, chat=True, seed=1),
+        "wmdp-bio": models.gemma2(16, chat=True, seed=32),
         "tpp-bios": models.gemma2(7, chat=False, seed=5),
         "gemma3-270m": models.gemma3(13),
     }

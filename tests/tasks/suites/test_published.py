@@ -29,7 +29,7 @@ from tests.tasks.suites import hub, models
 BRIEF = f"{Path(__file__).parent / 'brief.py'}:Brief"
 CLAMP = {"strength": 6.0, "rate_ratio": 0.0, "contrast": 0.0}
 """Hard, and of any latents: those of a random model serve everything."""
-FEW: dict[str, Any] = {"data": {"limit": 60}, "retain_data": {"limit": 30}}
+FEW: dict[str, Any] = {"data": {"limit": 60}, "retain_data": {"limit": 60}}
 SHORT: dict[str, Any] = {"tokens": 10, "forced": 4, "data": {"limit": 14}, "retain_data": {"limit": 10}}
 WMDP = f"hub:cais/wmdp@{hub.WMDP}:wmdp-bio:test"
 ALPACA = f"hub:tatsu-lab/alpaca@{hub.ALPACA}"
