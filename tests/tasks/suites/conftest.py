@@ -20,11 +20,11 @@ def cached(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(autouse=True)
 def _offline(cached: Path) -> Iterator[None]:
-    import datasets
+    from datasets import config
 
     with pytest.MonkeyPatch.context() as patched:
         patched.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(cached))
         patched.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
         # or data of another session would be read: made-up commits stay the same, and what they stand for does not
-        patched.setattr(datasets.config, "HF_DATASETS_CACHE", cached / "datasets")
+        patched.setattr(config, "HF_DATASETS_CACHE", cached / "datasets")
         yield

@@ -63,9 +63,8 @@ def gemma2(layers: int, chat: bool, seed: int) -> tuple[Any, Any]:
     """With soft-capped attention, which other implementations than eager leave out."""
     tokenizer = _sentence_piece(GEMMA_TURNS if chat else None)
     sizes = _sizes(tokenizer, layers)
-    config = Gemma2Config(
-        **sizes, head_dim=16, sliding_window=64, query_pre_attn_scalar=16, attn_implementation="eager"
-    )
+    made: Any = Gemma2Config
+    config = made(**sizes, head_dim=16, sliding_window=64, query_pre_attn_scalar=16, attn_implementation="eager")
     return _random(lambda: Gemma2ForCausalLM(config), seed), tokenizer
 
 

@@ -30,18 +30,19 @@ BRIEF = f"{Path(__file__).parent / 'brief.py'}:Brief"
 CLAMP = {"strength": 6.0, "rate_ratio": 0.0, "contrast": 0.0}
 """Hard, and of any latents: those of a random model serve everything."""
 FEW: dict[str, Any] = {"data": {"limit": 60}, "retain_data": {"limit": 60}}
-SHORT: dict[str, Any] = {"tokens": 10, "forced": 4, "data": {"limit": 14}, "retain_data": {"limit": 10}}
+SHORT: dict[str, Any] = {"tokens": 10, "forced": 4, "data": {"limit": 40}, "retain_data": {"limit": 20}}
 WMDP = f"hub:cais/wmdp@{hub.WMDP}:wmdp-bio:test"
 ALPACA = f"hub:tatsu-lab/alpaca@{hub.ALPACA}"
 CASES: dict[str, dict[str, Any]] = {
-    "ioi-gpt2": {"task_settings": FEW, "options": CLAMP, "limit": 12},
+    "ioi-gpt2": {"task_settings": {**FEW, "data": {"limit": 240}}, "options": CLAMP, "limit": 96},
     "wmdp-bio": {"data": WMDP, "options": CLAMP},
-    "refusal-advbench": {"retain_data": ALPACA, "task_settings": SHORT, "options": {"strength": 3.0}},
+    "refusal-advbench": {"retain_data": ALPACA, "task_settings": SHORT, "options": {"strength": 3.0}, "limit": 10},
     "refusal-harmbench": {
         "data": f"hub:walledai/HarmBench@{hub.HARMBENCH}:standard",
         "retain_data": ALPACA,
         "task_settings": SHORT,
         "options": {"strength": 3.0},
+        "limit": 10,
     },
     "tpp-bios": {"data": f"hub:LabHC/bias_in_bios_class_set1@{hub.BIOS}", "tasks": ["dentist"]},
     "tpp-amazon": {"data": f"hub:canrager/amazon_reviews_mcauley_1and5@{hub.AMAZON}", "tasks": ["Electronics"]},
