@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -46,10 +47,10 @@ class Notes(Silent):
 
 def shuffled(source: Path, folder: Path) -> str:
     """The same latents in another order."""
-    exact_sae_folder(folder)
+    shutil.copytree(source, folder)
     weights = load_file(source / "sae_weights.safetensors")
     order = torch.randperm(len(weights["b_enc"]), generator=torch.Generator().manual_seed(1))
-    for name, axis in (("W_enc", 1), ("W_dec", 0), ("b_enc", 0)):
+    for name, axis in (("W_enc", 1), ("W_dec", 0), ("b_enc", 0), ("threshold", 0)):
         weights[name] = weights[name].index_select(axis, order).contiguous()
     save_file(weights, folder / "sae_weights.safetensors")
     return str(folder)

@@ -103,7 +103,7 @@ def test_an_attack_that_fails_on_a_pack_leaves_rows_that_say_so_and_the_run_goes
     found = attacked(suite, tmp_path / "run")
     rows, expected = of(found, "flaky"), of(sound, "flaky")
     packs = packs_of(rows)
-    assert set(packs.values()) == {0, 1} and found.status == status(found) == "partial"
+    assert {0, 1} <= set(packs.values()) and found.status == status(found) == "partial"
     for row, other in zip(rows, expected, strict=True):
         if packs[row["example_id"]] != 1:
             assert {**row, "run_id": "", "seconds": 0.0} == {**other, "run_id": "", "seconds": 0.0}
