@@ -17,6 +17,10 @@ from tests.in_process import bench as bench_here
 ROOT = Path(__file__).parents[1]
 
 
+GIVEN = ("-D", "count=4", "-D", "rate_ratio=2.0", "-D", "strength=2.0")
+"""All that the clamp would calibrate, where it is not about that."""
+
+
 def bench(*arguments: str, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-c", "from benchmark.cli import main; main()", *arguments]
     return subprocess.run(command, capture_output=True, text=True, cwd=cwd, env=environment())
@@ -170,7 +174,7 @@ def test_figures_are_drawn_beside_the_run_unless_told_otherwise(finished: Any, t
 
 def test_ctrl_c_exits_130_and_the_run_can_go_on(tmp_path: Path) -> None:
     command = [sys.executable, "-c", "from benchmark.cli import main; main()"]
-    few = ["--limit", "4", "--no-controls", "--attack", "recovery"]
+    few = ["--limit", "4", "--no-controls", "--attack", "recovery", *GIVEN]
     arguments = ["evaluate", "--suite", "smoke", "--task", "ioi", *few, "-o", str(tmp_path / "run")]
     process = subprocess.Popen(
         [*command, *arguments],
@@ -194,7 +198,7 @@ def test_ctrl_c_exits_130_and_the_run_can_go_on(tmp_path: Path) -> None:
 
 def test_validate_shows_promises_and_fails_for_a_broken_defense(tmp_path: Path) -> None:
     ioi = ("--suite", "smoke", "--task", "ioi")
-    kept = bench_here("validate", "--defense", "sae-clamp", *ioi, "--json")
+    kept = bench_here("validate", "--defense", "sae-clamp", *ioi, *GIVEN, "--json")
     assert kept.returncode == 0 and {r["promise"] for r in json.loads(kept.stdout)} >= {"finite", "idempotence gap"}
     (tmp_path / "mine.py").write_text(
         "import torch\n"
