@@ -5,10 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from benchmark.contracts.example import SPLITS
-from benchmark.errors import UsageError
 from benchmark.registry import register_source
 from benchmark.sealed import refuse_while_learning
+from tasks.data.items import records_of
 from tasks.english import facts, occupations, people
 
 Record = Mapping[str, Any]
@@ -21,9 +20,7 @@ def records(item: str) -> Sequence[Record]:
     Raises:
         UsageError: there is no such item.
     """
-    if item not in ITEMS:
-        raise UsageError(f"the source english has no item {item!r}; it has: {', '.join(ITEMS)}")
-    return [{**record, "split": split} for split in SPLITS for record in ITEMS[item](split)]
+    return records_of("english", ITEMS, item)
 
 
 def fresh(item: str, key: str, count: int) -> Sequence[Record]:

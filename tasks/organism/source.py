@@ -5,9 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from benchmark.contracts.example import SPLITS
-from benchmark.errors import UsageError
 from benchmark.registry import register_source
+from tasks.data.items import records_of
 from tasks.organism import chat, facts, ioi, people, retain
 
 Record = Mapping[str, Any]
@@ -20,9 +19,7 @@ def records(item: str) -> Sequence[Record]:
     Raises:
         UsageError: there is no such item.
     """
-    if item not in ITEMS:
-        raise UsageError(f"the source organism has no item {item!r}; it has: {', '.join(ITEMS)}")
-    return [{**record, "split": split} for split in SPLITS for record in ITEMS[item](split)]
+    return records_of("organism", ITEMS, item)
 
 
 def fresh(item: str, key: str, count: int) -> Sequence[Record]:

@@ -190,6 +190,18 @@ def test_an_sae_is_opened_where_the_suite_has_one(tmp_path: Path) -> None:
         seen.sae(Site(0))
 
 
+def test_what_is_dealt_from_a_fit_is_judged_as_if_it_were_asked_anew(fitting: Fit) -> None:
+    examples, retain = list(fitting.examples)[1::2][::-1], list(fitting.retain)[::3][::-1]
+    dealt, anew = fitting.dealt(examples, retain), Fit(subject(), viewed(Kept()), HERE)
+    anew.examples, anew.retain = examples, retain
+    for strength in (0.0, 0.5, 3.0):
+        edits = {HERE: lambda h, where, s=strength: h - s * h.flip(-1)}
+        assert dealt.outcome(edits) == anew.outcome(edits)
+    assert dealt._shown.tolist() == anew._shown.tolist() and 0 < sum(dealt._shown.tolist()) < len(examples)
+    mixed = fitting.dealt(retain, examples)  # as shuffled labels deal them: what is an example was kept before
+    assert len(mixed._shown) == len(retain)
+
+
 def test_dealt_examples_take_the_place_of_the_tasks(fitting: Fit) -> None:
     some, rest = list(fitting.retain), list(fitting.examples[:5])
     dealt = fitting.dealt(some, rest)
