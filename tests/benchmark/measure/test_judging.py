@@ -11,7 +11,7 @@ from torch import Tensor
 
 from benchmark.contracts.defense import Edit, Where
 from benchmark.contracts.example import Example
-from benchmark.measure.judging import Retention, eligible, judge
+from benchmark.measure.judging import Judged, Retention, eligible, judge
 from benchmark.model.edits import edited
 from benchmark.model.subject import Subject
 from benchmark.readouts.answers import own_answers
@@ -130,3 +130,14 @@ def test_the_mass_is_the_models_own_probability_of_the_choices() -> None:
     expected = float(subject.model(ids).logits[0, -1].softmax(-1)[choices].sum())
     mass = judge(subject, task, [example], {}).mass
     assert mass is not None and float(mass) == pytest.approx(expected, rel=1e-4)
+
+
+def test_a_part_of_a_judgement_has_the_same_examples_in_every_field() -> None:
+    whole = Judged(
+        ["a", "b", "c"], torch.tensor([1.0, -2.0, 3.0]), ["r", "s", "t"], torch.arange(3.0), torch.arange(3) > 1
+    )
+    part = whole.part([2, 0])
+    assert (part.labels, part.margin.tolist(), part.read) == (["c", "a"], [3.0, 1.0], ["t", "r"])
+    assert part.mass is not None and part.broken is not None
+    assert (part.mass.tolist(), part.broken.tolist()) == ([2.0, 0.0], [True, False])
+    assert whole._replace(mass=None, broken=None).part([1])[3:] == (None, None)
