@@ -1,7 +1,8 @@
 """The command `bench`: it mounts the verbs that packages bring along and knows none of them.
 
-A verb is an entry point of the group ``recoverybench.commands``: a function with typer's annotations, or a typer app.
-Its module is imported when it is called, or to tell its help: heavy libraries are imported inside the function.
+A verb is an entry point of the group ``recoverybench.commands``: a function with typer's annotations, a typer app, or a
+``benchmark.verb.Verb``. Its module is imported when it is called, or to list it: heavy libraries are imported inside
+the function.
 
 Exit codes: 0 ok, 1 a check failed, 2 usage, 3 some cells failed; 130 (Ctrl-C), 143 (SIGTERM) or 129 (SIGHUP)
 interrupted with everything finished saved.
@@ -17,10 +18,11 @@ from typing import Any
 import typer
 from rich.console import Console
 from rich.markup import escape
-from typer.core import TyperGroup
+from typer.core import TyperCommand, TyperGroup
 
 from benchmark.errors import BenchError, UsageError
 from benchmark.registry import Registry
+from benchmark.verb import Verb
 
 SIGNALLED = 128
 """An exit code above it is a signal's number on top of it."""
@@ -35,35 +37,39 @@ class Verbs(TyperGroup):
         return COMMANDS.names()
 
     def get_command(self, ctx: Any, cmd_name: str) -> Any:
-        if cmd_name not in COMMANDS.names():
-            return None
-        try:
-            verb = COMMANDS.get(cmd_name)
-        except UsageError as error:
-            return _broken(cmd_name, error)
-        return mounted(verb, cmd_name)
+        """A verb as it is listed: with its help, and without flags."""
+        return TyperCommand(cmd_name, help=_help(cmd_name)) if cmd_name in COMMANDS.names() else None
+
+    def resolve_command(self, ctx: Any, args: list[str]) -> Any:
+        """The verb that is called, whole.
+
+        Raises:
+            UsageError: its package cannot be imported.
+        """
+        name, _, rest = super().resolve_command(ctx, args)
+        return name, mounted(COMMANDS.get(args[0]), args[0]), rest
 
 
 def mounted(verb: Any, name: str) -> Any:
-    """A function or a typer app as a command of the library below typer."""
+    """What an entry point gave as a command of the library below typer."""
     if isinstance(verb, typer.Typer):
         command: Any = typer.main.get_group(verb)
     else:
         app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
-        app.command(name)(verb)
+        app.command(name)(verb.made() if isinstance(verb, Verb) else verb)
         command = typer.main.get_command(app)
     command.name = name
     return command
 
 
-def _broken(name: str, error: UsageError) -> Any:
-    """A verb whose package cannot be imported: it is listed, and says why when it is called."""
-
-    def fail() -> None:
-        raise error
-
-    fail.__doc__ = f"broken: {error}"
-    return mounted(fail, name)
+def _help(name: str) -> str:
+    """What a verb says of itself, or why its package cannot be imported."""
+    try:
+        verb = COMMANDS.get(name)
+    except UsageError as error:
+        return escape(f"broken: {error}")
+    told = verb if isinstance(verb, Verb) else mounted(verb, name)
+    return told.help or ""
 
 
 app = typer.Typer(

@@ -173,10 +173,21 @@ def _is_dataclass(node: ast.ClassDef) -> bool:
 
 def _dataclasses(one: Declared, annotation: ast.expr) -> Iterator[Declared]:
     """Those that a type is made of."""
-    for node in ast.walk(annotation):
+    for node in _parts(annotation):
         found = _resolved(one, node.id) if isinstance(node, ast.Name) else None
         if found is not None and isinstance(found.node, ast.ClassDef) and _is_dataclass(found.node):
             yield found
+
+
+def _parts(annotation: ast.AST) -> Iterator[ast.AST]:
+    """A type and all within it, but for what ``Annotated`` says beside it: a range may be a dataclass, too."""
+    match annotation:
+        case ast.Subscript(value=ast.Name("Annotated"), slice=ast.Tuple([kind, *_])):
+            yield from _parts(kind)
+        case _:
+            yield annotation
+            for part in ast.iter_child_nodes(annotation):
+                yield from _parts(part)
 
 
 def _default(one: Declared, value: ast.expr | None) -> Any:

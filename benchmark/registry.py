@@ -16,8 +16,6 @@ from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
-from rapidfuzz import process, utils
-
 from benchmark.errors import UsageError
 from benchmark.files import is_file
 from benchmark.names import checked_name
@@ -29,6 +27,8 @@ _OWN = "recoverybench"
 
 def suggestion(name: str, known: Sequence[str]) -> str:
     """`` Did you mean 'x'?`` for a name that is nearly known, else nothing."""
+    from rapidfuzz import process, utils  # a mistake needs it, and no answer of the command line
+
     near = process.extractOne(name, known, processor=utils.default_process, score_cutoff=60)
     return f" Did you mean {near[0]!r}?" if near else ""
 

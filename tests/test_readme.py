@@ -109,8 +109,7 @@ def parse(call: str) -> None:
     arguments = shlex.split(call)
     context: Any = None
     while hasattr(command, "get_command"):
-        name, *arguments = arguments
-        command = command.get_command(context, name)
+        _, command, arguments = command.resolve_command(context, arguments)
     command.make_context("bench", arguments)
 
 

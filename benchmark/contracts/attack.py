@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, NamedTuple
 
-from pydantic import Field
+from annotated_types import Interval
 
 from benchmark.contracts.example import Goal
 
@@ -54,7 +54,7 @@ class Attack(ABC):
     ``jacobian``, not move anywhere (METHOD section 5)."""
     goal: Goal = "behavior"
     """behavior | wrong: bring the behavior back, or, as a control, reach a matched wrong target."""
-    restarts: Annotated[int, Field(ge=1, le=1_000_000)] = 1
+    restarts: Annotated[int, Interval(ge=1, le=1_000_000)] = 1
     """Searches an example and budget, the best of which counts."""
 
     @abstractmethod

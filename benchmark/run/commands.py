@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.text import Text
 
-from benchmark.run.flags import Json, requesting
-from benchmark.run.request import Request
+from benchmark.run.requesting import Json, requesting
 from benchmark.run.signals import NAMES, Stopped, courteous
 from benchmark.terminal import plain_table, terminal
 
 if TYPE_CHECKING:
+    from benchmark.run.request import Request
     from benchmark.run.runner import Result
 
 FAILED = 3

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 import types
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Union, get_args, get_origin
 
@@ -15,33 +15,27 @@ from benchmark.errors import UsageError
 from benchmark.run.request import Request, flag_of
 from benchmark.terminal import quiet
 
-Json = Annotated[
-    bool, typer.Option("--json", help="Print JSON on standard output; everything else goes to standard error.")
-]
 CONFIG = "config"
 
 
-def requesting(*fields: str) -> Callable[[Callable[..., None]], Callable[..., None]]:
-    """Decorator of a verb ``(request, ...)``: its flags are ``fields`` of the request (all by default), ``--config``,
-    and what else it takes."""
+def with_flags(verb: Callable[..., None], fields: Sequence[str]) -> Callable[..., None]:
+    """A verb ``(request, ...)`` as a function of flags: ``fields`` of the request (none: all), ``--config``, and what
+    else it takes."""
     chosen = fields or tuple(Request.model_fields)
+    known = {Request.__name__: Request}  # a verb's module may name it for type checkers only
+    own = list(inspect.signature(verb, locals=known, eval_str=True).parameters.values())[1:]
 
-    def decorate(verb: Callable[..., None]) -> Callable[..., None]:
-        own = list(inspect.signature(verb, eval_str=True).parameters.values())[1:]
+    def command(**given: Any) -> None:
+        rest = {p.name: given.pop(p.name) for p in own}
+        verb(_request(given), **rest)
 
-        def command(**given: Any) -> None:
-            rest = {p.name: given.pop(p.name) for p in own}
-            verb(_request(given), **rest)
-
-        parameters = [*(_parameter(name) for name in chosen), _config(), *own]
-        command.__signature__ = inspect.Signature(  # type: ignore[attr-defined]
-            [p.replace(kind=inspect.Parameter.KEYWORD_ONLY) for p in parameters]
-        )
-        command.__annotations__ = {p.name: p.annotation for p in parameters}
-        command.__doc__, command.__name__ = verb.__doc__, verb.__name__
-        return command
-
-    return decorate
+    parameters = [*(_parameter(name) for name in chosen), _config(), *own]
+    command.__signature__ = inspect.Signature(  # type: ignore[attr-defined]
+        [p.replace(kind=inspect.Parameter.KEYWORD_ONLY) for p in parameters]
+    )
+    command.__annotations__ = {p.name: p.annotation for p in parameters}
+    command.__doc__, command.__name__ = verb.__doc__, verb.__name__
+    return command
 
 
 def _parameter(name: str) -> inspect.Parameter:

@@ -21,8 +21,8 @@ import torch
 from transformers.utils.logging import disable_progress_bar
 
 from benchmark.registry import TASKS
-from benchmark.run.flags import quiet
 from benchmark.run.freeze import write_into
+from benchmark.terminal import quiet
 from tests.chaos import trials
 from tests.chaos.process import Process
 from tests.chaos.trials import Trial

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Console
 
-from benchmark.run.flags import Json, requesting
-from benchmark.run.request import Request
+from benchmark.run.requesting import Json, requesting
+
+if TYPE_CHECKING:
+    from benchmark.run.request import Request
 
 
 @requesting("suite", "device")

@@ -118,7 +118,7 @@ def test_a_broken_sae_fails(damage: Callable[[Any], Any], sound: str) -> None:
 
 def test_the_verb_exits_1_if_a_check_fails_and_prints_json(sound: str, monkeypatch: pytest.MonkeyPatch) -> None:
     app, arguments = typer.Typer(), ["--suite", sound, "--json"]
-    app.command()(verb)
+    app.command()(verb.made())
     done = CliRunner().invoke(app, arguments)
     assert done.exit_code == 0 and {c["ok"] for c in json.loads(done.stdout)} == {True, None}
     monkeypatch.setattr(self_check, "TailPass", WrongValues)

@@ -14,8 +14,8 @@ from typer.testing import CliRunner
 from benchmark import Request, UsageError, evaluate
 from benchmark.cli import mounted
 from benchmark.run.commands import evaluate as verb
-from benchmark.run.flags import requesting
 from benchmark.run.request import flag_of
+from benchmark.run.requesting import requesting
 from defenses.none import NoDefense
 
 FLAGS = """
@@ -72,7 +72,7 @@ def asked(arguments: Sequence[str], *fields: str) -> Request:
         """Keeps what it gets."""
         found.extend([request] * (1 + twice))
 
-    done = CliRunner().invoke(_app(probe), list(arguments))
+    done = CliRunner().invoke(_app(probe.made()), list(arguments))
     if isinstance(done.exception, UsageError):
         raise done.exception
     assert done.exit_code == 0, done.output

@@ -6,8 +6,8 @@ from typing import Annotated
 
 import typer
 
-from benchmark.run.flags import requesting
 from benchmark.run.request import Request
+from benchmark.run.requesting import requesting
 
 
 @requesting("suite")
