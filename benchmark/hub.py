@@ -18,6 +18,7 @@ FORM = "hub:OWNER/NAME@REVISION, with /PATH behind the revision for a part of it
 _SOURCE = re.compile(
     r"hub:(?P<repo>\w[\w.-]*(?:/\w[\w.-]*)?)(?:@(?P<revision>[\w.-]+)(?:/(?P<path>[^/\s][^\s]*[^/\s]|[^/\s]))?)?"
 )
+_COMMIT = re.compile(r"[0-9a-f]{40}")
 _SHOWN = 8
 """Files that a message names; of more, their number."""
 
@@ -37,6 +38,11 @@ class HubSource(NamedTuple):
     def __str__(self) -> str:
         at = f"@{self.revision}" if self.revision else ""
         return HUB + self.repo + at + (f"/{self.path}" if self.path else "")
+
+
+def is_commit(revision: str | None) -> bool:
+    """Whether it is the whole hash of a commit, behind which an owner can put nothing else."""
+    return revision is not None and _COMMIT.fullmatch(revision) is not None
 
 
 class Missing(NamedTuple):

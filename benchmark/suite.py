@@ -324,11 +324,13 @@ def suite_path(named: str) -> Path:
 
 
 def _anchor_sources(value: Any, folder: Path) -> None:
-    """Wherever a ``source`` (of a model, of data) or the file of a ``kind`` is a local path, it is the file's."""
+    """Wherever a ``source`` (of a model, of data), a task's ``model`` or the file of a ``kind`` is a local path, it is
+    the file's."""
     for item in value.values() if isinstance(value, dict) else value if isinstance(value, list) else ():
         _anchor_sources(item, folder)
-    if isinstance(value, dict) and "source" in value:
-        value["source"] = _anchor(value["source"], folder)
+    for name in ("source", "model"):
+        if isinstance(value, dict) and name in value:
+            value[name] = _anchor(value[name], folder)
     if isinstance(value, dict) and isinstance(value.get("kind"), str) and ".py:" in value["kind"]:
         file, _, name = value["kind"].rpartition(":")
         value["kind"] = f"{_anchor(file, folder)}:{name}"

@@ -1,4 +1,4 @@
-"""What a request takes from elsewhere: model, SAEs, data; what of it is not on this machine, and on whose terms."""
+"""What a request takes from elsewhere: models, SAEs, data; what of it is not on this machine, and on whose terms."""
 
 from __future__ import annotations
 
@@ -66,8 +66,12 @@ def needs(suite: Suite, defenses: Sequence[Named], tasks: Sequence[str]) -> list
     places = {s: f"SAE at {site}" for site, sources in suite.saes.items() for s in sources}
     for named in defenses:
         places = {s: f"SAE of {named.name}" for s in _strings(named.spec, "sae")} | places
-    found = [_of_model(suite.model.source), *(_of_sae(what, source) for source, what in places.items())]
-    data = {s: f"data of {n}" for n in tasks for s in _strings(suite.tasks[n].settings, "source") if s.startswith(HUB)}
+    settings = {name: suite.tasks[name].settings for name in tasks}
+    models = {s: f"model of {name}" for name in tasks for s in _strings(settings[name], "model")}  # a judge's, say
+    data = {s: f"data of {name}" for name in tasks for s in _strings(settings[name], "source") if s.startswith(HUB)}
+    found = [_of_model("model", suite.model.source)]
+    found += [_of_sae(what, source) for source, what in places.items()]
+    found += [_of_model(what, source) for source, what in models.items()]
     found += [_of_data(what, source) for source, what in data.items()]
     return [need for need in found if need is not None]
 
@@ -114,7 +118,7 @@ def spoken_size(size: int) -> str:
 # --- by kind of thing
 
 
-def _of_model(source: str) -> Need | None:
+def _of_model(what: str, source: str) -> Need | None:
     if not source.startswith((HUB, PACKAGE)):
         return None
     get = f"bench model fetch {source}"
@@ -123,8 +127,8 @@ def _of_model(source: str) -> Need | None:
     try:
         files = tuple(to_fetch(source))
     except UsageError as error:
-        return Need("model", source, (), get, where, refused=str(error))
-    return Need("model", source, files, get, where, _terms(asked, "model", files))
+        return Need(what, source, (), get, where, refused=str(error))
+    return Need(what, source, files, get, where, _terms(asked, "model", files))
 
 
 def _of_sae(what: str, source: str) -> Need | None:

@@ -6,15 +6,12 @@ read from there, so that a filled cache of the hub is enough without a connectio
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from benchmark.errors import UsageError
-from benchmark.hub import HUB, HubSource, parse_hub, snapshot
-
-_COMMIT = re.compile(r"[0-9a-f]{40}")
+from benchmark.hub import HUB, HubSource, is_commit, parse_hub, snapshot
 
 
 class Address(NamedTuple):
@@ -40,7 +37,7 @@ def parse(source: str) -> Address:
     config, split = ([part or None for part in rest] + [None, None])[:2]
     if Path(head).is_dir():
         return Address(head, None, config, split)
-    if not _COMMIT.fullmatch(commit):
+    if not is_commit(commit):
         raise UsageError(
             f"{source!r} is not pinned: its owner can change it, and scores with it; write hub:{name}@COMMIT with the"
             " whole hash of a commit (40 hex digits, on the data set's page under `Files and versions`), or a local"

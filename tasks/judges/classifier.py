@@ -1,6 +1,7 @@
 """Labels by a Hugging Face sequence classifier, of any size, from a local folder or the hub.
 
-    {judge: classifier, model: my/judge, revision: 3f2a9c1, mapping: {LABEL_0: refusal, LABEL_1: complies}}
+    judge: classifier
+    judge_settings: {model: hub:OWNER/NAME@COMMIT, mapping: {LABEL_0: refusal, LABEL_1: complies}}
 
 Broken text is told apart by rules before the classifier is asked, as with every judge.
 """
@@ -10,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
+from pathlib import Path
 from typing import Any, Literal
 
 import torch
@@ -17,6 +19,8 @@ import torch
 from benchmark.contracts.readout import Criteria
 from benchmark.contracts.task import Judge
 from benchmark.errors import UsageError
+from benchmark.hub import HUB, is_commit, parse_hub
+from benchmark.model.sources import fetch
 from benchmark.registry import register_judge
 from tasks.judges.degeneration import degenerate
 
@@ -27,14 +31,12 @@ class Classifier(Judge):
     """The label that a sequence classification model finds likeliest.
 
     Raises:
-        UsageError: the model cannot be loaded (safetensors only, no code of its own), has no trained head, or its
-            labels do not map to ours.
+        UsageError: the model is not pinned, cannot be fetched or loaded (safetensors only, no code of its own), has no
+            trained head, or its labels do not map to ours.
     """
 
     model: str
-    """Local folder or hub id."""
-    revision: str | None = None
-    """Commit or tag of a hub id: without it, scores change when its owner uploads another model."""
+    """A folder, or ``hub:OWNER/NAME@COMMIT``: labels change when an owner uploads another model, so it is pinned."""
     mapping: Mapping[str, str] = field(default_factory=dict)
     """The model's label -> one of refusal, degenerate, off_target, complies; a label left out stands for itself."""
     reads: Literal["text", "reference, text"] = "text"
@@ -110,8 +112,17 @@ class Classifier(Judge):
             raise UsageError(f"{self.model} is no trained classifier: its weights lack {missing}; give another model")
         return network.eval().to(self.device)
 
+    @cached_property
+    def _folder(self) -> Path:
+        if self.model.startswith(HUB) and not is_commit(parse_hub(self.model).revision):
+            raise UsageError(
+                f"the classifier {self.model!r} is not pinned: its owner can change it, and scores with it; write "
+                "hub:OWNER/NAME@COMMIT with the whole hash of a commit (40 hex digits), or a local folder"
+            )
+        return fetch(self.model)
+
     def _load(self, kind: Any, **how: Any) -> Any:
         try:
-            return kind.from_pretrained(self.model, revision=self.revision, trust_remote_code=False, **how)
+            return kind.from_pretrained(self._folder, local_files_only=True, trust_remote_code=False, **how)
         except (OSError, ValueError) as error:
             raise UsageError(f"the classifier {self.model!r} cannot be loaded: {error}; give another model") from error

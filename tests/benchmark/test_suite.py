@@ -81,6 +81,18 @@ def test_a_kind_from_a_file_is_found_beside_its_suite_from_anywhere(
     assert view(suite, "mine").name == "mine" and view(suite, "mine").kind.__name__ == "Mine"
 
 
+def test_a_model_in_a_tasks_settings_is_found_beside_its_suite(tmp_path: Path) -> None:
+    (tmp_path / "judge").mkdir()
+    model = {"name": "tiny", "source": "elsewhere"}
+    settings = {"judge_settings": {"model": "judge"}, "other": {"model": f"hub:a/b@{'0' * 40}"}}
+    task = {"site": "blocks.1.hook_resid_post", "settings": settings, "budgets": {"after_edit": [1.0]}}
+    content = {"name": "s", "model": model, "tasks": {"toy": task}, "attacks": [{"attack": "zero"}]}
+    (tmp_path / "suite.yaml").write_text(yaml.safe_dump(content))
+    read = load_suite(str(tmp_path / "suite.yaml"))
+    assert read.tasks["toy"].settings["judge_settings"] == {"model": str(tmp_path / "judge")}
+    assert read.tasks["toy"].settings["other"] == settings["other"] and read.model.source == "elsewhere"
+
+
 def test_a_suite_is_the_same_wherever_it_lies_and_another_where_results_change(tmp_path: Path) -> None:
     first = with_kind(tmp_path / "first")
     shutil.copytree(tmp_path / "first", tmp_path / "second")

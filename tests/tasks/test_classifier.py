@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from huggingface_hub import constants
 from tokenizers import Tokenizer, models, pre_tokenizers, processors
 from transformers import BertConfig, BertForSequenceClassification, BertModel, PreTrainedTokenizerFast
 
@@ -15,6 +17,7 @@ from benchmark.contracts.task import Judge
 from benchmark.errors import UsageError
 from tasks.judges import named_judge
 
+COMMIT = "0123456789abcdef0123456789abcdef01234567"
 WORDS = ("sure", "no", "take", "oil", "cannot")
 OURS = {0: "refusal", 1: "complies"}
 
@@ -129,6 +132,34 @@ def test_wrong_settings_are_told(settings: dict[str, Any]) -> None:
 def test_a_folder_without_a_model_is_told(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="the classifier .* cannot be loaded"):
         named_judge("classifier", {"model": str(tmp_path)})
+
+
+@pytest.fixture
+def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The hub's cache on a machine without a connection, with nothing in it."""
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "hub"))
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
+    return tmp_path / "hub"
+
+
+def test_a_pinned_model_of_the_hub_is_read_from_its_cache(folder: str, hub: Path) -> None:
+    shutil.copytree(folder, hub / "models--someone--judge" / "snapshots" / COMMIT)
+    judge = named_judge("classifier", {"model": f"hub:someone/judge@{COMMIT}"})
+    assert judge.labels(TEXTS, criteria()) == [direct(folder, text) for text in TEXTS]
+
+
+@pytest.mark.parametrize(
+    ("model", "message"),
+    [
+        ("hub:someone/judge", "is not pinned: .*write hub:OWNER/NAME@COMMIT"),
+        ("hub:someone/judge@main", "is not pinned"),
+        (f"hub:someone/judge@{COMMIT}", "is not on this machine, and this run is offline; missing"),
+        ("someone/judge", "there is no folder 'someone/judge' with a model; .*write hub:someone/judge@REVISION"),
+    ],
+)
+def test_a_model_that_its_owner_may_change_or_that_is_not_here_is_told(model: str, message: str, hub: Path) -> None:
+    with pytest.raises(UsageError, match=message):
+        named_judge("classifier", {"model": model})
 
 
 def test_a_model_without_a_trained_head_is_refused(tmp_path: Path) -> None:

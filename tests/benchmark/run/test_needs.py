@@ -70,6 +70,19 @@ def test_what_a_suite_reads_from_elsewhere_is_found_and_what_is_here_is_not_miss
     assert all(need.here for need in asked(remote))
 
 
+def test_the_model_of_a_tasks_judge_is_read_from_elsewhere_too(remote: str, hub: Path) -> None:
+    judge = f"hub:someone/judge@{COMMIT}"
+    content = yaml.safe_load(Path(remote).read_text())
+    content["tasks"]["toy"]["settings"]["judge_settings"] = {"model": judge, "mapping": {"LABEL_0": "complies"}}
+    Path(remote).write_text(yaml.safe_dump(content))
+    (need,) = [n for n in asked(remote) if n.what == "model of toy"]
+    assert (need.source, need.here, need.get) == (judge, False, f"bench model fetch {judge}")
+    with pytest.raises(UsageError, match=rf"(?s)--offline.*model of toy: {judge}"):
+        announce([need], print, offline=True)
+    cached(hub, "models--someone--judge", {"config.json": "{}", "model.safetensors": ""})
+    assert [n.here for n in asked(remote) if n.what == "model of toy"] == [True]
+
+
 def test_a_local_suite_needs_nothing(suite: str) -> None:
     assert asked(suite) == []
 
