@@ -7,7 +7,9 @@ read from there, so that a filled cache of the hub is enough without a connectio
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any, NamedTuple
 
 from benchmark.errors import UsageError
@@ -80,13 +82,15 @@ def _load(source: str, address: Address, splits: list[str]) -> dict[str, list[Ma
     import datasets
     from datasets.exceptions import DatasetsError
 
-    try:
-        found: Any = datasets.load_dataset(str(folder), address.config, split=splits or None, streaming=False)
-    except (OSError, ValueError, DatasetsError) as error:
-        told = " ".join(str(error).split())[:400]
-        raise UsageError(f"the data set {source!r} cannot be loaded: {told}; give another source") from error
-    named = dict(zip(splits, found, strict=True)) if splits else found
-    return {split: _records(part) for split, part in named.items()}
+    # what is kept goes by names and times, which a local file may have again with other content
+    with nullcontext() if address.commit else TemporaryDirectory() as kept:
+        try:
+            found: Any = datasets.load_dataset(str(folder), address.config, split=splits or None, cache_dir=kept)
+        except (OSError, ValueError, DatasetsError) as error:
+            told = " ".join(str(error).split())[:400]
+            raise UsageError(f"the data set {source!r} cannot be loaded: {told}; give another source") from error
+        named = dict(zip(splits, found, strict=True)) if splits else found
+        return {split: _records(part) for split, part in named.items()}
 
 
 def _records(part: Any) -> list[Mapping[str, Any]]:

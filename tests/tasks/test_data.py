@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import math
+import os
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -371,6 +372,24 @@ def test_settings_that_fit_nothing_are_told(path: Path, settings: Mapping[str, A
     with pytest.raises(UsageError) as told:
         task_of(path, **settings).examples("test")
     assert message in str(told.value)
+
+
+@pytest.mark.parametrize("ending", [".csv", ".json", ".jsonl", ".parquet"])
+@pytest.mark.parametrize("form", ["{file}", "hub:{folder}"])
+def test_a_file_with_other_content_is_read_anew_though_its_size_and_time_are_the_same(
+    hub: Path, ending: str, form: str
+) -> None:
+    hub.mkdir()
+    file = write(hub / f"train{ending}", ROWS)
+    source = form.format(file=file, folder=hub)
+    before = by_split(task_of(source))
+    was = file.stat()
+    write(file, [{**row, "question": row["question"].replace("what", "whom")} for row in ROWS])
+    os.utime(file, ns=(was.st_atime_ns, was.st_mtime_ns))
+    assert (file.stat().st_size, file.stat().st_mtime_ns) == (was.st_size, was.st_mtime_ns)
+    after = by_split(task_of(source))
+    assert {e.prompt.split()[0] for e in before["fit"]} == {"what"}
+    assert {e.prompt.split()[0] for e in after["fit"]} == {"whom"}
 
 
 @pytest.fixture
