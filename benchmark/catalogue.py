@@ -70,7 +70,7 @@ def _line(registry: Registry, name: str) -> dict[str, str]:
 
 def _suite(path: Path) -> Any:
     from benchmark.documents import read
-    from benchmark.suite import load_suite
+    from benchmark.suite_file import load_suite
 
     try:
         return load_suite(str(path))

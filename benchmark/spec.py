@@ -18,10 +18,11 @@ from benchmark.code import Files, classes_in, code_of, summary
 from benchmark.contracts.attack import Attack
 from benchmark.contracts.defense import Defense
 from benchmark.contracts.task import Task
-from benchmark.documents import Document, faults, read, shown
+from benchmark.documents import faults, read
 from benchmark.errors import UsageError
 from benchmark.files import is_file
 from benchmark.names import checked_name
+from benchmark.plain_values import Document, shown
 from benchmark.registry import ATTACKS, DEFENSES, TASKS, THREATS, from_file, is_reference, told
 from benchmark.values import by_content, exact, held_by
 

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from benchmark import evaluate
-from benchmark.suite import load_suite
+from benchmark.suite_file import load_suite
 
 CLAMP = {"count": 12, "rate_ratio": 1.25, "strength": 1.0}
 """A clamp of which all is given: what attacks do to it is about them, whatever the default is calibrated to."""

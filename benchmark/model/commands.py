@@ -30,7 +30,8 @@ def fetch(
     from benchmark.model.prompts import adds_bos
     from benchmark.model.sources import fetched
     from benchmark.registry import SUITES
-    from benchmark.suite import ModelSource, load_suite
+    from benchmark.suite import ModelSource
+    from benchmark.suite_file import load_suite
     from benchmark.suite_utility import YAML
     from benchmark.terminal import terminal
 

@@ -113,7 +113,7 @@ def _freeze(request: Request) -> None:
     from benchmark.run.needs import connection
     from benchmark.run.own import check_in_file
     from benchmark.run.prepare import prepare
-    from benchmark.suite import suite_path
+    from benchmark.suite_file import suite_path
 
     check_in_file(request)
     with connection(request.offline):

@@ -10,8 +10,9 @@ from typing import Annotated, Any, Union, get_args, get_origin
 
 import typer
 
-from benchmark.documents import parse, shown
+from benchmark.documents import parse
 from benchmark.errors import UsageError
+from benchmark.plain_values import shown
 from benchmark.run.request import Request, flag_of
 from benchmark.terminal import quiet
 

@@ -19,7 +19,7 @@ from benchmark.contracts.attack import Attack
 from benchmark.contracts.defense import FittedDefense
 from benchmark.contracts.example import Example
 from benchmark.contracts.row import Row
-from benchmark.documents import read, written
+from benchmark.documents import read
 from benchmark.errors import UsageError
 from benchmark.files import write_atomically
 from benchmark.measure.group import Group, Scale
@@ -27,6 +27,7 @@ from benchmark.measure.judging import Judged, eligible, judge, saturation
 from benchmark.model.pack import encode
 from benchmark.model.streams import embedding_norm, readout_streams, residual_norms
 from benchmark.model.subject import Subject
+from benchmark.plain_yaml import written
 from benchmark.registry import threat
 from benchmark.run.cell import run_cell
 from benchmark.run.plan import Cell

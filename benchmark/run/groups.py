@@ -24,8 +24,9 @@ from benchmark.model.edits import by_boundary
 from benchmark.model.subject import Subject
 from benchmark.registry import threat
 from benchmark.run.checked import checked, judge_finite
-from benchmark.run.custody import Custody, copied, told
+from benchmark.run.custody import Custody, told
 from benchmark.run.fitting import Fit
+from benchmark.run.learner import copied
 from benchmark.run.plan import fresh_examples
 from benchmark.run.prepare import Prepared
 from benchmark.run.random_state import seeded

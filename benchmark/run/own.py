@@ -11,7 +11,8 @@ from benchmark.errors import UsageError
 from benchmark.registry import TASKS, from_file, is_reference, suggestion
 from benchmark.run.other_data import told, with_other_data
 from benchmark.run.request import FRAME, Request
-from benchmark.suite import Suite, TaskSettings, load_suite
+from benchmark.suite import Suite, TaskSettings
+from benchmark.suite_file import load_suite
 
 _KIND_OF_SOURCE = re.compile(r"^(hub|package):")
 _VERSION = re.compile(r"(==|@)[^/]*")

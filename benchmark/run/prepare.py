@@ -14,9 +14,10 @@ from benchmark.model.subject import Subject, load
 from benchmark.names import checked_name
 from benchmark.registry import PROTOCOLS, suggestion, threat
 from benchmark.run.constants import Known, constants
-from benchmark.run.custody import Custody, copied
+from benchmark.run.custody import Custody
 from benchmark.run.fitness import check_fitness
 from benchmark.run.freeze import measure
+from benchmark.run.learner import copied
 from benchmark.run.needs import announce, needs
 from benchmark.run.own import asked_suite, has_own_task
 from benchmark.run.pack_rows import rows_that_fit

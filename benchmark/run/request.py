@@ -13,8 +13,9 @@ from typing import Annotated, Any, Literal, NamedTuple
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
 from benchmark.contracts.defense import Defense
-from benchmark.documents import read, shown
+from benchmark.documents import read
 from benchmark.errors import UsageError
+from benchmark.plain_values import shown
 from benchmark.registry import suggestion
 from benchmark.spec import by_field
 from benchmark.suite import Hook, Name, Source, Sources

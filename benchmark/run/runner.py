@@ -12,13 +12,11 @@ from typing import Any
 
 import pyarrow as pa
 
-from benchmark.code import summary
 from benchmark.contracts.row import SCHEMA, table
 from benchmark.errors import BenchError, RunDirectoryError, UsageError
 from benchmark.files import file_name
 from benchmark.measure.group import Group
 from benchmark.measure.replay import remember
-from benchmark.registry import threat
 from benchmark.run.bill import CONSTANTS, FITS, Bill, compared, foretold, kind_of, peak_mb
 from benchmark.run.card import card
 from benchmark.run.cell import Measurement, run_cell
@@ -27,15 +25,14 @@ from benchmark.run.custody import told
 from benchmark.run.estimate import estimate
 from benchmark.run.fingerprint import difference, fingerprint
 from benchmark.run.groups import Undefended, looked_at, make_group, on_fresh, prepared_task
+from benchmark.run.header import header
 from benchmark.run.listener import Listener, Silent
 from benchmark.run.memory import enough_memory
 from benchmark.run.needs import connection
 from benchmark.run.ownership import read_json
-from benchmark.run.parts import PARTS
-from benchmark.run.plan import Cell, Plan, access, in_order, suite_attacks
+from benchmark.run.plan import Cell, Plan, in_order
 from benchmark.run.prepare import Prepared, prepare
 from benchmark.run.probe import probe
-from benchmark.run.provenance import environment
 from benchmark.run.request import Given, Request, Status
 from benchmark.run.saes import Saes
 from benchmark.run.scrutiny import scrutiny
@@ -46,7 +43,6 @@ from benchmark.run.utility import is_measured, utility_record
 from benchmark.search.pack_size import PackSize
 from benchmark.spec import Named
 from benchmark.suite import Frozen
-from benchmark.values import sha
 
 
 @dataclass(frozen=True)
@@ -312,76 +308,19 @@ class _Run:
         self.listener.note(f"out of memory: going on with packs of {rows} rows")
 
     def _header(self, status: str) -> None:
-        suite, request, taken = self.plan.suite, self.prepared.request, self.subject.taken
-        attacks = [a for a in suite_attacks(suite) if not a.is_control]
-        self.store.write_json(
-            "run.json",
-            {
-                "schema_version": 2,
-                "run_id": self.plan.identity,
-                "status": status,
-                "started": self.started,
-                "finished": None if status == "running" else _now(),
-                "failed_cells": self.failed,
-                "estimate": self.earlier.get("estimate", self.expected),
-                "took": self.earlier.get("took", self._took()),
-                "protocol": self.plan.protocol.name,
-                "ranked": self.plan.protocol.ranked,
-                "limit": self.prepared.limit,
-                "suite": {
-                    "name": suite.name,
-                    "version": suite.version,
-                    "hash": suite.hash,
-                    "tasks": list(suite.tasks),
-                    "attacks": [access(a) for a in attacks],
-                    "undefended": suite.controls.undefended,
-                    "utility": [{"task": entry.name, "keep": entry.keep} for entry in suite.utility],
-                },
-                "model": {
-                    "id": suite.model.name,
-                    "source": taken.source if taken else None,
-                    "revision": taken.revision if taken else None,
-                    "bos": self.subject.bos,
-                    "weights_sha": self.subject.weights_sha,
-                },
-                "code": self._code(),
-                "seed": request.seed,
-                "dtype": request.dtype,
-                "threats": {name: threat(name).describe() for name in self._threats()},
-                "tasks": {name: self._task_header(name) for name in self.frozen},
-                "defenses": {name: self._defense_header(named) for name, named in self.plan.defenses.items()},
-                **environment(self.subject.device),
-            },
-        )
-
-    def _defense_header(self, named: Named) -> dict[str, Any]:
-        saes = self.subject.saes if named.edition is None else dict(named.edition.saes)
-        return {"spec": named.spec, "spec_sha": sha(named.spec), "family": named.family, "saes": dict(saes)}
+        """Write ``run.json``."""
+        state = {
+            "status": status,
+            "started": self.started,
+            "finished": None if status == "running" else _now(),
+            "failed_cells": self.failed,
+            "estimate": self.earlier.get("estimate", self.expected),
+            "took": self.earlier.get("took", self._took()),
+        }
+        self.store.write_json("run.json", header(self.prepared, self.frozen, self.saes, state))
 
     def _took(self) -> dict[str, Any]:
         return {**self.took.describe(), "memory_mb": round(peak_mb(self.subject.device))}
-
-    def _code(self) -> dict[str, Any]:
-        """Hash of the sources by part; their files are in plan.json."""
-        inputs = self.plan.inputs
-        named = {group: {n: summary(one["code"]) for n, one in inputs[group].items()} for group in PARTS.values()}
-        return {"engine": summary(inputs["engine"]), **named}
-
-    def _threats(self) -> list[str]:
-        """The threat models of the suite and of the plan."""
-        named = [name for settings in self.plan.suite.tasks.values() for name in settings.budgets]
-        return sorted({*named, *(cell.attack.threat_model for cell in self.plan.cells)})
-
-    def _task_header(self, name: str) -> Mapping[str, Any]:
-        settings, frozen, task = self.plan.suite.tasks[name], self.frozen[name], self.plan.tasks[name]
-        return {
-            "site": settings.site,
-            "threat_models": [model for model in self._threats() if threat(model).applies(task) is None],
-            "budgets": {model: list(budgets) for model, budgets in settings.budgets.items()},
-            **frozen.model_dump(exclude={"weights_sha"}),
-            "examples_hash": sha([e.content_hash for e in task.examples("test")]),
-            "saes": self.saes[name].found,
-        }
 
 
 def _evaluated(cells: Sequence[Cell]) -> bool:

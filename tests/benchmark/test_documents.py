@@ -10,8 +10,10 @@ from typing import Any
 import pytest
 import yaml
 
-from benchmark.documents import MOST_BYTES, MOST_NESTED, parse, read, written
+from benchmark.documents import parse, read
 from benchmark.errors import UsageError
+from benchmark.plain_values import MOST_BYTES, MOST_NESTED
+from benchmark.plain_yaml import written
 
 HERE = "-D key"
 

@@ -45,7 +45,7 @@ def test_a_name_is_visible_text(name: Any) -> None:
 
 @pytest.mark.parametrize("name", ODD)
 def test_any_other_name_is_served(name: str, tmp_path: Path) -> None:
-    from benchmark.documents import written
+    from benchmark.plain_yaml import written
 
     (tmp_path / "mine.yaml").write_text(written({"defense": "none", "name": name}), "utf-8")
     assert resolve_defense(str(tmp_path / "mine.yaml")).name == name
@@ -57,7 +57,7 @@ def test_any_other_name_is_served(name: str, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("name", [None, "", " ", 3, True, ["a"], "a\nb"])
 def test_a_spec_without_a_name_that_can_be_seen_is_refused(name: Any, tmp_path: Path) -> None:
-    from benchmark.documents import written
+    from benchmark.plain_yaml import written
 
     (tmp_path / "mine.yaml").write_text(written({"defense": "none", "name": name}), "utf-8")
     with pytest.raises(UsageError, match="mine.yaml: name: the name"):

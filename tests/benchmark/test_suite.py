@@ -15,7 +15,8 @@ from benchmark.registry import SUITES
 from benchmark.run.prepare import load_subject, view
 from benchmark.run.request import FRAME
 from benchmark.run.task_view import TaskView, evenly
-from benchmark.suite import Suite, TaskSettings, load_suite
+from benchmark.suite import Suite, TaskSettings
+from benchmark.suite_file import load_suite
 from tests.tiny import SITE, ToyTask, suite_file
 
 

@@ -7,9 +7,11 @@ from typing import Any
 
 import pytest
 
-from benchmark.documents import read, written
+from benchmark.documents import read
 from benchmark.errors import UsageError
-from benchmark.suite import Suite, load_suite
+from benchmark.plain_yaml import written
+from benchmark.suite import Suite
+from benchmark.suite_file import load_suite
 from tests.tiny import SITE
 
 TASK: dict[str, Any] = {"site": SITE, "budgets": {"before_edit": [0.1, 0.2]}}

@@ -10,7 +10,7 @@ from benchmark.model.subject import Subject
 from benchmark.run.groups import Undefended, make_group
 from benchmark.run.prepare import load_subject, view
 from benchmark.spec import Named
-from benchmark.suite import load_suite
+from benchmark.suite_file import load_suite
 
 
 @cache

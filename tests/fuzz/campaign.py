@@ -24,14 +24,15 @@ from hypothesis import HealthCheck, Phase, given, seed, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from benchmark.documents import parse, read, written
+from benchmark.documents import parse, read
 from benchmark.errors import BenchError
+from benchmark.plain_yaml import written
 from benchmark.registry import DEFENSES
 from benchmark.run.flags import _options
 from benchmark.run.request import Request
 from benchmark.spec import Named, resolve_defense
 from benchmark.spec import settings as settings_of
-from benchmark.suite import load_suite
+from benchmark.suite_file import load_suite
 from leaderboard.board.schema import Leaderboard
 from leaderboard.rows.run import read_run
 from tests.fuzz import inputs

@@ -11,7 +11,7 @@ from benchmark.cache import PLACE
 from benchmark.contracts.defense import Where
 from benchmark.run.utility import Utility
 from benchmark.sites import Site
-from benchmark.suite import load_suite
+from benchmark.suite_file import load_suite
 from leaderboard.rows.fits import PairedRecord
 from leaderboard.scores.paired import paired_score
 from leaderboard.scores.resampling import Resampler

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from benchmark.contracts.task import Task
 from benchmark.spec import resolve_task
-from benchmark.suite import load_suite
+from benchmark.suite_file import load_suite
 
 NAMES = ("ioi", "unlearning", "unlearning-letter", "tpp", "refusal", "refusal-open-ended")
 

@@ -13,7 +13,7 @@ import yaml
 from benchmark.measure.judging import judge
 from benchmark.model.subject import Subject, load
 from benchmark.run.prepare import view
-from benchmark.suite import load_suite
+from benchmark.suite_file import load_suite
 from tasks.organism import MODEL_DIR, source
 from tasks.suites import EMBEDDED
 

@@ -29,7 +29,7 @@ from benchmark.run.prepare import load_subject
 from benchmark.run.task_view import TaskView, evenly
 from benchmark.search.pack_size import PackSize
 from benchmark.spec import resolve_attack, resolve_defense
-from benchmark.suite import load_suite
+from benchmark.suite_file import load_suite
 from tests.tasks.suite_tasks import suite_task
 
 SUITE = load_suite("embedded")

@@ -32,7 +32,8 @@ from benchmark.run.task_view import TaskView, evenly
 from benchmark.search.pack_size import PackSize
 from benchmark.sites import Site
 from benchmark.spec import Named, resolve_defense, resolve_task
-from benchmark.suite import Frozen, Suite, load_suite
+from benchmark.suite import Frozen, Suite
+from benchmark.suite_file import load_suite
 from benchmark.threats.after_edit import AfterEdit
 from benchmark.threats.vectors import TOLERANCE, make_problem
 

@@ -22,7 +22,8 @@ from benchmark.run.freeze import STEERED, all_attacked, measure, write_into
 from benchmark.run.prepare import prepare
 from benchmark.run.request import Request
 from benchmark.search.problem import Problem
-from benchmark.suite import TaskSettings, load_suite
+from benchmark.suite import TaskSettings
+from benchmark.suite_file import load_suite
 from tests import tiny
 from tests.groups import measured
 from tests.tiny import SITE, suite_file

@@ -20,13 +20,15 @@ from benchmark.contracts.defense import Where
 from benchmark.model.edits import Placed, by_boundary
 from benchmark.registry import SOURCES, SUITES, TASKS
 from benchmark.run.checked import plain
-from benchmark.run.custody import Custody, checksum, copied
+from benchmark.run.custody import Custody
+from benchmark.run.learner import copied
 from benchmark.run.random_state import generators, seeded
 from benchmark.run.runner import Result
 from benchmark.run.task_view import FittingTask
+from benchmark.run.watched import checksum
 from benchmark.sealed import sealed
 from benchmark.sites import Site
-from benchmark.suite import load_suite
+from benchmark.suite_file import load_suite
 from tests.tiny import SITE, ToyTask, subject, viewed
 from tests.toy_run import DEFENSE, FEW
 

@@ -11,7 +11,8 @@ from benchmark.errors import UsageError
 from benchmark.run.own import asked_suite, check_in_file, model_name
 from benchmark.run.prepare import load_subject
 from benchmark.run.request import FRAME, Request
-from benchmark.suite import Suite, load_suite
+from benchmark.suite import Suite
+from benchmark.suite_file import load_suite
 from tests import tiny
 from tests.tiny import SITE, suite_file
 

@@ -22,11 +22,13 @@ from benchmark.run.prepare import prepare, view
 from benchmark.run.request import Request
 from benchmark.run.task_view import TaskView
 from benchmark.spec import Named, resolve_attack, resolve_defense, resolve_task
-from benchmark.suite import Suite, load_suite
+from benchmark.suite import Suite
+from benchmark.suite_file import load_suite
 from defenses.none import NoDefense
 from leaderboard.doubt.verdicts import _run_reasons
 from leaderboard.rows.run import read_run
-from tests.benchmark.test_code import NOTEBOOK, written
+from tests.benchmark.test_code import NOTEBOOK
+from tests.benchmark.test_imports import written
 from tests.tiny import ToyTask, suite_file
 
 ATTACK = """

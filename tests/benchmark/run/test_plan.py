@@ -17,7 +17,8 @@ from benchmark.run.plan import Plan, make_plan, suite_attacks
 from benchmark.run.prepare import _controls
 from benchmark.run.task_view import TaskView
 from benchmark.spec import Named
-from benchmark.suite import Suite, load_suite
+from benchmark.suite import Suite
+from benchmark.suite_file import load_suite
 from defenses.latents import Layer
 from defenses.leace import Leace
 from defenses.none import NoDefense

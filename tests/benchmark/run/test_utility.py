@@ -22,7 +22,7 @@ from benchmark.model.subject import Subject
 from benchmark.run.live_model import live_model
 from benchmark.run.utility import Utility
 from benchmark.sites import Site
-from benchmark.suite import load_suite
+from benchmark.suite_file import load_suite
 from benchmark.suite_utility import UtilityTask
 from leaderboard.board.aggregate import leaderboard
 from leaderboard.rows.run import read_run

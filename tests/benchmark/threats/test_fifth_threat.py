@@ -97,7 +97,7 @@ def test_the_run_says_what_it_is_and_the_board_scores_it(run: Result) -> None:
 
 def test_an_unknown_threat_model_is_named(tmp_path: Path) -> None:
     from benchmark import UsageError
-    from benchmark.suite import load_suite
+    from benchmark.suite_file import load_suite
 
     path = suite_file(tmp_path, tasks={"toy": {"site": "blocks.1.hook_resid_post", "budgets": {"greting": [0.1]}}})
     with pytest.raises(UsageError, match="budgets for greting; threat models are: after_edit, before_edit"):

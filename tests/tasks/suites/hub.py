@@ -18,7 +18,7 @@ import torch
 
 from benchmark.hub import HubSource, parse_hub
 from benchmark.sae.layouts.normal import Sae
-from benchmark.suite import load_suite
+from benchmark.suite_file import load_suite
 from tests.benchmark.sae.writers import exact_sae, write
 from tests.tasks.suites import models
 

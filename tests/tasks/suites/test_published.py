@@ -22,7 +22,8 @@ from benchmark.run import freeze
 from benchmark.run.prepare import load_subject, view
 from benchmark.sae.dictionary import open_dictionary
 from benchmark.sites import Site
-from benchmark.suite import Suite, load_suite
+from benchmark.suite import Suite
+from benchmark.suite_file import load_suite
 from tests.benchmark.sae.writers import exact_sae, write
 from tests.tasks.suites import hub, models
 
@@ -100,7 +101,7 @@ def test_models_are_pinned_and_what_is_not_pinned_is_said_in_the_file(name: str)
 
 
 def _path(name: str) -> Path:
-    from benchmark.suite import suite_path
+    from benchmark.suite_file import suite_path
 
     return suite_path(name)
 

@@ -13,6 +13,6 @@ from benchmark.run.requesting import requesting
 @requesting("suite")
 def census(request: Request, loud: Annotated[bool, typer.Option(help="Say it loudly.")] = False) -> None:
     """Count the tasks of a suite."""
-    from benchmark.suite import load_suite
+    from benchmark.suite_file import load_suite
 
     print(f"{len(load_suite(request.suite).tasks)} tasks{'!' if loud else ''}")
