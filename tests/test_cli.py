@@ -17,7 +17,7 @@ from tests.in_process import bench as bench_here
 ROOT = Path(__file__).parents[1]
 
 
-GIVEN = ("-D", "count=4", "-D", "rate_ratio=2.0", "-D", "strength=2.0")
+GIVEN = ("-D", "count=12", "-D", "rate_ratio=1.25", "-D", "strength=1.0")
 """All that the clamp would calibrate, where it is not about that."""
 
 
@@ -81,6 +81,7 @@ def evaluate_one(folder: Path, *more: str) -> subprocess.CompletedProcess[str]:
         "6",
         "-o",
         str(folder),
+        *GIVEN,
         *more,
     )
 

@@ -17,7 +17,7 @@ CLAMP = {"count": 12, "rate_ratio": 1.25, "strength": 1.0}
 @pytest.fixture(scope="module", params=["ioi", "unlearning"])
 def rows(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, Any]]:
     folder = tmp_path_factory.mktemp("embedded") / "run"
-    asked: dict[str, Any] = {"tasks": [request.param], "attacks": ["recovery"], "limit": 100}
+    asked: dict[str, Any] = {"tasks": [request.param], "attacks": ["recovery"], "limit": 50}
     result = evaluate("sae-clamp", options=CLAMP, output_dir=folder, **asked)
     return result.rows.to_pylist()
 

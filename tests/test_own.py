@@ -120,7 +120,7 @@ def test_the_frame_that_ships_plans_all_its_attacks_for_any_model(here: Path, mo
     assert done.exit_code == 0, done.output
     grids = {tuple(c["budgets"]) for c in json.loads(done.stdout)["cells"] if c["role"] == "attack" and c["searches"]}
     assert grids == {(0.02, 0.031, 0.05, 0.08, 0.12, 0.2, 2.0)} | {(0.02, 0.031, 0.05, 0.08, 0.12, 0.2)}
-    assert set(steered) == {"before_edit", "after_edit", "soft_suffix"}
+    assert steered == ["before_edit", "soft_suffix"], "behind an edit and before it are one place, where there is none"
     left_out = "choice: left out soft_suffix: even 0.0025, the smallest budget tried, steers the undefended model"
     assert left_out in " ".join(done.stderr.split())
 

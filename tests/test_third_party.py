@@ -46,6 +46,7 @@ def test_its_attack_runs_beside_ours(tmp_path: Path) -> None:
         "--limit",
         "4",
         "--no-controls",
+        *("-D", "count=12", "-D", "rate_ratio=1.25", "-D", "strength=1.0"),
         "-o",
         str(tmp_path / "run"),
         "--json",

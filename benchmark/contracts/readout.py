@@ -144,6 +144,11 @@ class Readout(ABC):
     """The verdict is about texts that the model writes."""
 
     @property
+    def refusing(self) -> bool:
+        """It is known how a refusal begins: a defense may be meant to bring one about."""
+        return False
+
+    @property
     def reads_at(self) -> Site | None:
         """Where the stream is read; None: at the logits, behind everything."""
         return None

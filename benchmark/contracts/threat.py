@@ -26,6 +26,8 @@ class Threat(ABC):
     """Without a bound it can do anything, so that an attack which fails at ten times the largest budget is no test."""
     reaches_less_than: ClassVar[str | None] = None
     """Name of a threat model that can do all that this one can, at equal budgets."""
+    undefended: ClassVar[str | None] = None
+    """Name of the threat model that it is where there is no defense; None: itself."""
 
     @abstractmethod
     def applies(self, task: Task, defended: Any = None) -> str | None:

@@ -52,11 +52,15 @@ class Continuation(Readout):
     forced: int = 8
     """Tokens of the reference answer that an attack climbs on."""
     openers: tuple[str, ...] = ()
-    """Texts of one token each with which a refusal begins."""
+    """Texts of one token each with which a refusal begins; none: nothing is to be refused."""
     header: str | None = None
     """Text that ends every prompt and nobody types (a chat's header of the assistant): a suffix goes before it."""
     chat: bool = False
     """The prompt is a user's message, put into the tokenizer's chat template; a suffix goes to the message's end."""
+
+    @property
+    def refusing(self) -> bool:
+        return bool(self.openers)
 
     def encode(self, tokenizer: Any, example: Example) -> Encoded:
         """The prompt, read after its last token.

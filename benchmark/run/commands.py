@@ -116,12 +116,12 @@ def _freeze(request: Request) -> None:
     from benchmark.suite_file import suite_path
 
     check_in_file(request)
+    path = suite_path(request.suite)
     with connection(request.offline):
         prepared = prepare(request, terminal().print)
-        constants = {name: prepared.measured(name, whole=True) for name in prepared.plan.tasks}
-    path = suite_path(request.suite)
-    write_into(path, constants)
-    terminal().print(f"wrote the constants of {', '.join(constants)} into {path}", soft_wrap=True)
+        for name in prepared.plan.tasks:  # one by one: a task takes minutes on a real model, and none is lost
+            write_into(path, {name: prepared.measured(name, whole=True)})
+            terminal().print(f"wrote the constants of {name} into {path}", soft_wrap=True)
 
 
 @requesting(*MEASURED_ON)

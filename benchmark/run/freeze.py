@@ -6,10 +6,11 @@ target (METHOD sections 5, 8 and 9). None depends on a defense.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import re
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 import yaml
@@ -38,10 +39,12 @@ from benchmark.search.pack_size import PackSize
 from benchmark.sites import Site
 from benchmark.suite import AUTO, Frozen, TaskSettings
 
+T = TypeVar("T")
 SHORT = 4
 """Longest list of numbers by name that is written on one line."""
 FLOOR = 0.01
 """Share of the undefended model's median probability of the choices, below which it is broken."""
+_ALIAS = re.compile(r"\s*:\s+\*[^\s,\]}]+")
 STEERED = 0.10
 """Share of ``dev`` that may be steered to a wrong target at the ceiling."""
 
@@ -67,8 +70,9 @@ def measure(
         _check_known(subject, task, split, group.eligible)
     floor = _floor(shown)
     found = steering(task, settings, attacks)
-    ceilings = {name: _ceiling(dev, attack, batch_rows) for name, attack in found.items()}
+    ceilings = _once(found, lambda name, attack: _ceiling(dev, attack, batch_rows))
     grids = budgets(settings, ceilings)
+    tried = {name: _ranked(grids.get(name, ()), ceilings[name]) for name in found}
     return Frozen(
         weights_sha=subject.weights_sha,
         residual_norms={str(site_at(subject, b)): round(n, 6) for b, n in norms.items()},
@@ -76,10 +80,7 @@ def measure(
         ceilings={name: ceilings.get(name) for name in settings.budgets},
         tau=_tau(subject, task, settings, fit),
         floor=floor,
-        steered={
-            name: _steered(test, attack, _ranked(grids.get(name, ()), ceilings[name]), batch_rows)
-            for name, attack in found.items()
-        },
+        steered=_once(found, lambda name, attack: _steered(test, attack, tried[name], batch_rows), tried),
     )
 
 
@@ -131,6 +132,21 @@ def steering(task: TaskView, settings: TaskSettings, attacks: Sequence[Attack]) 
     return {name: first[name] for name in settings.budgets if name in first and threat(name).applies(task) is None}
 
 
+def _once(
+    attacks: Mapping[str, Attack], measured: Callable[[str, Attack], T], budgets: Mapping[str, object] | None = None
+) -> dict[str, T]:
+    """Threat model -> what is measured under it; those that are one where there is no defense, with equal searches and
+    budgets, share it."""
+    found: dict[str, T] = {}
+    searched: list[tuple[object, str]] = []
+    for name, attack in attacks.items():
+        what = (replace(attack, threat_model=threat(name).undefended or name), (budgets or {}).get(name))
+        same = next((other for known, other in searched if known == what), None)
+        found[name] = measured(name, attack) if same is None else found[same]
+        searched.append((what, name))
+    return found
+
+
 def _ceiling(group: Group, attack: Attack, batch_rows: int) -> float:
     """The largest candidate at which at most ``STEERED`` of the examples reach their wrong target.
 
@@ -138,14 +154,15 @@ def _ceiling(group: Group, attack: Attack, batch_rows: int) -> float:
         RuntimeError: the attack failed.
     """
     grid = tuple(threat(attack.threat_model).ceilings)
-    rows = _attacked(group, attack, grid, batch_rows)
-    allowed = [0.0]
-    for eps in grid:
-        steered = [bool(r.outcome.recovered) for r in rows if r.identity.budget_eps == eps]
-        if sum(steered) > STEERED * len(steered):
-            break
-        allowed.append(eps)
-    return allowed[-1]
+    for tried in (grid[: len(grid) // 2], grid):  # a larger budget changes nothing at smaller ones
+        rows = _attacked(group, attack, tried, batch_rows) if tried else []
+        allowed = 0.0
+        for eps in tried:
+            steered = [bool(r.outcome.recovered) for r in rows if r.identity.budget_eps == eps]
+            if sum(steered) > STEERED * len(steered):
+                return allowed
+            allowed = eps
+    return grid[-1]
 
 
 def _ranked(budgets: Sequence[float], ceiling: float) -> tuple[float, ...]:
@@ -275,7 +292,11 @@ def _entries(node: Any) -> dict[str, tuple[Any, Any]]:
 
 def _end(node: Any) -> int:
     """Where the last character of a node is, comments behind it left out."""
-    if isinstance(node, yaml.CollectionNode) and not node.flow_style and node.value:
-        last = node.value[-1]
-        return _end(last[1] if isinstance(last, tuple) else last)
-    return node.end_mark.index
+    if not isinstance(node, yaml.CollectionNode) or node.flow_style or not node.value:
+        return node.end_mark.index
+    last = node.value[-1]
+    if not isinstance(last, tuple):
+        return _end(last)
+    key, value = last
+    alias = _ALIAS.match(key.end_mark.buffer, key.end_mark.index)  # its node is the one that it stands for, further up
+    return alias.end() if alias else _end(value)

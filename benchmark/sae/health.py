@@ -27,8 +27,9 @@ TOKENS = 2000
 """Tokens that are looked at, if the texts have so many."""
 RATIO = 2.0
 """Largest factor between the active latents that are declared and those that are found."""
-LOST = 0.25
-"""Explained variance that may be missing of what is declared."""
+LEAST = 0.5
+"""Share of the declared explained variance that has to be there. Prompts are no sample of the training texts: of
+questions of six tokens an SAE of ours explains .49, and .77 of what it was trained on."""
 POOR = 0.6
 """Below it a note is made, where nothing is declared."""
 ROWS = 256
@@ -116,8 +117,8 @@ def _errors(found: Health, said: Declared, width: int) -> Iterator[str]:
         yield "its reconstruction is worse than the mean token"
     if l0 == 0:
         yield "no latent is ever active"
-    if said.explained_variance is not None and 0 <= variance < said.explained_variance - LOST:
-        yield f"it explains {said.explained_variance - variance:.2f} less than is declared"
+    if said.explained_variance is not None and 0 <= variance < LEAST * said.explained_variance:
+        yield "it explains less than half of what is declared"
     if said.l0 is not None and l0 and not said.l0 / RATIO <= l0 <= said.l0 * RATIO:
         yield "the number of active latents is off by more than a factor of two"
     if said.l0 is None and l0 > width / 2:

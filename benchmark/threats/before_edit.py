@@ -22,6 +22,7 @@ class BeforeEdit(StreamThreat):
     after = False
     reaches_less_than = AfterEdit.name
     """At least up to how an edit scales a perturbation."""
+    undefended = AfterEdit.name
 
     def places(self, group: Group) -> Sequence[Group]:
         read, home = group.task.readout.reads_at, group.home

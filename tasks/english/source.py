@@ -8,7 +8,7 @@ from typing import Any
 from benchmark.registry import register_source
 from benchmark.sealed import refuse_while_learning
 from tasks.data.items import records_of
-from tasks.english import facts, occupations, people
+from tasks.english import facts, occupations, people, programs
 
 Record = Mapping[str, Any]
 
@@ -64,11 +64,17 @@ def _portraits(texts: Sequence[occupations.Portrait]) -> list[Record]:
     return [{"id": p.id, "text": p.text, "label": p.occupation, "cluster": p.form} for p in texts]
 
 
+def _requests(asked: Sequence[programs.Request]) -> list[Record]:
+    return [{"id": r.id, "prompt": r.text, "cluster": r.about} for r in asked]
+
+
 ITEMS: Mapping[str, Callable[[str], list[Record]]] = {
     "people": lambda split: _people(people.prompts(split)),
     "chemistry": lambda split: _questions(facts.questions(facts.CHEMISTRY, split)),
     "general": lambda split: _questions(facts.questions(facts.GENERAL, split)),
     "occupations": lambda split: _portraits(occupations.portraits(split)),
+    "programs": lambda split: _requests(programs.programs(split)),
+    "explanations": lambda split: _requests(programs.explanations(split)),
 }
 """Item -> its records of a split."""
 

@@ -12,13 +12,22 @@ from leaderboard.board.schema import Entry
 from leaderboard.rows.run import read_run
 
 TASK = "ioi"
-EXAMPLES = 40
+SUITE = """
+name: in-front
+extends: embedded
+limit: 24
+sample: 128
+attacks: [{attack: recovery, threat_model: before_edit, restarts: 1}]
+"""
+"""The shipped suite, its tasks attacked in front of the defense alone; what is learned from is a sample."""
 RESAMPLES = 200
 
 
 def judged(defenses: Sequence[Defense | str], folder: Path, **options: Any) -> dict[str, Entry]:
-    """The entry of each defense, by name: on some test examples of one task, the main attack alone by default."""
-    asked: dict[str, Any] = {"tasks": [TASK], "attacks": ["recovery"], "limit": EXAMPLES, "controls": False, **options}
+    """The entry of each defense, by name: on one task of ``SUITE``, without controls, unless told otherwise."""
+    suite = folder.parent / "in_front.yaml"
+    suite.write_text(SUITE)
+    asked: dict[str, Any] = {"suite": str(suite), "tasks": [TASK], "controls": False, **options}
     result = evaluate(list(defenses), output_dir=folder, **asked)
     board = leaderboard([read_run(result.directory)], resamples=RESAMPLES)
     return {entry.defense.name: entry for entry in board.entries}

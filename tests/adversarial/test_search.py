@@ -14,23 +14,11 @@ from tests.adversarial.weak_gradient import CallerAware, WeakGradient
 
 REASONS = {"gradient-mismatch", "depends-on-caller", "gradient-free-beats-gradient"}
 
-SUITE = """
-name: in-front
-extends: embedded
-limit: 24
-sample: 128
-attacks: [{attack: recovery, threat_model: before_edit, restarts: 1}]
-"""
-"""The shipped suite, its tasks attacked in front of the defense alone; what is learned from is a sample."""
-
 
 @pytest.fixture(scope="module")
 def entries(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Entry]:
-    folder = tmp_path_factory.mktemp("search")
-    suite = folder / "in_front.yaml"
-    suite.write_text(SUITE)
     cheats = [WeakGradient(), CallerAware(), Ripple(), MovedSite(), Crowd()]
-    return judged([CLAMP, *cheats], folder / "run", suite=str(suite), limit=24)
+    return judged([CLAMP, *cheats], tmp_path_factory.mktemp("search") / "run")
 
 
 def area(entry: Entry, threat: str = "before_edit") -> float:

@@ -106,17 +106,22 @@ def test_a_suite_is_the_same_wherever_it_lies_and_another_where_results_change(t
         assert (load_suite(str(tmp_path / "first" / "other.yaml")).hash == first.hash) is same
 
 
-SHIPPED = [name for name in SUITES.names() if name != FRAME and not load_suite(name).model.source.startswith("hub:")]
-"""Suites whose model comes with them."""
+FROZEN = [name for name in SUITES.names() if name != FRAME and not load_suite(name).model.source.startswith("hub:")]
+"""Suites that have SAEs of ours, on a model that comes with them or one that is pinned by its checksum."""
 
 
-@pytest.mark.parametrize("name", SHIPPED)
-def test_registered_suites_are_valid_and_frozen_on_the_weights_that_ship(name: str) -> None:
+@pytest.mark.parametrize("name", FROZEN)
+def test_registered_suites_are_valid_and_frozen_on_their_weights(name: str) -> None:
     suite = load_suite(name)
-    assert Path(suite.model.source).is_dir() and all(Path(s).is_dir() for (s,) in suite.saes.values())
-    shipped = load_subject(suite, "cpu", "float32").weights_sha
+    assert all(Path(s).is_dir() for (s,) in suite.saes.values())
+    frozen = [settings.frozen for settings in suite.tasks.values()]
+    measured_on = {constants.weights_sha for constants in frozen if constants is not None}
+    if Path(suite.model.source).is_dir():
+        assert measured_on == {load_subject(suite, "cpu", "float32").weights_sha}
+    else:
+        assert suite.model.source.startswith("package:") and "#sha256=" in suite.model.source and len(measured_on) == 1
     for settings in suite.tasks.values():
-        assert settings.frozen is not None and settings.frozen.weights_sha == shipped
+        assert settings.frozen is not None
         for threat, budgets in settings.budgets.items():
             assert max(budgets) <= (settings.frozen.ceilings.get(threat) or 0), "budgets end at the steering ceiling"
 

@@ -32,6 +32,8 @@ from tests.tiny import ToyTask, suite_file
 TOY = ("-d", "sae-clamp", "-D", "strength=3.0", "-D", "count=24", "-D", "contrast=0.0", "-D", "rate_ratio=0.0")
 FEW = ("--attack", "recovery", "--no-controls", "--limit", "12")
 SMOKE = ("--suite", "smoke", "--task", "ioi", "--attack", "recovery", "--no-controls", "--limit", "3")
+SHORT = 4
+"""Kills of the short form."""
 RARELY = 25
 """Each so-many-th run is one of the organism, which takes seconds, and not one of the toy."""
 HEAVY = ("benchmark.run.runner", "leaderboard.board.aggregate", "leaderboard.tables.board", "pandas", "sklearn.metrics")
@@ -147,7 +149,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--runs", type=int, default=200, help="kills; other faults in proportion")
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--short", action="store_true", help="ten kills and one of each other fault")
+    parser.add_argument("--short", action="store_true", help="few kills and one of each other fault")
     given = parser.parse_args()
     os.environ["COLUMNS"] = "200"
     quiet()
@@ -161,7 +163,7 @@ def main() -> int:
         folder = Path(name)
         with small_disk(folder) as disk:
             print("a small disk: " + ("mounted" if disk else "may not be mounted here; by file size and by operation"))
-            failed = campaign(10 if given.short else given.runs, given.seed, given.short, folder, disk)
+            failed = campaign(SHORT if given.short else given.runs, given.seed, given.short, folder, disk)
     print(f"{time.monotonic() - begun:.0f} s")
     return int(failed > 0)
 

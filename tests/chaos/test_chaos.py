@@ -1,4 +1,4 @@
-"""The short form of the campaign: ten kills, and each other fault once."""
+"""The short form of the campaign: some kills, and each other fault once."""
 
 from __future__ import annotations
 

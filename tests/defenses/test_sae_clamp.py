@@ -25,7 +25,7 @@ from defenses.selection import Activity
 from tests import tiny
 from tests.defenses import world as toy
 from tests.defenses.world import ABOVE, CALIBRATED, GIVEN, HERE, LENIENT, RULE, Never, fit, second_layer, seen
-from tests.tiny import D_MODEL, SITE, ToyChat, ToyTask, sae_folder
+from tests.tiny import D_MODEL, SITE, Numbers, ToyChat, ToyTask, sae_folder
 
 
 @pytest.fixture(scope="module")
@@ -172,9 +172,14 @@ def test_a_clamp_that_drives_latents_down_selects_those_that_carry_the_behavior(
     assert SaeClamp(mode="scale").amplifies and SaeClamp(mode="set").amplifies
 
 
-def test_where_text_is_read_a_clamp_amplifies_unless_told_otherwise() -> None:
-    assert SaeClamp().on(ToyTask()).mode == "set_if_active" and SaeClamp().on(ToyChat()).mode == "scale"
-    assert SaeClamp(mode="zero").on(ToyChat()).mode == "zero"
+class RefusingChat(ToyChat):
+    readout = Numbers(tokens=6, forced=4, openers=("5",))
+
+
+def test_where_the_model_is_to_refuse_a_clamp_amplifies_unless_told_otherwise() -> None:
+    assert SaeClamp().on(ToyTask()).mode == SaeClamp().on(ToyChat()).mode == "set_if_active"
+    assert SaeClamp().on(RefusingChat()).mode == "scale"
+    assert SaeClamp(mode="zero").on(RefusingChat()).mode == "zero"
 
 
 def test_strength_is_in_units_of_the_mean_positive_activation(subject: Subject) -> None:

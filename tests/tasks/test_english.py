@@ -11,10 +11,11 @@ import pytest
 from benchmark.contracts.example import SPLITS
 from benchmark.errors import UsageError
 from benchmark.spec import resolve_task
-from tasks.english import facts, held_out, occupations, people
+from tasks.english import facts, held_out, occupations, people, programs
 from tasks.english.source import FRESH, ITEMS, fresh, records
 
-CLUSTERED = ("chemistry", "general")
+QUESTIONS = ("chemistry", "general")
+CLUSTERED = (*QUESTIONS, "programs", "explanations")
 """Items of which no split may know anything about another's clusters."""
 
 
@@ -46,7 +47,7 @@ def test_what_is_known_of_an_element_is_one_cluster():
     assert about == {"gold"}
 
 
-@pytest.mark.parametrize("item", CLUSTERED)
+@pytest.mark.parametrize("item", QUESTIONS)
 def test_a_question_has_one_right_answer_and_does_not_give_it_away(item: str):
     right: dict[tuple[str, str], set[str]] = {}
     for fact in facts.known():
@@ -70,6 +71,14 @@ def test_both_orders_and_all_templates_are_there_equally_often():
     for split in SPLITS:
         counts = Counter(prompt.form for prompt in people.prompts(split))
         assert len(counts) == 2 * len(people.TEMPLATES) and max(counts.values()) - min(counts.values()) <= 1
+
+
+def test_every_form_of_a_request_is_there_and_none_is_about_two_things():
+    for item, forms in (("programs", programs.REQUESTS), ("explanations", programs.QUESTIONS)):
+        for split in SPLITS:
+            asked = {record["prompt"]: record["cluster"] for record in split_of(item, split)}
+            used = {form for prompt, about in asked.items() for form in forms if form.format(about) == prompt}
+            assert used == set(forms) and max(Counter(asked.values()).values()) == programs.ASKED
 
 
 def test_a_portrait_does_not_name_its_occupation():

@@ -34,7 +34,10 @@ def train(
     batch_size: Annotated[int, typer.Option(min=1, help="Tokens of a step.")] = 1024,
     lr: Annotated[float, typer.Option(help="Learning rate.")] = 2e-3,
     context: Annotated[int, typer.Option(min=2, help="Tokens of a pass.")] = 128,
-    seed: Annotated[int, typer.Option(help="Seed of the text's order, the samples and the SAE.")] = 0,
+    seed: Annotated[int, typer.Option(help="Seed of the SAE, and of its text unless --text-seed is given.")] = 0,
+    text_seed: Annotated[
+        int | None, typer.Option(help="Seed of the text's order and of what the model samples; default: --seed.")
+    ] = None,
     bos: Annotated[
         bool | None,
         typer.Option("--bos/--no-bos", help="Whether texts begin with BOS; default: as the tokenizer does."),
@@ -55,7 +58,7 @@ def train(
     from benchmark.sae.training.whole import train as train_saes
 
     console, sites = terminal(), [_site(each) for each in dict.fromkeys(site)]
-    collection = Collection(tokens, held_out, context, seed)
+    collection = Collection(tokens, held_out, context, seed if text_seed is None else text_seed)
     subject = load(model, name=name, device=device, dtype=dtype, bos=bos)
     settings = Settings(width or 8 * subject.d_model, k, visits, batch_size, lr, seed, save_dtype)
     check(subject, sites, collection)

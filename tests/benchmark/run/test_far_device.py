@@ -62,7 +62,7 @@ def few(suite: str, tmp_path: Path) -> str:
     places = {"model": {**content["model"], "source": str(Path(suite).parent / "model")}}
     places["saes"] = {site: str(Path(suite).parent / folder) for site, folder in content["saes"].items()}
     (tmp_path / "few.yaml").write_text(
-        yaml.safe_dump({**content, **places, "attacks": ATTACKS, "sample": 8, "limit": 8})
+        yaml.safe_dump({**content, **places, "attacks": ATTACKS, "sample": 8, "limit": 4})
     )
     return str(tmp_path / "few.yaml")
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -62,6 +62,28 @@ def test_constants_are_those_of_fit_and_a_ceiling_is_where_a_tenth_of_dev_is_ste
     assert steered[0] <= STEERED < steered[1]
 
 
+def test_where_nothing_is_edited_before_and_behind_it_are_one_place_and_searched_once(
+    subject: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    searched: list[str] = []
+    run = Recovery.run
+    monkeypatch.setattr(Recovery, "run", lambda self, p: (searched.append(self.threat_model), run(self, p))[1])
+    attacks = [SEARCH, replace(SEARCH, threat_model="after_edit")]
+    both, alone = (
+        measure(subject, tiny.viewed(), TaskSettings.model_validate({"site": SITE, "budgets": budgets}), attacks)
+        for budgets in ({"before_edit": [0.1], "after_edit": [0.1]}, {"after_edit": [0.1]})
+    )
+    assert both.ceilings["before_edit"] == both.ceilings["after_edit"] == alone.ceilings["after_edit"]
+    assert both.steered["before_edit"] == both.steered["after_edit"] == alone.steered["after_edit"]
+    assert searched.count("before_edit") == searched.count("after_edit") > 0, "once for both, and once alone"
+    ceiling = both.ceilings["before_edit"]
+    assert ceiling
+    other = {"before_edit": [ceiling / 2], "after_edit": [ceiling]}
+    searched.clear()
+    measure(subject, tiny.viewed(), TaskSettings.model_validate({"site": SITE, "budgets": other}), attacks)
+    assert set(searched) == {"before_edit", "after_edit"}, "other budgets are tried under each"
+
+
 def test_a_search_that_fails_is_no_ceiling(subject: Any) -> None:
     with pytest.raises(RuntimeError, match="no ceiling of before_edit on toy(.|\n)*an honest bug"):
         measure(subject, tiny.viewed(), SETTINGS, [Failing()])
@@ -76,15 +98,22 @@ def test_a_task_that_the_file_does_not_list_has_no_place_for_its_constants(subje
     assert path.read_text() == "extends: toy.yaml\nname: mine\n"
 
 
-def test_constants_are_exchanged_and_every_other_character_of_the_file_stays(subject: Any, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    "budgets",
+    ["{before_edit: &grid [0.1], after_edit: *grid}", "\n      before_edit: &grid [0.1]\n      after_edit: *grid"],
+    ids=["in a line", "an alias last"],
+)
+def test_constants_are_exchanged_and_every_other_character_of_the_file_stays(
+    subject: Any, tmp_path: Path, budgets: str
+) -> None:
     path = tmp_path / "mine.yaml"
-    text = """# kept
+    text = f"""# kept
 name: mine
 tasks:
   toy:  # kept too
-    budgets: {before_edit: &grid [0.1], after_edit: *grid}
-{here}    # the end
-  other: {site: x}
+    budgets: {budgets}
+{{here}}    # the end
+  other: {{site: x}}
 """
     path.write_text(text.replace("{here}", ""))
     frozen = measure(subject, tiny.viewed(), SETTINGS, [SEARCH])

@@ -28,21 +28,28 @@ from tests.benchmark.sae.writers import exact_sae, write
 from tests.tasks.suites import hub, models
 
 BRIEF = f"{Path(__file__).parent / 'brief.py'}:Brief"
-CLAMP = {"strength": 6.0, "rate_ratio": 0.0, "contrast": 0.0}
+CLAMP = {"count": 12, "strength": 6.0, "rate_ratio": 0.0, "contrast": 0.0}
 """Hard, and of any latents: those of a random model serve everything."""
 FEW: dict[str, Any] = {"data": {"limit": 60}, "retain_data": {"limit": 60}}
+DRIVEN = {"count": 12, "strength": 3.0}
+"""Up, where the model is to refuse."""
 SHORT: dict[str, Any] = {"tokens": 10, "forced": 4, "data": {"limit": 40}, "retain_data": {"limit": 20}}
 WMDP = f"hub:cais/wmdp@{hub.WMDP}:wmdp-bio:test"
 ALPACA = f"hub:tatsu-lab/alpaca@{hub.ALPACA}"
 CASES: dict[str, dict[str, Any]] = {
     "ioi-gpt2": {"task_settings": {**FEW, "data": {"limit": 240}}, "options": CLAMP, "limit": 96},
     "wmdp-bio": {"data": WMDP, "options": CLAMP},
-    "refusal-advbench": {"retain_data": ALPACA, "task_settings": SHORT, "options": {"strength": 3.0}, "limit": 10},
+    "refusal-advbench": {
+        "retain_data": ALPACA,
+        "task_settings": SHORT,
+        "options": DRIVEN,
+        "limit": 10,
+    },
     "refusal-harmbench": {
         "data": f"hub:walledai/HarmBench@{hub.HARMBENCH}:standard",
         "retain_data": ALPACA,
         "task_settings": SHORT,
-        "options": {"strength": 3.0},
+        "options": DRIVEN,
         "limit": 10,
     },
     "tpp-bios": {"data": f"hub:LabHC/bias_in_bios_class_set1@{hub.BIOS}", "tasks": ["dentist"]},

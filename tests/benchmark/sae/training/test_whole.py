@@ -8,13 +8,11 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from typer.testing import CliRunner
 
 from benchmark.errors import UsageError
 from benchmark.model.subject import Subject
 from benchmark.sae.dictionary import open_dictionary
 from benchmark.sae.training import activations, whole
-from benchmark.sae.training.commands import app
 from benchmark.sae.training.fit import Fit
 from benchmark.sae.training.settings import Collection
 from benchmark.sae.training.whole import check, train
@@ -144,19 +142,3 @@ def test_what_the_model_lacks_is_refused_before_any_work(
 ) -> None:
     with pytest.raises(UsageError, match=message):
         check(subject, [Site.parse(site) for site in sites], Collection(context=context))
-
-
-def test_the_verb_trains_and_tells(words: Path, tmp_path: Path) -> None:
-    made = tiny.subject()
-    made.model.save_pretrained(tmp_path / "model")
-    made.tokenizer.save_pretrained(tmp_path / "model")
-    options = f"--model {tmp_path / 'model'} --text {words} --name tiny --width 48 --k 6 --context 16 --device cpu"
-    sized = [*options.split(), "--batch-size", "64", "--visits", "640", "--save-dtype", "float16"]
-    done = CliRunner().invoke(app, ["train", *sized, "--site", tiny.SITE, "-o", str(tmp_path / "sae")])
-    assert done.exit_code == 0, done.output
-    assert "explained variance" in done.output and "of the loss recovered" in done.output
-    assert json.loads((tmp_path / "sae/cfg.json").read_text())["dtype"] == "float16"
-    for wrong, message in ((["--site", "layer 3"], "--site"), (["--site", tiny.SITE, "--width", "6"], "of 6 latents")):
-        refused = CliRunner().invoke(app, ["train", *sized, *wrong, "-o", str(tmp_path / "no")])
-        assert isinstance(refused.exception, UsageError) and message in str(refused.exception)
-    assert not (tmp_path / "no").exists()
