@@ -77,13 +77,13 @@ def test_more_budget_never_recovers_less(rows: list[dict[str, Any]]) -> None:
 
 
 def test_enough_is_suppressed_while_the_rest_is_kept(tmp_path: Path) -> None:
-    """The whole test split: at least 40 suppressed examples from 30 clusters a task, 97 % of the retain set kept."""
+    """The clamp as it calibrates itself, on the task where keeping is hardest and the whole of its test split: at least
+    40 suppressed examples from 30 clusters, 99 % of the retain set kept."""
     import json
 
-    tasks = ["ioi", "unlearning"]
-    result = evaluate("sae-clamp", tasks=tasks, attacks=["zero"], controls=False, output_dir=tmp_path / "run")
-    for task in tasks:
-        hit = [r for r in result.rows.to_pylist() if r["task"] == task and r["suppressed"]]
-        assert len(hit) >= 40 and len({r["cluster_id"] for r in hit}) >= 30
-        fit = json.loads((result.directory / "fits" / f"{task}__sae-clamp.json").read_text())
-        assert fit["utility"]["retained"] >= 0.97
+    asked: dict[str, Any] = {"tasks": ["unlearning"], "attacks": ["zero"], "controls": False}
+    result = evaluate("sae-clamp", output_dir=tmp_path / "run", **asked)
+    hit = [r for r in result.rows.to_pylist() if r["suppressed"]]
+    assert len(hit) >= 40 and len({r["cluster_id"] for r in hit}) >= 30
+    fit = json.loads((result.directory / "fits" / "unlearning__sae-clamp.json").read_text())
+    assert fit["utility"]["retained"] >= 0.99

@@ -102,7 +102,7 @@ def test_who_remembers_or_declares_what_is_not_so_is_barred_and_the_clamp_is_not
     suite.write_text(
         "name: one\nextends: smoke\nattacks: [{attack: recovery, threat_model: before_edit, ascent: {steps: 6}}]\n"
     )
-    asked: dict[str, Any] = {"suite": str(suite)}
+    asked: dict[str, Any] = {"suite": str(suite), "limit": 40}
     entries = judged([Lookup(), Stranger(), NotPositionWise(), Peeking(), CLAMP], tmp_path / "run", **asked)
     for name, code in REMEMBERING.items():
         assert code in barring(entries[name]), (name, barring(entries[name]))
