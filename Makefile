@@ -14,9 +14,8 @@ install: $(READY)  ## build the environment in .venv
 $(READY): pyproject.toml constraints.txt tests/origins.txt
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed; name one: make PYTHON=python3.12")'
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet -c constraints.txt uv
-	$(BIN)/uv pip install --quiet --python $(BIN)/python -c constraints.txt -e '.[dev]'
-	$(BIN)/uv pip install --quiet --python $(BIN)/python --no-deps -r tests/origins.txt
+	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[dev]'
+	$(BIN)/python -m pip install --quiet --no-deps -r tests/origins.txt
 	touch $(READY)
 
 evaluate: $(READY)  ## evaluate the default clamp on the embedded suite
