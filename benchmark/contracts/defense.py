@@ -112,7 +112,8 @@ class Outcome(NamedTuple):
     """What edits do to the examples of ``fit``."""
 
     suppressed: float | None
-    """Share of the examples that show the behavior undefended and no longer do; None: none does."""
+    """Share of the examples that show the behavior undefended and no longer do, although the model still works on them
+    (none of what the verdict chooses from is likely where it is broken); None: none shows it."""
     retained: float | None
     """Share of the retain set that is kept; None: there is none."""
     shown: int

@@ -59,16 +59,18 @@ class Fit(Fitting):
         perturbed: int | Literal["all"] = 1,
         suffix_tokens: int = 4,
         seed: int = 0,
+        floor: float | None = None,
         saes: Saes | None = None,
     ) -> None:
         """``scale`` (measured if not given), ``perturbed``, ``suffix_tokens``: of the suite's attackers. ``seed``: of
-        the run. ``saes``: the run's; None: outside of a run, where nobody looks at how healthy one is."""
+        the run. ``floor``: of the suite, see ``judge``. ``saes``: the run's; None: outside of a run, where nobody looks
+        at how healthy one is."""
         self._task = task.for_fitting()
         self.subject, self.task, self.site = subject, self._task, site
         self.examples, self.retain = self.task.examples("fit"), self.task.retain("fit")
         self._scale, self._suffix_tokens = scale, suffix_tokens
         self._perturbed: int | Literal["all"] = perturbed
-        self._seed, self._saes = seed, saes
+        self._seed, self._floor, self._saes = seed, floor, saes
         self._made: dict[Hashable, Any] = {}
         self._of: Fit | None = None
         """What it was dealt from: the undefended model is asked about an example once."""
@@ -106,7 +108,10 @@ class Fit(Fitting):
         return judge(self.subject, self.task, examples, edits or {}).labels
 
     def outcome(self, edits: Edits) -> Outcome:
-        lost = self._shown & ~judge(self.subject, self.task, self.examples, edits).shown
+        judged = self._judged(edits)
+        lost = self._shown & ~judged.shown
+        if judged.broken is not None:
+            lost &= ~judged.broken
         share = float(lost.sum() / self._shown.sum()) if self._shown.any() else None
         shown, right = int(self._shown.sum()), int(self._retention.right.sum())
         return Outcome(share, self._retention.kept(edits), shown, right)
@@ -161,6 +166,7 @@ class Fit(Fitting):
             perturbed=self._perturbed,
             suffix_tokens=self._suffix_tokens,
             seed=self._seed,
+            floor=self._floor,
             saes=self._saes,
         )
         other.examples, other.retain, other.asked, other._of = examples, retain, self.asked, self
@@ -181,10 +187,13 @@ class Fit(Fitting):
         kept = bool(examples) and all(e.id in retained for e in examples)
         return partial(readout.retain_objective if kept else readout.objective, self.task.verdict)
 
+    def _judged(self, edits: Edits) -> Judged:
+        return judge(self.subject, self.task, self.examples, edits, floor=self._floor)
+
     @cached_property
     def _base(self) -> Judged:
         of, places = self._of, _places(self.examples, self._of.examples if self._of else ())
-        return of._base.part(places) if of and places else judge(self.subject, self.task, self.examples, {})
+        return of._base.part(places) if of and places else self._judged({})
 
     @cached_property
     def _shown(self) -> Tensor:
@@ -212,7 +221,7 @@ class Fit(Fitting):
             sites=tuple(sorted(placed)) or (self.site.boundary,),
             examples=self.examples,
             base=self._base,
-            defended=judge(self.subject, self.task, self.examples, edits),
+            defended=self._judged(edits),
             eligible=self._shown,
             saturation=self._saturation,
             scale=self._measured_scale,

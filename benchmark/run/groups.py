@@ -122,6 +122,7 @@ class Undefended:
             perturbed=self.settings.perturbed,
             suffix_tokens=self.settings.suffix_tokens,
             seed=self.seed,
+            floor=self.frozen.floor,
             saes=self._saes,
         )
 

@@ -183,6 +183,23 @@ def test_an_outcome_is_what_is_lost_and_what_is_kept(fitting: Fit) -> None:
     assert fitting.labels(fitting.examples, {HERE: weaker}) == ["yes" if hit else "no" for hit in held.tolist()]
 
 
+def test_what_is_broken_is_not_suppressed(fitting: Fit) -> None:
+    edits = {HERE: lambda h, where: torch.where(where.special[..., None], h, h - 8 * h.flip(-1))}
+    base, held = (judge(fitting.subject, fitting.task, fitting.examples, e) for e in ({}, edits))
+    assert base.mass is not None and held.mass is not None
+    lost = base.shown & ~held.shown
+    floor = 0.9 * float(base.mass[lost].min())
+    broken = held.mass < floor
+    assert 0 < (lost & broken).sum() < lost.sum(), "some are broken and some answered otherwise"
+    judging = Fit(fitting.subject, viewed(Kept()), HERE, floor=floor)
+    shown = base.shown & (base.mass >= floor)
+    found = judging.outcome(edits)
+    assert found.shown == int(shown.sum())
+    assert found.suppressed == pytest.approx(float((lost & ~broken).sum() / shown.sum()))
+    assert fitting.outcome(edits).suppressed == pytest.approx(float(lost.sum() / base.shown.sum())), "without a floor"
+    assert judging.dealt(judging.examples, judging.retain).outcome(edits) == found
+
+
 def test_an_sae_is_opened_where_the_suite_has_one(tmp_path: Path) -> None:
     seen = Fit(subject(saes={SITE: sae_folder(tmp_path)}), viewed(), HERE)
     assert seen.sae(HERE).width == 64
