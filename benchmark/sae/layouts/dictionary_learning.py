@@ -43,10 +43,15 @@ def _declared(trainer: Config) -> Declared:
     return Declared(None if layer is None else hook, trainer.text("lm_name"))
 
 
-def _linear(tensors: Tensors, bias: str) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+def _linear(tensors: Tensors, b_dec: str, b_enc: str = "encoder.bias") -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """W_enc, W_dec, b_enc, b_dec of a class with linear layers."""
     encoder, decoder = tensors.take("encoder.weight"), tensors.take("decoder.weight")
-    return encoder.T, decoder.T, tensors.take("encoder.bias"), tensors.take(bias)
+    return encoder.T, decoder.T, tensors.take(b_enc), tensors.take(b_dec)
+
+
+def _parameters(tensors: Tensors) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """W_enc, W_dec, b_enc, b_dec of a class with parameters of these names."""
+    return tensors.take("W_enc"), tensors.take("W_dec"), tensors.take("b_enc"), tensors.take("b_dec")
 
 
 def _plain(trainer: Config, tensors: Tensors, declared: Declared) -> Sae:
@@ -60,10 +65,7 @@ def _april(trainer: Config, tensors: Tensors, declared: Declared) -> Sae:
 def _gated(trainer: Config, tensors: Tensors, declared: Declared) -> Sae:
     return Sae(
         "gated",
-        tensors.take("encoder.weight").T,
-        tensors.take("decoder.weight").T,
-        tensors.take("gate_bias"),
-        tensors.take("decoder_bias"),
+        *_linear(tensors, "decoder_bias", "gate_bias"),
         r_mag=tensors.take("r_mag"),
         b_mag=tensors.take("mag_bias"),
         apply_b_dec_to_input=True,
@@ -89,14 +91,13 @@ def _batch_topk(trainer: Config, tensors: Tensors, declared: Declared) -> Sae:
 def _matryoshka(trainer: Config, tensors: Tensors, declared: Declared) -> Sae:
     _k(trainer, tensors)
     tensors.maybe("group_sizes")  # how it was trained
-    parts = tuple(tensors.take(name) for name in ("W_enc", "W_dec", "b_enc", "b_dec"))
+    parts = _parameters(tensors)
     threshold = _estimated(tensors, parts[2])
     return Sae("jumprelu", *parts, threshold=threshold, apply_b_dec_to_input=True, declared=declared)
 
 
 def _jumprelu(trainer: Config, tensors: Tensors, declared: Declared) -> Sae:
-    parts = tuple(tensors.take(name) for name in ("W_enc", "W_dec", "b_enc", "b_dec"))
-    return Sae("jumprelu", *parts, threshold=tensors.take("threshold"), declared=declared)
+    return Sae("jumprelu", *_parameters(tensors), threshold=tensors.take("threshold"), declared=declared)
 
 
 def _k(trainer: Config, tensors: Tensors) -> int | None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 
 from benchmark.sae.layouts.normal import Declared, Sae
-from benchmark.sae.layouts.place import Place
+from benchmark.sae.layouts.place import Place, Tensors
 
 WEIGHTS = "params.npz"
 FILES = (WEIGHTS,)
@@ -23,7 +23,15 @@ def read(place: Place) -> Sae:
     Raises:
         UsageError: its file is damaged, lacks a tensor or holds another.
     """
-    tensors = place.tensors(WEIGHTS)
+    return jumprelu(place.tensors(WEIGHTS), _declared(place.name))
+
+
+def jumprelu(tensors: Tensors, declared: Declared) -> Sae:
+    """The SAE of the five tensors that a file of Gemma Scope holds, of the first and of the second.
+
+    Raises:
+        UsageError: the file lacks one or holds another.
+    """
     sae = Sae(
         "jumprelu",
         tensors.take("w_enc"),
@@ -31,7 +39,7 @@ def read(place: Place) -> Sae:
         tensors.take("b_enc"),
         tensors.take("b_dec"),
         threshold=tensors.take("threshold"),
-        declared=_declared(place.name),
+        declared=declared,
     )
     tensors.finish("a JumpReLU SAE of Gemma Scope has no such tensors")
     return sae

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 
+from benchmark.sae.layouts.gemma_scope import jumprelu
 from benchmark.sae.layouts.normal import Declared, Sae
 from benchmark.sae.layouts.place import Config, Place
 
@@ -28,21 +29,8 @@ def read(place: Place) -> Sae:
     config = place.config(CONFIG) if place.has(CONFIG) else Config(str(place.path / CONFIG), {})
     config.chosen("architecture", {"jump_relu": None, "jumprelu": None}, "jump_relu")
     config.refuse("affine_connection", "a transcoder does not reconstruct what it reads")
-    out = config.text("hf_hook_point_out")
-    if out is not None and out != config.text("hf_hook_point_in"):
-        raise config.wrong("hf_hook_point_out", "the same as hf_hook_point_in: a transcoder is no SAE")
-    tensors = place.tensors(WEIGHTS)
-    sae = Sae(
-        "jumprelu",
-        tensors.take("w_enc"),
-        tensors.take("w_dec"),
-        tensors.take("b_enc"),
-        tensors.take("b_dec"),
-        threshold=tensors.take("threshold"),
-        declared=_declared(config, place.name),
-    )
-    tensors.finish("a JumpReLU SAE of Gemma Scope 2 has no such tensors")
-    return sae
+    config.refuse_transcoder("hf_hook_point_in", "hf_hook_point_out")
+    return jumprelu(place.tensors(WEIGHTS), _declared(config, place.name))
 
 
 def _declared(config: Config, name: str) -> Declared:

@@ -31,7 +31,7 @@ def read(place: Place) -> Sae:
     config.chosen("act_fn", {"jumprelu": None}, "jumprelu")
     config.chosen("norm_activation", {"dataset-wise": None}, "dataset-wise")
     config.refuse("use_glu_encoder", "a gated linear encoder is not supported")
-    refuse_transcoder(config)
+    config.refuse_transcoder("hook_point_in", "hook_point_out")
     threshold = config.number("jump_relu_threshold")
     if threshold is None:
         raise config.wrong("jump_relu_threshold", "the threshold of all latents")
@@ -55,17 +55,6 @@ def read(place: Place) -> Sae:
     norms = sae.W_dec.norm(dim=1) if config.flag("sparsity_include_decoder_norm") else torch.ones(sae.width)
     gates = threshold * factor / norms.clamp(min=torch.finfo(torch.float32).tiny)
     return scaled_input(replace(sae, threshold=gates), factor)
-
-
-def refuse_transcoder(config: Config) -> None:
-    """That it reads and writes at one place.
-
-    Raises:
-        UsageError: at two.
-    """
-    there, back = config.text("hook_point_in"), config.text("hook_point_out")
-    if back is not None and back != there:
-        raise config.wrong("hook_point_out", f"{there}, the same as hook_point_in: a transcoder is no SAE")
 
 
 def _factor(config: Config, d_model: int, place: Place) -> float:

@@ -14,7 +14,6 @@ from torch import Tensor
 
 from benchmark.errors import UsageError
 from benchmark.sae.layouts.folding import agreed, scaled_input, unit_decoder
-from benchmark.sae.layouts.llama_scope import refuse_transcoder
 from benchmark.sae.layouts.normal import Declared, Sae, checked
 from benchmark.sae.layouts.place import Config, Place, Tensors, scalar
 
@@ -36,7 +35,7 @@ def read(place: Place) -> Sae:
     config = place.config(CONFIG)
     config.chosen("sae_type", {"sae": None}, "sae")
     config.refuse("use_glu_encoder", "a gated linear encoder is not supported")
-    refuse_transcoder(config)
+    config.refuse_transcoder("hook_point_in", "hook_point_out")
     norm = config.chosen("norm_activation", _NORMS, "dataset-wise")
     tensors = place.tensors(WEIGHTS)
     averages = tensors.named(_AVERAGE)
@@ -56,9 +55,7 @@ def _read(config: Config, tensors: Tensors) -> Sae:
     old = any(name in tensors for name in _OLD)
     encoder, decoder = (tensors.take(name) for name in (_OLD if old else _NEW))
     architecture = config.chosen("act_fn", _ACTS)
-    k = config.count("top_k") if architecture == "topk" else None
-    if architecture == "topk" and not k:
-        raise config.wrong("top_k", "how many latents are active at most")
+    k = config.active("top_k") if architecture == "topk" else None
     bias = tensors.take("encoder.bias" if old else "b_E")
     b_dec = tensors.take("decoder.bias" if old else "b_D") if config.flag("use_decoder_bias", True) else None
     return Sae(

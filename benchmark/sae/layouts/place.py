@@ -101,6 +101,17 @@ class Config:
             raise self.wrong(name, "a whole number")
         return None if found is None else int(found)
 
+    def active(self, name: str) -> int:
+        """How many latents of a topk SAE are active at most.
+
+        Raises:
+            UsageError: it is not there, 0 or no whole number.
+        """
+        found = self.count(name)
+        if not found:
+            raise self.wrong(name, "how many latents are active at most; a topk SAE computes nothing without it")
+        return found
+
     def chosen(self, name: str, known: Mapping[str, Any], default: str | None = None) -> Any:
         """What ``known`` has for the value."""
         found = self.text(name, default)
@@ -116,6 +127,16 @@ class Config:
         """
         if self.content.get(name):
             raise UsageError(f"{self.where}: {name} is {self.content[name]!r}: {why}; give another SAE")
+
+    def refuse_transcoder(self, read: str, written: str) -> None:
+        """That the place that it writes to, where one is said, is the one that it reads.
+
+        Raises:
+            UsageError: it is another.
+        """
+        there, back = self.text(read), self.text(written)
+        if back not in (None, there):
+            raise self.wrong(written, f"{there!r}, the same as {read}: a transcoder does not reconstruct what it reads")
 
     def agrees(self, name: str, found: int, tensor: str) -> None:
         """That a size that is said is the file's.

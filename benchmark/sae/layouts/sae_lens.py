@@ -145,15 +145,12 @@ def _refuse_others(config: Config, meta: Config) -> None:
         raise config.wrong("reshape_activations", "none: hook_z reads attention heads, not the residual stream")
     if meta.content.get("hook_head_index") is not None:
         raise meta.wrong("hook_head_index", "null: an SAE of one attention head does not read the residual stream")
-    if meta.content.get("hook_name_out") not in (None, meta.content.get("hook_name")):
-        raise meta.wrong("hook_name_out", "the same as hook_name: a transcoder does not reconstruct what it reads")
+    meta.refuse_transcoder("hook_name", "hook_name_out")
 
 
 def _tensors(config: Config, tensors: Tensors) -> Sae:
     architecture: Architecture = config.chosen("architecture", {name: name for name in ARCHITECTURES})
-    k = config.count("k") if architecture == "topk" else None
-    if architecture == "topk" and not k:
-        raise config.wrong("k", "how many latents are active at most; a topk SAE computes nothing without it")
+    k = config.active("k") if architecture == "topk" else None
     gated = architecture == "gated"
     return Sae(
         architecture,

@@ -28,9 +28,7 @@ def read(place: Place) -> Sae:
     for switch in ("transcode", "skip_connection"):
         config.refuse(switch, "a transcoder does not reconstruct what it reads")
     config.refuse("signed", "latents that are active below 0 are not supported")
-    k = config.count("k")
-    if not k:
-        raise config.wrong("k", "how many latents are active at most")
+    k = config.active("k")
     tensors = place.tensors(WEIGHTS)
     sae = Sae(
         "topk",
