@@ -69,6 +69,14 @@ GENERAL: Mapping[str, Relation] = {
         ("The opposite of {subject} is", "The antonym of the word {subject} is"),
         ("The opposite of the word {subject} is",),
     ),
+    "plural": Relation(
+        ("The plural of {subject} is", "The plural form of the word {subject} is"),
+        ("In the plural, {subject} becomes",),
+    ),
+    "nation": Relation(
+        ("The people of {subject} are called", "People who come from {subject} are called"),
+        ("The inhabitants of {subject} are called",),
+    ),
     "nature": Relation(("{subject}",)),
     "sequence": Relation(("{subject}",)),
 }
