@@ -26,7 +26,7 @@ from defenses.ranges import Number, Share, Weight
 from defenses.schedule import Positions, Schedule
 from defenses.stand_ins import StandIns
 
-STRENGTHS = tuple(round(0.5 * 2 ** (i / 2), 3) for i in range(11))
+STRENGTHS = tuple(round(0.5 * 2 ** (i / 2), 3) for i in range(7))
 """Strengths that calibration tries, ascending: 0.5 to 16 times a latent's mean positive activation."""
 COUNTS = (4, 8, 12, 20)
 """Latents a layer that calibration tries."""

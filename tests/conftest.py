@@ -21,13 +21,18 @@ def cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
 
 
 LONGEST = (
+    "benchmark/run/test_far_device.py",
     "adversarial/test_search.py",
-    "test_embedded.py",
+    "chaos/test_chaos.py",
     "adversarial/test_fits.py",
-    "test_cli.py",
-    "test_third_party.py",
+    "test_embedded.py",
     "benchmark/run/test_runs.py",
+    "test_cli.py",
+    "test_types.py",
+    "tasks/suites/test_published.py",
+    "test_third_party.py",
     "benchmark/run/test_failures.py",
+    "adversarial/test_destroyer.py",
 )
 """Files that take longest. A file is run whole by one process: one of these, begun last, would be waited for."""
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property
 from typing import Any, NamedTuple
@@ -16,7 +16,7 @@ from benchmark.contracts.readout import Judging, Text
 from benchmark.contracts.task import Task
 from benchmark.model.edits import by_boundary
 from benchmark.model.pack import Pack, make_packs
-from benchmark.model.passes import FullPass
+from benchmark.model.passes import FullPass, Pass
 from benchmark.model.streams import ROWS, whole
 from benchmark.model.subject import Subject
 from benchmark.sites import Site
@@ -55,7 +55,7 @@ DEGENERATE = "degenerate"
 class Weighed:
     """A clean pass that keeps what it weighed."""
 
-    def __init__(self, run: FullPass) -> None:
+    def __init__(self, run: Pass) -> None:
         self.run = run
         self.mass: Tensor | None = None
         """(rows,) of the last pass."""
@@ -67,6 +67,7 @@ class Weighed:
 
     def write(self, delta: Tensor | None, rows: Tensor, limit: int) -> list[Text]:
         """What is written; nothing is weighed."""
+        assert isinstance(self.run, FullPass), "a text is written from its prompt on"
         return self.run.write(delta, rows, limit)
 
 
@@ -90,10 +91,22 @@ def judge(
     Args:
         floor: ``Readout.mass`` below which an example is degenerate; None: none is.
     """
-    placed = by_boundary(subject, edits)
+    placed, packs = by_boundary(subject, edits), make_packs(subject, task, examples, ROWS)
+    runs = ((pack, replace(whole(subject, pack, placed), weigh=task.readout.mass)) for pack in packs)
+    return judged(task, examples, runs, verdict, floor)
+
+
+def judged(
+    task: Task,
+    examples: Sequence[Example],
+    runs: Iterable[tuple[Pack, Pass]],
+    verdict: Judging | None = None,
+    floor: float | None = None,
+) -> Judged:
+    """``judge``, of packs of the examples and passes that weigh."""
     found: dict[str, tuple[str, Tensor, Any, Tensor | None]] = {}
-    for pack in make_packs(subject, task, examples, ROWS):
-        run = Weighed(replace(whole(subject, pack, placed), weigh=task.readout.mass))
+    for pack, passed in runs:
+        run = Weighed(passed)
         read = task.readout.judged(run, None, pack.everyone)
         said = (verdict or task.verdict)(read, pack.unread())
         kept = [r.cpu() if isinstance(r, Tensor) else r for r in read]
@@ -102,9 +115,9 @@ def judge(
         found |= {e.id: (label, margin, r, m) for e, label, margin, r, m in parts}
     rows = [found[e.id] for e in examples]
     margin = torch.stack([m for _, m, _, _ in rows]) if rows else torch.zeros(0)
-    judged = Judged([label for label, *_ in rows], margin, [r for _, _, r, _ in rows])
+    whole_set = Judged([label for label, *_ in rows], margin, [r for _, _, r, _ in rows])
     weighed = [mass for *_, mass in rows if mass is not None]
-    return _weighed(judged, torch.stack(weighed), floor) if weighed else judged
+    return _weighed(whole_set, torch.stack(weighed), floor) if weighed else whole_set
 
 
 def _weighed(judged: Judged, mass: Tensor, floor: float | None) -> Judged:

@@ -38,10 +38,13 @@ def _agree(group: Group, threat: Threat, pack: Pack) -> bool:
     delta = 0.01 * normal("tail", shape).to(group.subject.device) * shape[-1] ** 0.5
     kinds = (FullPass, TailPass)
     full, tail = (_slope(group, kind(group.subject, room, group.edits, writes), delta) for kind in kinds)
-    tolerance = TOLERANCE.get(group.subject.dtype, 5e-2)
-    return all(
-        bool((a - b).abs().max() <= tolerance * a.abs().max().clamp(min=1e-6)) for a, b in zip(full, tail, strict=True)
-    )
+    return all(agree(group.subject.dtype, a, b) for a, b in zip(full, tail, strict=True))
+
+
+def agree(dtype: torch.dtype, full: Tensor, tail: Tensor) -> bool:
+    """Whether what two passes of a model in ``dtype`` gave is the same, but for rounding."""
+    tolerance = TOLERANCE.get(dtype, 5e-2)
+    return bool((full - tail).abs().max() <= tolerance * full.abs().max().clamp(min=1e-6))
 
 
 def _slope(group: Group, run: Pass, delta: Tensor) -> tuple[Tensor, Tensor]:

@@ -66,6 +66,10 @@ class Pass(Protocol):
         ...
 
 
+Weigh = Callable[[Any, Last, Tensor], Tensor | None]
+"""A reader, what it reads and rows -> ``Readout.mass``."""
+
+
 @dataclass(frozen=True)
 class FullPass:
     """Every layer up to what is read, and every position, from the tokens, with hooks on the live model."""
@@ -74,7 +78,7 @@ class FullPass:
     pack: Pack
     edits: Mapping[int, Edit]
     writes: Writes
-    weigh: Callable[[Any, Last, Tensor], Tensor | None] | None = None
+    weigh: Weigh | None = None
     """``Readout.mass`` of what is read; None: nobody asks, as in a search."""
 
     def __call__(self, delta: Tensor | None, rows: Tensor, observe: frozenset[int] = frozenset()) -> Seen:
@@ -154,6 +158,8 @@ class TailPass:
 
     def __init__(self, subject: Subject, pack: Pack, edits: Mapping[int, Edit], writes: Writes) -> None:
         self.subject, self.pack, self.edits, self.writes = subject, pack, edits, writes
+        self.weigh: Weigh | None = None
+        """As in ``FullPass``."""
         self.first = min(writes.boundaries)
         alone = all(is_position_wise(edit) for b, edit in edits.items() if b >= self.first)
         # an edit that looks at other positions needs the whole sequence; then only layers are saved
@@ -186,7 +192,7 @@ class TailPass:
         self.before = {b: passage.seen[b][:, : self.offset] for b in at}
         kept: list[Any] = cache.layers
         self.prefix = {
-            i: (kept[i].keys[:, :, : self.offset], kept[i].values[:, :, : self.offset])
+            i: (kept[i].keys[:, :, : self.offset].clone(), kept[i].values[:, :, : self.offset].clone())
             for i in range(self.first, len(kept))
         }
         self.calls = [_tail_arguments(call, self.offset, self.pack.ids.shape[1]) for call in calls]
@@ -211,7 +217,7 @@ class TailPass:
             whole = torch.cat([self.before[reader.boundary][lines], passage.seen[reader.boundary]], 1)
             return Seen(reader(None, whole, rows), stream)
         last = _Hidden(self.subject, self.norm(h[:, self.pack.readout - self.offset :]))
-        return Seen(reader(last, None, rows), stream)
+        return Seen(reader(last, None, rows), stream, self.weigh(reader, last, rows) if self.weigh else None)
 
     def _prefix(self, lines: Tensor) -> dict[int, tuple[Tensor, Tensor]]:
         """Keys and values of each line; kept while the same lines are asked for again."""

@@ -16,6 +16,7 @@ from benchmark.contracts.example import Example
 from benchmark.errors import UsageError
 from benchmark.measure.group import Group, Scale
 from benchmark.measure.judging import Judged, Retention, eligible, judge, saturation
+from benchmark.measure.rejudging import Rejudged
 from benchmark.model.edits import by_boundary
 from benchmark.model.pack import make_packs
 from benchmark.model.streams import (
@@ -108,13 +109,13 @@ class Fit(Fitting):
         return judge(self.subject, self.task, examples, edits or {}).labels
 
     def outcome(self, edits: Edits) -> Outcome:
-        judged = self._judged(edits)
+        judged, kept = self._rejudged(edits), self._rejudged_retain(edits)
         lost = self._shown & ~judged.shown
         if judged.broken is not None:
             lost &= ~judged.broken
         share = float(lost.sum() / self._shown.sum()) if self._shown.any() else None
         shown, right = int(self._shown.sum()), int(self._retention.right.sum())
-        return Outcome(share, self._retention.kept(edits), shown, right)
+        return Outcome(share, self._retention.share(kept), shown, right)
 
     def calibrate(
         self, build: Callable[[float], Edits], grid: Sequence[float], *, target_share: float, retain_share: float
@@ -189,6 +190,14 @@ class Fit(Fitting):
 
     def _judged(self, edits: Edits) -> Judged:
         return judge(self.subject, self.task, self.examples, edits, floor=self._floor)
+
+    @cached_property
+    def _rejudged(self) -> Rejudged:
+        return Rejudged(self.subject, self.task, self.examples, self._floor)
+
+    @cached_property
+    def _rejudged_retain(self) -> Rejudged:
+        return Rejudged(self.subject, self.task, self.retain)
 
     @cached_property
     def _base(self) -> Judged:

@@ -1,7 +1,8 @@
 """Ten seconds of the evaluation itself: its own examples, fits, passes and searches, each as small as it can be.
 
-One example of each task is searched for two steps under every threat model, and every defense is fitted on a few. How
-many steps an attack takes at most is counted without the model (``rehearse``).
+On a model of which ten seconds show nothing it is so many of its passes instead. One example of each task is searched
+for two steps under every threat model, and every defense is fitted on a few. How many steps an attack takes at most is
+counted without the model (``rehearse``).
 """
 
 from __future__ import annotations
@@ -38,7 +39,9 @@ from benchmark.search.pack_size import PackSize
 from benchmark.suite import Frozen
 
 SECONDS = 10.0
-"""That a probe takes, beside the step in which they end."""
+"""That a probe takes, beside the step in which they end ..."""
+WORTH = 20
+"""... or so many times what its first passes took, if that is longer."""
 MANY = 32
 """Copies of an example in the larger of two passes, by which a token's time is known."""
 SEARCHES = 0.6
@@ -91,6 +94,8 @@ def probe(prepared: Prepared, seconds: float = SECONDS) -> Probe:
     began, found = time.perf_counter(), Probe()
     with metered((prepared.subject, prepared.learner)) as meter:
         trials = [_Trial(prepared, name, found, meter) for name in prepared.plan.tasks]
+        trials[0].token()
+        seconds = max(seconds, WORTH * (time.perf_counter() - began))
         for number, trial in enumerate(trials):
             now = time.perf_counter()
             meter.until = now + (began + SEARCHES * seconds - now) / (len(trials) - number)
@@ -112,11 +117,15 @@ class _Trial:
         self.cells = [c for c in prepared.plan.cells if c.task == name and c.split == "test"]
         self.defenses = list(dict.fromkeys(c.defense for c in self.cells))
 
+    def token(self) -> None:
+        """What one more token costs."""
+        with self._noted("its passes could not be timed"):
+            self.whole.token = self._token(self._view(test=2))
+
     def searches(self) -> None:
-        """What a pass costs, and the steps of a search; the model is not defended."""
+        """The steps of a search; the model is not defended."""
         with self._noted("its searches could not all be timed"):
             task = self._view(test=2)
-            self.whole.token = self.whole.token or self._token(task)
             scale, settings = scale_of(self._constants(task)), self.prepared.plan.suite.tasks[self.name]
             with spent(self.meter) as cost:
                 group = all_attacked(self.prepared.subject, task, settings, task.examples("test"), scale)

@@ -101,10 +101,18 @@ def test_everything_of_the_plan_is_tried_in_enough_time(prepared: Prepared, seen
     assert set(found.asked) == {c.attack for c in prepared.plan.cells if c.split == "test"}
 
 
-def test_what_there_was_no_time_for_is_told_and_is_no_error(prepared: Prepared) -> None:
+def test_what_there_was_no_time_for_is_told_and_is_no_error(
+    prepared: Prepared, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(probing, "WORTH", 0)
     found = estimate(prepared, probe(prepared, 0.0))
     assert found.left_out and found.rows == estimate(prepared, Probe(tasks=probe(prepared, 0.0).tasks)).rows > 0
     assert foretold(found.describe()).startswith("no estimate of the time for ")
+
+
+def test_a_probe_of_slow_passes_takes_longer(prepared: Prepared, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(probing, "WORTH", 10**9)
+    assert probe(prepared, 0.0).notes == []
 
 
 def test_a_defense_that_fails_on_a_few_examples_costs_the_others_nothing(
