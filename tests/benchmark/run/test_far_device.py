@@ -17,10 +17,11 @@ import torch
 import yaml
 
 from benchmark import Defense, evaluate
+from benchmark.measure import error_subspace
 from benchmark.measure.judging import judge, saturation
 from benchmark.run import prepare
 from benchmark.run.runner import Result
-from benchmark.search import problem
+from benchmark.search import problem, random_search
 from defenses.always_refuse import AlwaysRefuse
 from defenses.direction_ablation import DirectionAblation
 from defenses.latents import Rule
@@ -73,7 +74,10 @@ def run(suite: str, folder: Path, defenses: list[Defense], **options: Any) -> Re
 
 @pytest.fixture
 def far(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """Every model is loaded to the far device."""
+    """Every model is loaded to the far device. Second opinions are asked as seldom as can be: each operation there costs
+    as much as many here."""
+    monkeypatch.setattr(random_search, "QUERIES", 2)
+    monkeypatch.setattr(error_subspace, "DRAWS", 1)
     load = prepare.load_subject
     with far_device.far_device():
         monkeypatch.setattr(prepare, "load_subject", lambda *how: far_device.moved(load(*how)))
