@@ -74,8 +74,8 @@ def run(suite: str, folder: Path, defenses: list[Defense], **options: Any) -> Re
 
 @pytest.fixture
 def far(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """Every model is loaded to the far device. Second opinions are asked as seldom as can be: each operation there costs
-    as much as many here."""
+    """Every model is loaded to the far device. Second opinions are asked as seldom as can be, since each operation
+    there costs as much as many here."""
     monkeypatch.setattr(random_search, "QUERIES", 2)
     monkeypatch.setattr(error_subspace, "DRAWS", 1)
     load = prepare.load_subject
