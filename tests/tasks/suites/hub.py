@@ -118,7 +118,7 @@ def _scope_2(folder: Path) -> None:
 
 def _data(cache: Path, model: Any, tokenizer: Any) -> None:
     asked = known_questions(model, tokenizer, 14)
-    others = known_questions(model, tokenizer, 9, seed=1)
+    others = known_questions(model, tokenizer, 18, seed=1)
     subjects = [{**row, "subject": SUBJECTS[i % 3], "answer": "AB"[row["answer"]]} for i, row in enumerate(others)]
     _set(cache, f"hub:cais/wmdp@{WMDP}", {"wmdp-bio": {"test": asked}})
     mmlu = load_suite("wmdp-bio").tasks["wmdp"].settings["retain_data"]["source"].removesuffix(":all:test")

@@ -28,7 +28,7 @@ from tests.benchmark.sae.writers import exact_sae, write
 from tests.tasks.suites import hub, models
 
 BRIEF = f"{Path(__file__).parent / 'brief.py'}:Brief"
-CLAMP = {"count": 12, "strength": 6.0, "rate_ratio": 0.0, "contrast": 0.0}
+CLAMP = {"count": 12, "strength": 12.0, "rate_ratio": 0.0, "contrast": 0.0}
 """Hard, and of any latents: those of a random model serve everything."""
 FEW: dict[str, Any] = {"data": {"limit": 60}, "retain_data": {"limit": 60}}
 DRIVEN = {"count": 12, "strength": 3.0}
@@ -38,7 +38,7 @@ WMDP = f"hub:cais/wmdp@{hub.WMDP}:wmdp-bio:test"
 ALPACA = f"hub:tatsu-lab/alpaca@{hub.ALPACA}"
 CASES: dict[str, dict[str, Any]] = {
     "ioi-gpt2": {"task_settings": {**FEW, "data": {"limit": 240}}, "options": CLAMP, "limit": 96},
-    "wmdp-bio": {"data": WMDP, "options": CLAMP},
+    "wmdp-bio": {"data": WMDP, "options": CLAMP, "limit": 24},
     "refusal-advbench": {
         "retain_data": ALPACA,
         "task_settings": SHORT,
@@ -53,8 +53,12 @@ CASES: dict[str, dict[str, Any]] = {
         "limit": 10,
     },
     "tpp-bios": {"data": f"hub:LabHC/bias_in_bios_class_set1@{hub.BIOS}", "tasks": ["dentist"]},
-    "tpp-amazon": {"data": f"hub:canrager/amazon_reviews_mcauley_1and5@{hub.AMAZON}", "tasks": ["Electronics"]},
-    "gemma3-270m": {"tasks": ["ioi"], "task_settings": FEW, "options": CLAMP, "limit": 12},
+    "tpp-amazon": {
+        "data": f"hub:canrager/amazon_reviews_mcauley_1and5@{hub.AMAZON}",
+        "tasks": ["Electronics"],
+        "options": CLAMP,
+    },
+    "gemma3-270m": {"tasks": ["ioi"], "task_settings": FEW, "options": {**CLAMP, "count": 40}, "limit": 24},
 }
 """Suite -> what is given beside it: commits that it cannot name, and what makes it short."""
 ACTIVE = {"ioi-gpt2": (48, 31), "gemma3-270m": (80, 60), "wmdp-bio": (80, 59), "tpp-bios": (80, 68)}
