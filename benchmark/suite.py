@@ -172,10 +172,6 @@ class Suite(_Strict):
     sample: Count | None = None
     """Examples of every other split, and of every retain set; for trying things, as ``limit``. None: all."""
 
-    def size(self, task: str, limit: int | None) -> int | None:
-        """How many test examples of a task are taken, the user's own ``limit`` included; None: all."""
-        return min((n for n in (self.tasks[task].examples, limit) if n is not None), default=None)
-
     @model_validator(mode="after")
     def _check(self) -> Suite:
         if not self.tasks and self.other_tasks is None:

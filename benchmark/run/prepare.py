@@ -158,7 +158,7 @@ def view(suite: Suite, name: str, limit: int | None = None) -> TaskView:
     for model, budgets in chosen.budgets.items():
         _check_budgets(name, model, budgets)
     task = resolve_task(chosen.kind or name, chosen.settings)
-    return TaskView(task, name, test=suite.size(name, limit), sample=suite.sample)
+    return TaskView(task, name, test=chosen.examples, sample=suite.sample, limit=limit)
 
 
 def _check_budgets(task: str, model: str, budgets: Sequence[float]) -> None:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
+from itertools import pairwise
 from typing import Any
 
 from benchmark.contracts.example import Example, Split
@@ -22,11 +24,14 @@ FEW = 8
 class TaskView(Task):
     """The same data and judge as ``task``."""
 
-    def __init__(self, task: Task, name: str, *, test: int | None = None, sample: int | None = None) -> None:
-        """``test``: how many ``test`` examples are taken; ``sample``: how many of each other split and retain set; both
-        evenly spread, None: all."""
+    def __init__(
+        self, task: Task, name: str, *, test: int | None = None, sample: int | None = None, limit: int | None = None
+    ) -> None:
+        """``test``: how many ``test`` examples the suite takes; ``sample``: how many of each other split and retain
+        set; both evenly spread, None: all. ``limit``: how many of what the suite takes of ``test``, whose constants
+        know of no others."""
         self.task, self.name = task, name
-        self._test, self._sample = test, sample
+        self._test, self._sample, self._limit = test, sample, limit
 
     @property
     def kind(self) -> type[Task]:
@@ -43,7 +48,9 @@ class TaskView(Task):
 
     def examples(self, split: Split) -> Sequence[Example]:
         _allow(split)
-        return evenly(self.task.examples(split), self._test if split == "test" else self._sample)
+        if split == "test":
+            return thinned(evenly(self.task.examples(split), self._test), self._limit)
+        return evenly(self.task.examples(split), self._sample)
 
     def retain(self, split: Split) -> Sequence[Example]:
         _allow(split)
@@ -118,6 +125,15 @@ def evenly(examples: Sequence[Example], limit: int | None) -> Sequence[Example]:
     if limit is None or limit >= len(examples):
         return examples
     return [examples[i * len(examples) // limit] for i in range(limit)]
+
+
+def thinned(examples: Sequence[Example], limit: int | None) -> Sequence[Example]:
+    """At most ``limit`` examples, of each equal stretch of the list the one that chance has it: in steps of one length
+    all of them could be alike, where the list goes round and round its classes."""
+    if limit is None or limit >= len(examples):
+        return examples
+    ends = [i * len(examples) // limit for i in range(limit + 1)]
+    return [min(examples[a:b], key=lambda e: hashlib.sha256(e.id.encode()).digest()) for a, b in pairwise(ends)]
 
 
 def few(subject: Subject, task: TaskView, *, test: int) -> tuple[TaskView, int]:

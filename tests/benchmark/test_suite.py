@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +15,8 @@ from benchmark.errors import UsageError
 from benchmark.registry import SUITES
 from benchmark.run.prepare import load_subject, view
 from benchmark.run.request import FRAME
-from benchmark.run.task_view import TaskView, evenly
-from benchmark.suite import Suite, TaskSettings
+from benchmark.run.task_view import TaskView, evenly, thinned
+from benchmark.suite import Suite
 from benchmark.suite_file import load_suite
 from tests.tiny import SITE, ToyTask, suite_file
 
@@ -25,14 +26,20 @@ def suite(tmp_path_factory: pytest.TempPathFactory) -> Suite:
     return load_suite(str(suite_file(tmp_path_factory.mktemp("suite"))))
 
 
-@pytest.mark.parametrize(
-    ("examples", "limit", "size"), [(None, None, None), (5, None, 5), (None, 7, 7), (5, 7, 5), (9, 7, 7)]
-)
-def test_a_suite_takes_the_smaller_of_its_size_and_the_limit(
-    suite: Suite, examples: int | None, limit: int | None, size: int | None
-) -> None:
-    settings: TaskSettings = suite.tasks["toy"].model_copy(update={"examples": examples})
-    assert suite.model_copy(update={"tasks": {"toy": settings}}).size("toy", limit) == size
+@pytest.mark.parametrize("limit", [None, 1, 3, 7, 9])
+def test_a_limit_takes_some_of_what_the_suite_takes(limit: int | None) -> None:
+    """Of these alone it is known where the undefended model is steered."""
+    whole, some = (TaskView(ToyTask(), "mine", test=8, limit=most).examples("test") for most in (None, limit))
+    assert len(whole) == 8 and len(some) == min(limit or 8, 8)
+    assert [e.id for e in whole if e in some] == [e.id for e in some], "in their order"
+
+
+def test_a_limit_does_not_fall_into_step_with_the_data() -> None:
+    everything = [replace(e, id=f"{i}", cluster=f"{i % 8}") for i, e in enumerate(ToyTask().examples("test") * 20)]
+    assert len({e.cluster for e in evenly(everything, 60)}) == 1, "every eighth is of one class"
+    assert len({e.cluster for e in thinned(everything, 60)}) == 8
+    places = [everything.index(e) for e in thinned(everything, 60)]
+    assert all(8 * i <= place < 8 * (i + 1) for i, place in enumerate(places)), "spread over the whole list"
 
 
 def test_a_sample_without_a_limit_is_refused(suite: Suite, tmp_path: Path) -> None:
