@@ -14,10 +14,14 @@ CLAMP = {"count": 12, "rate_ratio": 1.25, "strength": 1.0}
 """A clamp of which all is given: what attacks do to it is about them, whatever the default is calibrated to."""
 
 
-@pytest.fixture(scope="module", params=["ioi", "unlearning"])
+FEW = {"ioi": 50, "unlearning": 120}
+"""Examples of a task; those of ``unlearning`` are few questions, asked in many orders."""
+
+
+@pytest.fixture(scope="module", params=FEW)
 def rows(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, Any]]:
     folder = tmp_path_factory.mktemp("embedded") / "run"
-    asked: dict[str, Any] = {"tasks": [request.param], "attacks": ["recovery"], "limit": 50}
+    asked: dict[str, Any] = {"tasks": [request.param], "attacks": ["recovery"], "limit": FEW[request.param]}
     result = evaluate("sae-clamp", options=CLAMP, output_dir=folder, **asked)
     return result.rows.to_pylist()
 

@@ -35,7 +35,7 @@ def test_a_limit_takes_some_of_what_the_suite_takes(limit: int | None) -> None:
 
 
 def test_a_limit_does_not_fall_into_step_with_the_data() -> None:
-    everything = [replace(e, id=f"{i}", cluster=f"{i % 8}") for i, e in enumerate(ToyTask().examples("test") * 20)]
+    everything = [replace(e, id=f"{i}", cluster=f"{i % 8}") for i, e in enumerate([*ToyTask().examples("test")] * 20)]
     assert len({e.cluster for e in evenly(everything, 60)}) == 1, "every eighth is of one class"
     assert len({e.cluster for e in thinned(everything, 60)}) == 8
     places = [everything.index(e) for e in thinned(everything, 60)]

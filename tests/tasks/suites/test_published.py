@@ -224,7 +224,7 @@ def test_other_families_take_the_same_path(family: str, tmp_path: Path) -> None:
     }
     (tmp_path / "family.yaml").write_text(yaml.safe_dump(suite))
     result = evaluate(
-        suite=str(tmp_path / "family.yaml"), attacks=[BRIEF], limit=12, controls=False, device="cpu",
+        suite=str(tmp_path / "family.yaml"), attacks=[BRIEF], limit=24, controls=False, device="cpu",
         options=CLAMP, output_dir=tmp_path / "out",
     )  # fmt: skip
     assert result.status == "complete", result.failures
