@@ -68,6 +68,8 @@ class Criteria:
     """The text of each row's reference answer; empty where there is none, and while that is being generated."""
     others: tuple[str, ...] = ()
     """Reference answers to other prompts, whose likeness is the chance level."""
+    floor: float | None = None
+    """Probability of all that the verdict chooses from, below which the model is broken; None: it never is."""
 
     @property
     def target(self) -> Tensor:
@@ -191,12 +193,13 @@ class Readout(ABC):
         shown = int(read.argmax())
         return next((w for w in example.wrong if w != shown), None)
 
-    def mass(self, reader: Any, last: Last, rows: Tensor) -> Tensor | None:
-        """(rows,): probability of everything together that the verdict chooses from, which is small where a model is
-        broken, whatever it prefers. None: the verdict chooses from nothing. Asked on clean passes only.
+    def log_mass(self, reader: Any, read: Any, last: Last, rows: Tensor) -> Tensor | None:
+        """(rows,), nats, differentiable: log-probability of everything together that the verdict chooses from, which is
+        small where a model is broken, whatever it prefers. None: the verdict chooses from nothing.
 
         Args:
             reader: of the pack, as ``reader`` makes it.
+            read: what it read of ``last``.
         """
         return None
 

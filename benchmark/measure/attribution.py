@@ -6,6 +6,7 @@ between them are reported (METHOD section 7).
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from itertools import combinations
 
@@ -16,6 +17,7 @@ from benchmark.contracts.defense import Edit
 from benchmark.contracts.row import Attribution, Cosines, Part
 from benchmark.measure.aim import Aim
 from benchmark.measure.group import Group
+from benchmark.measure.judging import Weighed
 from benchmark.model.passes import FullPass, Writes
 from benchmark.sae.dictionary import Dictionary, open_dictionary
 from benchmark.sae.parts import Parts, split_sites
@@ -43,11 +45,12 @@ def replay_parts(group: Group, target: Aim, delta: Tensor, example: Tensor) -> l
     parts = split_sites(
         suite_dictionaries(group, target), _protected(group, target), written_on(group, target, example), delta
     )
-    run = FullPass(group.subject, target.pack, group.edits, target.writes)
+    run = Weighed(group.full_pass(target.pack, target.writes))
 
     def replay(vector: Tensor) -> Tensor:
         read = group.task.readout.judged(run, vector, example)
-        return (group.task.verdict(read, target.criteria.rows(example)).margin > 0).to(vector.device)
+        hit = group.task.verdict(read, target.criteria.rows(example)).margin.to(vector.device) > 0
+        return hit if run.log_mass is None or group.floor is None else hit & (run.log_mass >= math.log(group.floor))
 
     keys = [f"replay|{target.plain.examples[e].id}" for e in example.tolist()]
     noise = [[normal(f"{key}|{draw}", tuple(delta.shape[1:])) for key in keys] for draw in range(DRAWS)]

@@ -18,7 +18,7 @@ from benchmark.contracts.task import Task
 from benchmark.measure.detection import Detector
 from benchmark.measure.judging import Judged
 from benchmark.model.pack import Pack
-from benchmark.model.passes import FullPass, Pass, TailPass, Writes
+from benchmark.model.passes import FullPass, Pass, TailPass, Weigh, Writes
 from benchmark.model.subject import Subject
 
 NEAR_ZERO = 1e-3
@@ -71,7 +71,7 @@ class Group:
     """Whether recoveries are split into parts that are replayed."""
     protocol: Protocol = field(default_factory=Protocol)
     floor: float | None = None
-    """``Readout.mass`` below which what is read is degenerate; None: nothing is."""
+    """Probability of all choices below which what is read is degenerate; None: nothing is."""
     home: int | None = None
     """Boundary of the suite's own site of the task; None: there is none."""
 
@@ -137,5 +137,22 @@ class Group:
 
     def run(self, pack: Pack, writes: Writes) -> Pass:
         """The pass of a search: of the tail where that may be used, else the full one."""
-        kind = TailPass if self.tail else FullPass
-        return kind(self.subject, pack, self.edits, writes)
+        if not self.tail:
+            return self.full_pass(pack, writes)
+        tail = TailPass(self.subject, pack, self.edits, writes)
+        tail.weigh = self._weigh
+        return tail
+
+    def full_pass(self, pack: Pack, writes: Writes) -> FullPass:
+        """The clean pass of the live defended model."""
+        return FullPass(self.subject, pack, self.edits, writes, self._weigh)
+
+    @property
+    def _weigh(self) -> Weigh | None:
+        """Nothing is weighed where there is no floor to hold it against."""
+        return None if self.floor is None else self.task.readout.log_mass
+
+    def criteria(self, pack: Pack, goal: Goal) -> Criteria:
+        """What an attack with a goal on a pack of the group's examples is judged by."""
+        index = [self.place[e.id] for e in pack.examples]
+        return replace(pack.judged_by(self.saturation[index], goal, self.wrong[index]), floor=self.floor)

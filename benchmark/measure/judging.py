@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property
@@ -30,8 +31,8 @@ class Judged(NamedTuple):
     """(examples,), above 0 where the behavior is shown; on the CPU."""
     read: list[Any]
     """What each example was judged by: a tensor (choices,) or (classes,), or a text; on the CPU."""
-    mass: Tensor | None = None
-    """(examples,): ``Readout.mass``; None: the readout has none."""
+    log_mass: Tensor | None = None
+    """(examples,), nats: ``Readout.log_mass``; None: the readout has none."""
     broken: Tensor | None = None
     """(examples,) bool: the mass is below the floor, and the margin means nothing; None: there is no floor."""
 
@@ -43,9 +44,9 @@ class Judged(NamedTuple):
     def part(self, places: Sequence[int]) -> Judged:
         """The judgement of some of the examples, by their places."""
         index = torch.tensor(places, dtype=torch.long)
-        mass, broken = (None if x is None else x[index] for x in (self.mass, self.broken))
+        log_mass, broken = (None if x is None else x[index] for x in (self.log_mass, self.broken))
         labels, read = ([some[i] for i in places] for some in (self.labels, self.read))
-        return Judged(labels, self.margin[index], read, mass, broken)
+        return Judged(labels, self.margin[index], read, log_mass, broken)
 
 
 DEGENERATE = "degenerate"
@@ -57,12 +58,12 @@ class Weighed:
 
     def __init__(self, run: Pass) -> None:
         self.run = run
-        self.mass: Tensor | None = None
+        self.log_mass: Tensor | None = None
         """(rows,) of the last pass."""
 
     def __call__(self, delta: Tensor | None, rows: Tensor) -> Any:
         seen = self.run(delta, rows)
-        self.mass = seen.mass
+        self.log_mass = seen.log_mass
         return seen
 
     def write(self, delta: Tensor | None, rows: Tensor, limit: int) -> list[Text]:
@@ -89,10 +90,10 @@ def judge(
     """Run the live (defended) model on ``examples`` and let the task judge, or ``verdict`` in its place.
 
     Args:
-        floor: ``Readout.mass`` below which an example is degenerate; None: none is.
+        floor: probability of all choices below which an example is degenerate; None: none is.
     """
     placed, packs = by_boundary(subject, edits), make_packs(subject, task, examples, ROWS)
-    runs = ((pack, replace(whole(subject, pack, placed), weigh=task.readout.mass)) for pack in packs)
+    runs = ((pack, replace(whole(subject, pack, placed), weigh=task.readout.log_mass)) for pack in packs)
     return judged(task, examples, runs, verdict, floor)
 
 
@@ -110,23 +111,23 @@ def judged(
         read = task.readout.judged(run, None, pack.everyone)
         said = (verdict or task.verdict)(read, pack.unread())
         kept = [r.cpu() if isinstance(r, Tensor) else r for r in read]
-        mass = [None] * len(pack) if run.mass is None else run.mass.cpu()
-        parts = zip(pack.examples, said.labels, said.margin.cpu(), kept, mass, strict=True)
+        log_mass = [None] * len(pack) if run.log_mass is None else run.log_mass.cpu()
+        parts = zip(pack.examples, said.labels, said.margin.cpu(), kept, log_mass, strict=True)
         found |= {e.id: (label, margin, r, m) for e, label, margin, r, m in parts}
     rows = [found[e.id] for e in examples]
     margin = torch.stack([m for _, m, _, _ in rows]) if rows else torch.zeros(0)
     whole_set = Judged([label for label, *_ in rows], margin, [r for _, _, r, _ in rows])
-    weighed = [mass for *_, mass in rows if mass is not None]
+    weighed = [weight for *_, weight in rows if weight is not None]
     return _weighed(whole_set, torch.stack(weighed), floor) if weighed else whole_set
 
 
-def _weighed(judged: Judged, mass: Tensor, floor: float | None) -> Judged:
+def _weighed(judged: Judged, log_mass: Tensor, floor: float | None) -> Judged:
     """The judgement with what was weighed."""
     if floor is None:
-        return judged._replace(mass=mass)
-    broken = mass < floor
+        return judged._replace(log_mass=log_mass)
+    broken = log_mass < math.log(floor)
     labels = [DEGENERATE if b else label for label, b in zip(judged.labels, broken.tolist(), strict=True)]
-    return judged._replace(labels=labels, mass=mass, broken=broken)
+    return judged._replace(labels=labels, log_mass=log_mass, broken=broken)
 
 
 @torch.no_grad()

@@ -75,5 +75,5 @@ class Rejudged:
 
     def _tail(self, pack: Pack, lowest: int) -> TailPass:
         tail = TailPass(self.subject, pack, {}, Writes((lowest,), 0, pack.length, after=False))
-        tail.weigh = self.task.readout.mass
+        tail.weigh = self.task.readout.log_mass
         return tail

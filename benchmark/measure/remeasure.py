@@ -5,6 +5,7 @@ Nothing of the search is used again: neither its caches nor its tail pass nor it
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
@@ -64,8 +65,7 @@ def remeasure(group: Group, target: Aim, delta: Tensor, levels: int, pack_size: 
     base = FullPass(group.subject, target.plain, {}, quiet)(None, example, observe).stream
     calm = FullPass(group.subject, target.plain, group.edits, quiet)
     defended = calm(None, example, observe).stream
-    weigh = None if group.floor is None else group.task.readout.mass
-    run = FullPass(group.subject, target.pack, group.edits, target.writes, weigh)
+    run = group.full_pass(target.pack, target.writes)
     owner = example.repeat_interleave(levels)
     rows: list[Measured] = []
     half = bool(sets) and group.subject.dtype in HALF
@@ -109,9 +109,9 @@ def _measure(
     sizes = _sizes(delta, target.unit)
     rows = zip(verdict.labels, verdict.margin.tolist(), leaks, sizes, moved, seen, extra, strict=True)
     counted = [_counted(group, target, *row) for row in rows]
-    if passed.mass is None or group.floor is None:
+    if passed.log_mass is None or group.floor is None:
         return counted
-    broken = (passed.mass < group.floor).tolist()
+    broken = (passed.log_mass < math.log(group.floor)).tolist()
     return [_broken(found) if hit else found for found, hit in zip(counted, broken, strict=True)]
 
 

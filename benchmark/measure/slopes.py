@@ -16,8 +16,8 @@ from torch import Tensor
 from benchmark.contracts.row import Slopes
 from benchmark.measure.aim import Aim
 from benchmark.measure.group import Group
-from benchmark.model.passes import FullPass
 from benchmark.search.draws import generator, normal
+from benchmark.search.oracle import aimed_at
 from benchmark.search.path import Path, Point
 from benchmark.search.problem import Problem
 
@@ -147,12 +147,11 @@ def _elsewhere(work: Callable[[], list[tuple[float, float, Tensor]]]) -> list[tu
 
 def _look(group: Group, target: Aim, delta: Tensor, example: Tensor) -> tuple[float, float, Tensor]:
     """The objective without gradients, and with them, and the gradient."""
-    run = FullPass(group.subject, target.pack, group.edits, target.writes)
-    readout, verdict, criteria = group.task.readout, group.task.verdict, target.criteria.rows(example)
+    run, criteria = group.full_pass(target.pack, target.writes), target.criteria.rows(example)
     with torch.no_grad():
-        quiet = readout.objective(verdict, run(delta, example).read, criteria)
+        quiet, _ = aimed_at(group.task, run(delta, example), criteria)
     at = delta.clone().requires_grad_()
-    value = readout.objective(verdict, run(at, example).read, criteria)
+    value, _ = aimed_at(group.task, run(at, example), criteria)
     (gradient,) = torch.autograd.grad(value.sum(), at)
     return float(quiet), float(value.detach()), gradient[0]
 

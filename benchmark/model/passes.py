@@ -36,8 +36,8 @@ class Seen(NamedTuple):
     """What the pack's reader makes of it, fp32."""
     stream: dict[int, Tensor]
     """Boundary -> the stream there (rows, position from ``start`` on, d_model)."""
-    mass: Tensor | None = None
-    """What a pass that weighs says of the logits (rows,)."""
+    log_mass: Tensor | None = None
+    """What a pass that weighs says of the logits (rows,), nats."""
 
 
 @dataclass(frozen=True)
@@ -66,8 +66,8 @@ class Pass(Protocol):
         ...
 
 
-Weigh = Callable[[Any, Last, Tensor], Tensor | None]
-"""A reader, what it reads and rows -> ``Readout.mass``."""
+Weigh = Callable[[Any, Any, Last, Tensor], Tensor | None]
+"""A reader, what it read, of what, and rows -> ``Readout.log_mass``."""
 
 
 @dataclass(frozen=True)
@@ -79,7 +79,7 @@ class FullPass:
     edits: Mapping[int, Edit]
     writes: Writes
     weigh: Weigh | None = None
-    """``Readout.mass`` of what is read; None: nobody asks, as in a search."""
+    """``Readout.log_mass`` of what is read; None: nobody asks."""
 
     def __call__(self, delta: Tensor | None, rows: Tensor, observe: frozenset[int] = frozenset()) -> Seen:
         pack = self.pack
@@ -88,8 +88,8 @@ class FullPass:
             ids = pack.ids[pack.lines_of(rows)]
             last = self._stopping(ids, observe) if pack.reader.boundary is not None else self._to_the_end(ids)
         read = pack.reader(last, passage.seen.get(pack.reader.boundary), rows)  # pyright: ignore
-        mass = self.weigh(pack.reader, last, rows) if self.weigh and last is not None else None
-        return Seen(read, {b: _shared(pack, passage.seen[b])[:, self.writes.start :] for b in observe}, mass)
+        log_mass = self.weigh(pack.reader, read, last, rows) if self.weigh and last is not None else None
+        return Seen(read, {b: _shared(pack, passage.seen[b])[:, self.writes.start :] for b in observe}, log_mass)
 
     def _to_the_end(self, ids: Tensor) -> Last:
         keep = ids.shape[1] - self.pack.readout
@@ -217,7 +217,8 @@ class TailPass:
             whole = torch.cat([self.before[reader.boundary][lines], passage.seen[reader.boundary]], 1)
             return Seen(reader(None, whole, rows), stream)
         last = _Hidden(self.subject, self.norm(h[:, self.pack.readout - self.offset :]))
-        return Seen(reader(last, None, rows), stream, self.weigh(reader, last, rows) if self.weigh else None)
+        read = reader(last, None, rows)
+        return Seen(read, stream, self.weigh(reader, read, last, rows) if self.weigh else None)
 
     def _prefix(self, lines: Tensor) -> dict[int, tuple[Tensor, Tensor]]:
         """Keys and values of each line; kept while the same lines are asked for again."""

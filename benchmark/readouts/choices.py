@@ -55,9 +55,9 @@ class Choices(Readout):
 
         return make
 
-    def mass(self, reader: Any, last: Last, rows: Tensor) -> Tensor:
-        """Probability that the model goes on with any of the choices."""
-        return reader.mass(last, rows)
+    def log_mass(self, reader: Any, read: Tensor, last: Last, rows: Tensor) -> Tensor:
+        """Log-probability that the model goes on with any of the choices."""
+        return reader.log_mass(read, last, rows)
 
 
 @dataclass(frozen=True, eq=False)
@@ -72,9 +72,9 @@ class TokenReader:
         assert last is not None
         return last.few(self.tokens[rows]).float()
 
-    def mass(self, last: Last, rows: Tensor) -> Tensor:
-        """(rows,): total probability of the choices."""
-        return last.every()[:, 0].float().softmax(-1).gather(1, self.tokens[rows]).sum(1)
+    def log_mass(self, read: Tensor, last: Last, rows: Tensor) -> Tensor:
+        """(rows,), nats: log of the total probability of the choices."""
+        return read.logsumexp(1) - last.every()[:, 0].float().logsumexp(1)
 
     def part(self, index: Tensor) -> TokenReader:
         return TokenReader(self.tokens[index])
@@ -93,19 +93,15 @@ class LineReader:
 
     def __call__(self, last: Last | None, stream: Tensor | None, rows: Tensor) -> Tensor:
         assert last is not None
-        total = self._totals(last, rows)
-        return total / self.lengths[rows] if self.mean else total
-
-    def mass(self, last: Last, rows: Tensor) -> Tensor:
-        """(rows,): total probability of the choices."""
-        return self._totals(last, rows).exp().sum(1)
-
-    def _totals(self, last: Last, rows: Tensor) -> Tensor:
-        """(rows, choices): summed log-probability of each choice's tokens."""
         tokens, lengths = self.tokens[rows], self.lengths[rows]
         own = last.every().float().log_softmax(-1).gather(-1, tokens.flatten(0, 1)[..., None])[..., 0]
         inside = torch.arange(tokens.shape[2], device=own.device) < lengths[..., None]
-        return (own.view(tokens.shape) * inside).sum(-1)
+        total = (own.view(tokens.shape) * inside).sum(-1)
+        return total / lengths if self.mean else total
+
+    def log_mass(self, read: Tensor, last: Last, rows: Tensor) -> Tensor:
+        """(rows,), nats: log of the total probability of the choices."""
+        return (read * self.lengths[rows] if self.mean else read).logsumexp(1)
 
     def part(self, index: Tensor) -> LineReader:
         return LineReader(self.tokens[index], self.lengths[index], self.mean)

@@ -6,6 +6,7 @@ target (METHOD sections 5, 8 and 9). None depends on a defense.
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
@@ -61,14 +62,14 @@ def measure(
     fit = task.examples("fit")
     shown = judge(subject, task, fit, {})
     _check_known(subject, task, "fit", eligible(subject, task, fit, shown))
+    floor = _floor(shown)
     norms, embedding = residual_norms(subject, task, fit), embedding_norm(subject, task, fit)
     dev, test = (
-        all_attacked(subject, task, settings, task.examples(split), Scale(norms, embedding))
+        all_attacked(subject, task, settings, task.examples(split), Scale(norms, embedding), floor)
         for split in ("dev", "test")
     )
     for split, group in (("dev", dev), ("test", test)):
         _check_known(subject, task, split, group.eligible)
-    floor = _floor(shown)
     found = steering(task, settings, attacks)
     ceilings = _once(found, lambda name, attack: _ceiling(dev, attack, batch_rows))
     grids = budgets(settings, ceilings)
@@ -90,7 +91,12 @@ def site_at(subject: Subject, boundary: int) -> Site:
 
 
 def all_attacked(
-    subject: Subject, task: TaskView, settings: TaskSettings, examples: Sequence[Example], scale: Scale
+    subject: Subject,
+    task: TaskView,
+    settings: TaskSettings,
+    examples: Sequence[Example],
+    scale: Scale,
+    floor: float | None = None,
 ) -> Group:
     """A group in which every example that the model knows counts as suppressed, so that all of them are attacked."""
     base = judge(subject, task, examples, {})
@@ -111,6 +117,7 @@ def all_attacked(
         settings.suffix_tokens,
         tail=True,
         tau=0.0,
+        floor=floor,
     )
 
 
@@ -191,8 +198,8 @@ def _attacked(group: Group, attack: Attack, budgets: tuple[float, ...], batch_ro
 
 def _floor(undefended: Judged) -> float | None:
     """``FLOOR`` of the median mass; None: the readout has none."""
-    mass = undefended.mass
-    return None if mass is None else float(f"{FLOOR * float(mass.median()):.6g}")
+    log_mass = undefended.log_mass
+    return None if log_mass is None else float(f"{FLOOR * math.exp(float(log_mass.median())):.6g}")
 
 
 @torch.no_grad()

@@ -51,8 +51,9 @@ def bytes_a_row(subject: Subject, task: Task, pack: Pack) -> int:
 
     delta = torch.zeros(len(pack), 1, 1, subject.d_model, device=subject.device, requires_grad=True)
     with torch.enable_grad(), saved_tensors_hooks(keep, lambda x: x):
-        read = FullPass(subject, pack, {}, Writes((0,), pack.readout, 1, after=False))(delta, pack.everyone).read
-        task.readout.flat(read).sum()
+        writes = Writes((0,), pack.readout, 1, after=False)
+        seen = FullPass(subject, pack, {}, writes, task.readout.log_mass)(delta, pack.everyone)
+        task.readout.flat(seen.read).sum()
     return sum(storage.nbytes() for storage in kept.values()) // len(pack)
 
 

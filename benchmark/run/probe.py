@@ -126,9 +126,10 @@ class _Trial:
         """The steps of a search; the model is not defended."""
         with self._noted("its searches could not all be timed"):
             task = self._view(test=2)
-            scale, settings = scale_of(self._constants(task)), self.prepared.plan.suite.tasks[self.name]
+            frozen, settings = self._constants(task), self.prepared.plan.suite.tasks[self.name]
+            scale, floor = scale_of(frozen), frozen.floor
             with spent(self.meter) as cost:
-                group = all_attacked(self.prepared.subject, task, settings, task.examples("test"), scale)
+                group = all_attacked(self.prepared.subject, task, settings, task.examples("test"), scale, floor)
             self.found.classified = Block(cost.seconds, cost.work)
             group = replace(group, eligible=torch.ones_like(group.eligible))
             for attack, cell in {cell.attack: cell for cell in self.cells}.items():

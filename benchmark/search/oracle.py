@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from copy import copy
 from typing import NamedTuple, Protocol, Self
@@ -9,9 +10,9 @@ from typing import NamedTuple, Protocol, Self
 import torch
 from torch import Tensor
 
-from benchmark.contracts.readout import Criteria
+from benchmark.contracts.readout import SLACK, Criteria
 from benchmark.contracts.task import Task
-from benchmark.model.passes import Pass
+from benchmark.model.passes import Pass, Seen
 from benchmark.search.pack_size import PackSize
 
 
@@ -128,8 +129,21 @@ class Oracle:
         criteria = self._criteria.rows(example)
         weight, visibility = self._penalty or (0.0, None)
         seen = self._run(delta, example, visibility.observe if visibility else frozenset())
-        readout, verdict = self._task.readout, self._task.verdict
-        with torch.no_grad():
-            reached = readout.reached(verdict, seen.read, criteria)
-        objective = readout.objective(verdict, seen.read, criteria)
+        objective, reached = aimed_at(self._task, seen, criteria)
         return objective - weight * visibility(seen.stream, example) if visibility else objective, reached
+
+
+def aimed_at(task: Task, seen: Seen, criteria: Criteria) -> tuple[Tensor, Tensor]:
+    """What a search maximises of a pass (rows,), differentiable, and where the goal is reached (rows,) bool.
+
+    Where the model can be broken, the lesser of the readout's objective and of how far the choices' log-probability is
+    above the floor, both in nats: it is above 0 exactly where the verdict says so and the model is not broken.
+    """
+    readout, verdict = task.readout, task.verdict
+    with torch.no_grad():
+        reached = readout.reached(verdict, seen.read, criteria)
+    objective = readout.objective(verdict, seen.read, criteria)
+    if seen.log_mass is None or criteria.floor is None:
+        return objective, reached
+    above = seen.log_mass - math.log(criteria.floor)
+    return objective.minimum(above), reached & (above.detach() > SLACK)

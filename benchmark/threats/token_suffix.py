@@ -117,10 +117,8 @@ def _rank(found: _Best) -> tuple[bool, float]:
 
 
 def _aim(group: Group, terms: Terms, pack: Pack) -> Aim:
-    index = [group.place[e.id] for e in pack.examples]
-    criteria = pack.judged_by(group.saturation[index], terms.goal, group.wrong[index])
     nothing = Writes((0,), min(pack.suffix_at, pack.readout), 0, after=False)  # the text itself is another one
-    return Aim(pack, pack, nothing, Free(), 1.0, criteria)
+    return Aim(pack, pack, nothing, Free(), 1.0, group.criteria(pack, terms.goal))
 
 
 @dataclass(frozen=True)

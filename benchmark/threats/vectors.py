@@ -71,8 +71,7 @@ class VectorThreat(Threat):
     def aim(self, group: Group, constraint: str, goal: Goal, pack: Pack) -> Aim:
         """An attack with a constraint and a goal, aimed at a pack."""
         room, writes = self.access(group, pack)
-        index = [group.place[e.id] for e in pack.examples]
-        criteria = pack.judged_by(group.saturation[index], goal, group.wrong[index])
+        criteria = group.criteria(pack, goal)
         tolerance = min(TOLERANCE if group.tau is None else group.tau, TOLERANCE) if constraint == "jacobian" else None
         held = _linear(group, constraint)
         return Aim(pack, room, writes, held, self.norm(group, writes), criteria, tolerance)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -114,10 +115,10 @@ def test_below_the_floor_an_example_is_degenerate_whatever_its_margin() -> None:
     subject, task = tiny.subject(), ToyTask()
     examples = task.examples("test")
     plain = judge(subject, task, examples, {})
-    assert plain.mass is not None and plain.shown.any() and plain.broken is None
-    floor = float(plain.mass[plain.shown].median())
+    assert plain.log_mass is not None and plain.shown.any() and plain.broken is None
+    floor = math.exp(float(plain.log_mass[plain.shown].median()))
     found = judge(subject, task, examples, {}, floor=floor)
-    below = plain.mass < floor
+    below = plain.log_mass < math.log(floor)
     assert (below & plain.shown).any() and (found.shown == (plain.shown & ~below)).all()
     assert [label == "degenerate" for label in found.labels] == below.tolist()
 
@@ -128,8 +129,8 @@ def test_the_mass_is_the_models_own_probability_of_the_choices() -> None:
     ids = subject.tokenizer([example.prompt], return_tensors="pt")["input_ids"]
     choices = [subject.tokenizer(choice, add_special_tokens=False)["input_ids"][0] for choice in example.choices]
     expected = float(subject.model(ids).logits[0, -1].softmax(-1)[choices].sum())
-    mass = judge(subject, task, [example], {}).mass
-    assert mass is not None and float(mass) == pytest.approx(expected, rel=1e-4)
+    log_mass = judge(subject, task, [example], {}).log_mass
+    assert log_mass is not None and math.exp(float(log_mass)) == pytest.approx(expected, rel=1e-4)
 
 
 def test_a_part_of_a_judgement_has_the_same_examples_in_every_field() -> None:
@@ -138,6 +139,6 @@ def test_a_part_of_a_judgement_has_the_same_examples_in_every_field() -> None:
     )
     part = whole.part([2, 0])
     assert (part.labels, part.margin.tolist(), part.read) == (["c", "a"], [3.0, 1.0], ["t", "r"])
-    assert part.mass is not None and part.broken is not None
-    assert (part.mass.tolist(), part.broken.tolist()) == ([2.0, 0.0], [True, False])
-    assert whole._replace(mass=None, broken=None).part([1])[3:] == (None, None)
+    assert part.log_mass is not None and part.broken is not None
+    assert (part.log_mass.tolist(), part.broken.tolist()) == ([2.0, 0.0], [True, False])
+    assert whole._replace(log_mass=None, broken=None).part([1])[3:] == (None, None)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -36,7 +37,7 @@ def looking_back(h: Tensor, where: Where) -> Tensor:
 def same(found: Judged, expected: Judged) -> bool:
     assert found.labels == expected.labels
     torch.testing.assert_close(found.margin, expected.margin, atol=1e-5, rtol=1e-5)
-    for mine, its in ((found.mass, expected.mass), (found.broken, expected.broken)):
+    for mine, its in ((found.log_mass, expected.log_mass), (found.broken, expected.broken)):
         assert (mine is None) == (its is None)
         if mine is not None:
             torch.testing.assert_close(mine, its, atol=1e-6, rtol=1e-4)
@@ -47,7 +48,7 @@ def same(found: Judged, expected: Judged) -> bool:
 def test_it_is_what_judging_once_is(family: str) -> None:
     subject, task = tiny.subject(family), tiny.ToyTask()
     examples = task.examples("fit")
-    floor = float(judge(subject, task, examples, {}).mass.median())  # type: ignore[union-attr]
+    floor = math.exp(float(judge(subject, task, examples, {}).log_mass.median()))  # type: ignore[union-attr]
     again = Rejudged(subject, task, examples, floor)
     high = [{HIGH: turned(s)} for s in TIMES] + [{HIGH: looking_back}]
     found = []

@@ -4,6 +4,7 @@ The rest of it is tested where it is used, beside the defenses."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -186,13 +187,13 @@ def test_an_outcome_is_what_is_lost_and_what_is_kept(fitting: Fit) -> None:
 def test_what_is_broken_is_not_suppressed(fitting: Fit) -> None:
     edits = {HERE: lambda h, where: torch.where(where.special[..., None], h, h - 8 * h.flip(-1))}
     base, held = (judge(fitting.subject, fitting.task, fitting.examples, e) for e in ({}, edits))
-    assert base.mass is not None and held.mass is not None
+    assert base.log_mass is not None and held.log_mass is not None
     lost = base.shown & ~held.shown
-    floor = 0.9 * float(base.mass[lost].min())
-    broken = held.mass < floor
+    floor = 0.9 * math.exp(float(base.log_mass[lost].min()))
+    broken = held.log_mass < math.log(floor)
     assert 0 < (lost & broken).sum() < lost.sum(), "some are broken and some answered otherwise"
     judging = Fit(fitting.subject, viewed(Kept()), HERE, floor=floor)
-    shown = base.shown & (base.mass >= floor)
+    shown = base.shown & (base.log_mass >= math.log(floor))
     found = judging.outcome(edits)
     assert found.shown == int(shown.sum())
     assert found.suppressed == pytest.approx(float((lost & ~broken).sum() / shown.sum()))
