@@ -112,15 +112,15 @@ def _freeze(request: Request) -> None:
     from benchmark.run.freeze import write_into
     from benchmark.run.needs import connection
     from benchmark.run.own import check_in_file
-    from benchmark.run.prepare import prepare
+    from benchmark.run.prepare import opened
     from benchmark.suite_file import suite_path
 
     check_in_file(request)
     path = suite_path(request.suite)
     with connection(request.offline):
-        prepared = prepare(request, terminal().print)
-        for name in prepared.plan.tasks:  # one by one: a task takes minutes on a real model, and none is lost
-            write_into(path, {name: prepared.measured(name, whole=True)})
+        found = opened(request, terminal().print, whole=True)
+        for name in found.tasks:  # one by one: a task takes minutes on a real model, and none is lost
+            write_into(path, {name: found.measured(name)})
             terminal().print(f"wrote the constants of {name} into {path}", soft_wrap=True)
 
 

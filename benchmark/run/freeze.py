@@ -250,7 +250,7 @@ def write_into(path: Path, frozen: Mapping[str, Frozen]) -> None:
 
 def _proposed(written_there: Mapping[str, Any], constants: Frozen) -> dict[str, list[float]]:
     """Threat model -> the grid in the place of its ``auto``; one whose ceiling allows none stays as it is."""
-    auto = [name for name, grid in written_there.items() if grid == AUTO]
+    auto = [name for name, budgets_there in written_there.items() if budgets_there == AUTO]
     grids = {name: grid(threat(name).ceilings, constants.ceilings.get(name) or 0.0) for name in auto}
     return {name: list(found) for name, found in grids.items() if found}
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any
+from typing import Any, NamedTuple
 
 from benchmark.contracts.defense import Defense
 from benchmark.contracts.protocol import Protocol
@@ -77,11 +77,40 @@ class Prepared:
             self.known[task] = constants(self.subject, self.plan.tasks[task], settings, attacks, self.rows, self.tell)
         return self.known[task]
 
-    def measured(self, task: str, *, whole: bool = False) -> Frozen:
-        """The constants of a task, measured now; ``whole``: of all test examples of the suite, and not of the run's."""
-        suite = self.plan.suite
-        seen = view(suite, task) if whole else self.plan.tasks[task]
-        return measure(self.subject, seen, suite.tasks[task], suite_attacks(suite), self.rows)
+
+class Opened(NamedTuple):
+    """What a request is about, read and loaded, and nothing planned."""
+
+    suite: Suite
+    named: Sequence[Named]
+    tasks: Mapping[str, TaskView]
+    subject: Subject
+    rows: int
+    """Rows of a pack to begin with."""
+
+    def measured(self, task: str) -> Frozen:
+        """The constants of a task, measured now, whatever the suite says of them."""
+        settings, attacks = self.suite.tasks[task], suite_attacks(self.suite)
+        return measure(self.subject, self.tasks[task], settings, attacks, self.rows)
+
+
+def opened(request: Request, tell: Callable[[str], None] = _nobody, *, whole: bool = False) -> Opened:
+    """Load the suite, its data and its model.
+
+    Args:
+        whole: all ``test`` examples of the suite, whatever limit it or the request has.
+
+    Raises:
+        UsageError: something asked for does not exist or does not fit.
+    """
+    suite, names = asked_tasks(request)
+    named = named_defenses(suite, request)
+    announce(needs(suite, named, names), tell, offline=request.offline)
+    tasks = {name: view(suite, name, None if whole else request.limit or suite.limit) for name in names}
+    suite_attacks(suite, request.attacks)  # a name that does not exist is said before the model is loaded
+    subject = load_subject(suite, request.device, request.dtype)
+    check_fitness(subject, suite, tasks)
+    return Opened(suite, named, tasks, subject, request.batch_size or rows_that_fit(subject, tasks.values()))
 
 
 def prepare(request: Request, tell: Callable[[str], None] = _nobody) -> Prepared:
@@ -92,17 +121,10 @@ def prepare(request: Request, tell: Callable[[str], None] = _nobody) -> Prepared
     Raises:
         UsageError: something asked for does not exist or does not fit.
     """
-    suite, names = asked_tasks(request)
-    named = named_defenses(suite, request)
-    announce(needs(suite, named, names), tell, offline=request.offline)
-    limit = request.limit or suite.limit
-    tasks = {name: view(suite, name, limit) for name in names}
+    asked, named, tasks, subject, rows = opened(request, tell)
     protocol: Protocol = PROTOCOLS.get(request.protocol)()
-    wanted = protocol.attacks(suite_attacks(suite, request.attacks))
-    subject = load_subject(suite, request.device, request.dtype)
-    check_fitness(subject, suite, tasks)
-    rows = request.batch_size or rows_that_fit(subject, tasks.values())
-    suite, known = _settled(suite, tasks, subject, rows, tell)
+    wanted = protocol.attacks(suite_attacks(asked, request.attacks))
+    suite, known = _settled(asked, tasks, subject, rows, tell)
     plan = make_plan(
         suite,
         tasks,
@@ -115,7 +137,7 @@ def prepare(request: Request, tell: Callable[[str], None] = _nobody) -> Prepared
         protocol=protocol,
         attribution=request.attribution,
     )
-    return Prepared(request, plan, subject, limit, rows, tell, known)
+    return Prepared(request, plan, subject, request.limit or suite.limit, rows, tell, known)
 
 
 def asked_tasks(request: Request) -> tuple[Suite, list[str]]:

@@ -120,11 +120,10 @@ def _toy_suite(folder: Path) -> Path:
     path = suite_file(folder / "suite", attacks=[attack])
 
     def freeze() -> None:
-        from benchmark.run.prepare import prepare
+        from benchmark.run.prepare import opened
         from benchmark.run.request import Request
 
-        prepared = prepare(Request.make({"defense": "none", "suite": str(path)}))
-        write_into(path, {"toy": prepared.measured("toy")})
+        write_into(path, {"toy": opened(Request.make({"defense": "none", "suite": str(path)})).measured("toy")})
         sys.argv = ["bench", "--help"]
 
     ended = Process([], freeze).wait()

@@ -8,7 +8,7 @@ import pytest
 
 from benchmark.registry import TASKS
 from benchmark.run.freeze import write_into
-from benchmark.run.prepare import prepare
+from benchmark.run.prepare import opened
 from benchmark.run.request import Request
 from tests.tiny import ToyTask, suite_file
 
@@ -17,7 +17,6 @@ from tests.tiny import ToyTask, suite_file
 def suite(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     TASKS.register("toy")(ToyTask)
     path = suite_file(tmp_path_factory.mktemp("toy"))
-    prepared = prepare(Request.make({"defense": "none", "suite": str(path)}))
-    write_into(path, {"toy": prepared.measured("toy")})
+    write_into(path, {"toy": opened(Request.make({"defense": "none", "suite": str(path)})).measured("toy")})
     yield str(path)
     del TASKS.known["toy"]

@@ -18,7 +18,7 @@ from benchmark.model.subject import Subject
 from benchmark.run import constants as module
 from benchmark.run.constants import constants, identity, stale
 from benchmark.run.freeze import measure, write_into
-from benchmark.run.prepare import prepare
+from benchmark.run.prepare import opened, prepare
 from benchmark.run.request import Request
 from benchmark.run.task_view import TaskView
 from benchmark.suite import TaskSettings
@@ -153,7 +153,7 @@ def test_freezing_puts_the_proposed_grid_in_the_place_of_auto(tmp_path: Path, ca
     path.write_text(path.read_text() + "# the end\n")
     request = Request.make({"defense": "none", "suite": str(path), "device": "cpu"})
     prepared = prepare(request)
-    write_into(path, {"toy": prepared.measured("toy", whole=True)})
+    write_into(path, {"toy": opened(request, whole=True).measured("toy")})
     text, content = path.read_text(), yaml.safe_load(path.read_text())["tasks"]["toy"]
     assert "# the end" in text and content["budgets"]["after_edit"] == [0.1]
     assert content["budgets"]["token_suffix"] == "auto", "for which the suite has no attack"
@@ -162,3 +162,22 @@ def test_freezing_puts_the_proposed_grid_in_the_place_of_auto(tmp_path: Path, ca
     again = prepare(request)
     assert again.known["toy"].why is None and "token_suffix" not in again.plan.suite.tasks["toy"].budgets
     assert len(again.plan.cells) == len(before)
+
+
+@pytest.mark.usefixtures("suite", "cache")
+def test_freezing_anew_asks_nothing_of_the_constants_before(tmp_path: Path) -> None:
+    """Neither are budgets proposed from their ceilings, nor does a ceiling that they lack bar it."""
+    task: dict[str, Any] = {"site": SITE, "budgets": {"before_edit": "auto"}}
+    attacks = [{"attack": "recovery", "ascent": {"steps": 3}}]
+    path = suite_file(tmp_path, tasks={"toy": task}, attacks=attacks)
+    request = Request.make({"defense": "none", "suite": str(path), "device": "cpu"})
+    expected = opened(request, whole=True).measured("toy")
+    for ceiling in (0.0025, None):
+        old = expected.model_copy(update={"ceilings": {"before_edit": ceiling}, "steered": {}})
+        write_into(path, {"toy": old})
+        content = yaml.safe_load(path.read_text())
+        content["tasks"]["toy"]["budgets"]["before_edit"] = "auto"
+        path.write_text(yaml.safe_dump(content))
+        found = opened(request, whole=True)
+        assert found.suite.tasks["toy"].frozen == old and found.measured("toy") == expected
+    assert expected.steered["before_edit"], "or the grid would not show"

@@ -19,7 +19,7 @@ from benchmark.errors import UsageError
 from benchmark.measure.group import Scale
 from benchmark.model.streams import embedding_norm, residual_norms
 from benchmark.run.freeze import STEERED, all_attacked, measure, write_into
-from benchmark.run.prepare import prepare
+from benchmark.run.prepare import opened
 from benchmark.run.request import Request
 from benchmark.search.problem import Problem
 from benchmark.suite import TaskSettings
@@ -156,7 +156,7 @@ def test_frozen_constants_are_used_as_they_are_and_on_other_weights_measured_ane
     monkeypatch.setenv(PLACE, str(tmp_path / "cache"))
     few: dict[str, Any] = {"attacks": ["zero"], "controls": False}
     path = suite_file(tmp_path)
-    prepared = prepare(Request.make({"defense": DEFENSE, "suite": str(path)}))
+    prepared = opened(Request.make({"defense": DEFENSE, "suite": str(path)}))
     fresh = evaluate(DEFENSE, suite=str(path), output_dir=tmp_path / "a", **few)
     before, constants = yaml.safe_load(path.read_text()), prepared.measured("toy")
     write_into(path, {"toy": constants})
