@@ -82,7 +82,8 @@ def top_name(module: str | None) -> str:
 
 def files_of(name: str, followed: frozenset[str]) -> list[SourceFile]:
     """The files of a module and of the packages around it, if it is to be followed."""
-    if not (top_name(name) in followed or _top(top_name(name)) and is_ones_own(top_name(name))):
+    top = top_name(name)  # none: a relative import of a module that lies in no package, which Python refuses
+    if not (top and (top in followed or _top(top) and is_ones_own(top))):
         return []
     parts = name.split(".")
     paths = [(".".join(parts[: i + 1]), _locate(".".join(parts[: i + 1]))) for i in range(len(parts))]

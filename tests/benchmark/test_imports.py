@@ -164,3 +164,16 @@ def test_sources_are_read_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     assert tmp_path / "helper.py" in parsed
     parsed.clear()
     assert mine(tmp_path) == first and tmp_path / "helper.py" not in parsed
+
+
+def test_finders_are_asked_for_names_only(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A relative import in a module of no package has none; not every finder bears to be asked for it."""
+
+    class Strict:
+        def find_spec(self, name: str, path: Any = None, target: Any = None) -> None:
+            if not name:
+                raise ValueError("an empty name")
+
+    monkeypatch.setattr(sys, "meta_path", [Strict(), *sys.meta_path])
+    assert imports.files_of(".helper", imports.OWN) == []
+    assert imports.files_of("benchmark.imports", imports.OWN)
