@@ -99,9 +99,8 @@ REMEMBERING = {
 
 def test_who_remembers_or_declares_what_is_not_so_is_barred_and_the_clamp_is_not(tmp_path: Path) -> None:
     suite = tmp_path / "one.yaml"
-    suite.write_text(
-        "name: one\nextends: smoke\nattacks: [{attack: recovery, threat_model: before_edit, ascent: {steps: 6}}]\n"
-    )
+    attack = "{attack: recovery, threat_model: before_edit, restarts: 1, ascent: {steps: 3}}"
+    suite.write_text(f"name: one\nextends: smoke\nattacks: [{attack}]\n")
     asked: dict[str, Any] = {"suite": str(suite), "limit": 40}
     entries = judged([Lookup(), Stranger(), NotPositionWise(), Peeking(), CLAMP], tmp_path / "run", **asked)
     for name, code in REMEMBERING.items():
