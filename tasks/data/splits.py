@@ -74,7 +74,7 @@ def check_splits(source: str, rows: Sequence[Row], splits: Mapping[str, Split], 
             raise row.error(
                 f"it is in {own} and shares the cluster {row.cluster!r} with {other.where}, in {theirs}: what is"
                 " learned on one is known of the other; move one, let `shares` deal the clusters out, or write"
-                " shared_clusters: true if what they share gives nothing away"
+                " shared_clusters: true (-T data.shared_clusters=true) if what they share gives nothing away"
             )
     empty = [split for split in SPLITS if split not in splits.values()]
     if empty:
