@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 import torch
@@ -21,7 +21,7 @@ from benchmark.contracts.task import Task
 from benchmark.contracts.threat import Threat
 from benchmark.measure.aim import Aim
 from benchmark.measure.group import Group
-from benchmark.measure.outcome import Attacked, Found, flags, margins
+from benchmark.measure.outcome import LOST, Attacked, Found, flags, margins
 from benchmark.measure.remeasure import Measured, Size, remeasure
 from benchmark.model.edits import is_special
 from benchmark.model.lexicon import Lexicon
@@ -112,6 +112,19 @@ def _better(before: _Best | None, now: _Best | None, length: int) -> _Best:
     return before._replace(attacked=before.attacked._replace(budget=float(length), cost=cost, flags=raised))
 
 
+def _joined(first: _Best, second: _Best) -> _Best:
+    """The better of two searches for suffixes of one length, at the cost of both."""
+    one, other = first.attacked.cost, second.attacked.cost
+    cost = Cost(
+        steps=one.steps + other.steps,
+        forwards=one.forwards + other.forwards,
+        backwards=one.backwards + other.backwards,
+        seconds=one.seconds + other.seconds,
+    )
+    better = second if _rank(second) > _rank(first) else first
+    return better._replace(attacked=better.attacked._replace(cost=cost))
+
+
 def _rank(found: _Best) -> tuple[bool, float]:
     return found.attacked.measured.recovered, found.attacked.measured.margin
 
@@ -131,7 +144,21 @@ class _Search:
     lexicon: Lexicon
 
     def at(self, attack: Attack, pack: Pack, shorter: Sequence[Tensor], length: int) -> list[_Best]:
-        """The best suffix of ``length`` tokens for every example, ``shorter`` being the best known so far."""
+        """The best suffix of ``length`` tokens for every example, ``shorter`` being the best known so far.
+
+        A search ends at the first suffix that reaches the goal. Where the text that is typed does not, it is asked once
+        more, with other random numbers.
+        """
+        found = self._searched(attack, pack, shorter, length)
+        lost = [i for i, one in enumerate(found) if LOST in one.attacked.flags] if attack.searches else []
+        if lost:
+            other = replace(self, terms=self.terms._replace(key=f"{self.terms.key}|again"))
+            again = other._searched(attack, part_of(pack, torch.tensor(lost)), [shorter[i] for i in lost], length)
+            for i, one in zip(lost, again, strict=True):
+                found[i] = _joined(found[i], one)
+        return found
+
+    def _searched(self, attack: Attack, pack: Pack, shorter: Sequence[Tensor], length: int) -> list[_Best]:
         started = time.perf_counter()
         target, typist = _aim(self.group, self.terms, pack), Typist(self.group.subject, pack)
         problem = self.problem(target, typist, shorter, length)

@@ -17,6 +17,7 @@ from benchmark.contracts.example import Example
 from benchmark.contracts.readout import Encoded
 from benchmark.measure.group import Group
 from benchmark.measure.judging import judge, read_pack
+from benchmark.measure.remeasure import Measured
 from benchmark.model.edits import is_special
 from benchmark.model.lexicon import Lexicon
 from benchmark.model.passes import FullPass, Writes
@@ -25,6 +26,7 @@ from benchmark.run.cell import run_cell
 from benchmark.run.plan import Cell
 from benchmark.search.pack_size import PackSize
 from benchmark.search.token_problem import TokenProblem
+from benchmark.threats.token_suffix import _Search
 from tests.attacks.typed import Letters, merging_subject
 from tests.groups import Halve, halved_group
 from tests.tiny import FAMILIES, ToyTask, bare, pack, subject
@@ -97,6 +99,35 @@ def test_a_longer_budget_never_does_worse_and_a_success_costs_nothing_more(group
             elif i and not hits[i]:
                 assert margins[i] >= margins[i - 1] and r["forwards"] > 0
     assert len({r["recovered"] for r in rows}) == 2, "a grid on which everything or nothing succeeds shows nothing"
+
+
+def test_what_the_text_does_not_keep_is_searched_for_once_more(group: Group, monkeypatch: pytest.MonkeyPatch) -> None:
+    attack, budgets = Gcg(steps=2, candidates=8), (1.0,)
+    plain, tokens = cell(group, attack, budgets)
+    hit = next(r["example_id"] for r in plain if r["recovered"])
+    typed, searched = _Search._typed, list[list[str]]()
+
+    def losing(self: _Search, target: Any, typist: Any, suffix: torch.Tensor, length: int) -> list[Measured]:
+        ids = [e.id for e in target.plain.examples]
+        rows = typed(self, target, typist, suffix, length)
+        first = hit in ids and not any(hit in before for before in searched)
+        searched.append(ids)
+        return [row._replace(recovered=False) if first and i == hit else row for i, row in zip(ids, rows, strict=True)]
+
+    monkeypatch.setattr(_Search, "_typed", losing)
+    found, others = cell(group, attack, budgets)
+    assert [ids for ids in searched if hit in ids][1:] == [[hit]], "alone, and once"
+    for before, after in zip(plain, found, strict=True):
+        mine = before["example_id"] == hit
+        assert after["forwards"] > before["forwards"] if mine else after["forwards"] == before["forwards"]
+        assert mine or torch.equal(tokens[before["example_id"]], others[before["example_id"]])
+        assert after["recovered"] or mine
+    again = next(r for r in found if r["example_id"] == hit)
+    assert again["recovered"] and "remeasurement-lost" not in again["flags"]
+    monkeypatch.setattr(_Search, "_typed", lambda *asked: [r._replace(recovered=False) for r in typed(*asked)])
+    lost, _ = cell(group, attack, budgets)
+    assert not any(r["recovered"] for r in lost), "it is asked once more and not until it is"
+    assert next(r for r in lost if r["example_id"] == hit)["flags"].count("remeasurement-lost") == 1
 
 
 @pytest.mark.parametrize("size", [1, 3])
