@@ -82,15 +82,15 @@ def peak_mb(device: torch.device | None = None) -> float:
 def foretold(expected: Mapping[str, Any]) -> str:
     """What is said before a run."""
     more = f" ({'; '.join(expected['left_out'])})" if expected["left_out"] else ""
-    return f"{_about(expected)} for {expected['cells']} cells, up to {expected['memory_mb']} MB of memory{more}"
+    return f"{estimated(expected)} for {expected['cells']} cells, up to {expected['memory_mb']} MB of memory{more}"
 
 
 def compared(expected: Mapping[str, Any], took: Mapping[str, Any]) -> str:
     """The last line of a run."""
-    return f"{_about(expected)}, took {spoken(took['total_seconds'])}"
+    return f"{estimated(expected)}, took {spoken(took['total_seconds'])}"
 
 
-def _about(expected: Mapping[str, Any]) -> str:
+def estimated(expected: Mapping[str, Any]) -> str:
     """An estimate in words; where nothing could be tried of some of it, it says that it is a lower bound."""
     if not expected["total_seconds"]:
         return "no estimate of the time"

@@ -35,11 +35,16 @@ class Estimate(Bill):
     probe_seconds: float = 0.0
     left_out: list[str] = field(default_factory=list)
     """What the probe could not try."""
+    untimed: set[tuple[str, str]] = field(default_factory=set)
+    """Tasks and kinds of work of which some is not in ``seconds``."""
 
     def describe(self) -> dict[str, Any]:
         """As JSON values, for run.json and ``bench plan --json``."""
+        known = super().describe()
+        for task, kind in self.untimed:
+            known["seconds"][task][kind] = None
         more = {"probe_seconds": round(self.probe_seconds, 2), "left_out": self.left_out}
-        return {"cells": self.cells, **super().describe(), **more}
+        return {"cells": self.cells, **known, **more}
 
 
 def estimate(prepared: Prepared, seen: Probe, cells: Sequence[Cell] | None = None) -> Estimate:
@@ -52,7 +57,10 @@ def estimate(prepared: Prepared, seen: Probe, cells: Sequence[Cell] | None = Non
         mine = [cell for cell in todo if cell.task == name]
         found.add(name, CONSTANTS, costs.constants())
         for defense in dict.fromkeys(cell.defense for cell in mine):
-            found.add(name, FITS, costs.fit(defense))
+            fit = costs.fit(defense)
+            found.add(name, FITS, fit or 0.0)
+            if fit is None:
+                found.untimed.add((name, FITS))
         for cell in mine:
             found.add(name, kind_of(cell), costs.cell(cell))
             found.rows += costs.examples(cell) * len(cell.budgets)
@@ -135,9 +143,10 @@ class _Task:
         """A block that was done once, done ``times`` in ``packs``."""
         return packs * block.seconds + self.seen.token * block.work * max(times - packs, 0.0)
 
-    def fit(self, defense: str) -> float:
+    def fit(self, defense: str) -> float | None:
+        """None: there was no time to try it."""
         block = self._fit_block(defense)
-        return 0.0 if block is None else self._grown(block, 1, self._growth())
+        return None if block is None else self._grown(block, 1, self._growth())
 
     def _fit_block(self, defense: str) -> Block | None:
         """As it was tried here; else as on another task, in proportion to what classification costs on both."""

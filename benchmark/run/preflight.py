@@ -8,7 +8,7 @@ from typing import Any
 from rich.console import Console
 
 from benchmark.hub import go_offline
-from benchmark.run.bill import KINDS, spoken
+from benchmark.run.bill import KINDS, estimated, spoken
 from benchmark.run.estimate import estimate
 from benchmark.run.needs import Need, connection, needs, spoken_size
 from benchmark.run.prepare import asked_tasks, named_defenses, prepare
@@ -68,7 +68,7 @@ def _show_cells(console: Console, cells: Sequence[Mapping[str, Any]]) -> None:
 def _show_estimate(console: Console, expected: Mapping[str, Any]) -> None:
     table = plain_table("task", *KINDS)
     for task, seconds in expected["seconds"].items():
-        table.add_row(task, *(spoken(seconds[kind]) for kind in KINDS))
+        table.add_row(task, *("not tried" if seconds[kind] is None else spoken(seconds[kind]) for kind in KINDS))
     console.print(table)
     for line in _lines(expected):
         console.print(line, soft_wrap=True)
@@ -78,5 +78,5 @@ def _lines(expected: Mapping[str, Any]) -> Iterator[str]:
     yield f"{expected['cells']} cells, {expected['rows']} rows"
     yield f"up to {expected['forwards']} rows of forward and {expected['backwards']} of backward passes"
     yield f"up to {expected['memory_mb']} MB of memory"
-    yield f"about {spoken(expected['total_seconds'])}, by a probe of {expected['probe_seconds']:.0f} s"
+    yield f"{estimated(expected)}, by a probe of {expected['probe_seconds']:.0f} s"
     yield from (f"  not tried: {line}" for line in expected["left_out"])

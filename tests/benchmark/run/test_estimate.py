@@ -108,6 +108,7 @@ def test_what_there_was_no_time_for_is_told_and_is_no_error(
     found = estimate(prepared, probe(prepared, 0.0))
     assert found.left_out and found.rows == estimate(prepared, Probe(tasks=probe(prepared, 0.0).tasks)).rows > 0
     assert foretold(found.describe()).startswith("no estimate of the time for ")
+    assert found.describe()["seconds"]["toy"]["fits"] is None, "what is not known is no zero"
 
 
 def test_a_probe_of_slow_passes_takes_longer(prepared: Prepared, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -202,3 +203,5 @@ def test_the_last_line_says_both() -> None:
     expected.add("a", "fits", 240.0)
     took.add("a", "attacks", 290.0)
     assert compared(expected.describe(), took.describe()) == "estimated 4 min 0 s, took 4 min 50 s"
+    expected.left_out.append("something")
+    assert compared(expected.describe(), took.describe()) == "estimated at least 4 min 0 s, took 4 min 50 s"
