@@ -187,6 +187,16 @@ class Readout(ABC):
         """(rows,) bool: the goal is reached, with so much to spare that the clean re-measurement will agree."""
         return verdict(read, criteria).margin > SLACK * criteria.saturation.abs()
 
+    def begun(self, reader: Any, rows: Tensor, read: Any) -> list[bool] | None:
+        """Whether what is judged begins as a search makes it begin, (rows,): that it then goes on otherwise is no sign
+        of two different models. None: a search sees all that is judged.
+
+        Args:
+            reader: of the pack, as ``reader`` makes it.
+            read: what ``judged`` gave.
+        """
+        return None
+
     def wrong(self, example: Example, read: Any) -> int | None:
         """Index of the wrong target, one that the defended model's ``read`` does not show already; None: it shows all
         candidates, and what is there before any attack is no target."""

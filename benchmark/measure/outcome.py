@@ -152,7 +152,7 @@ def margins(group: Group, i: int, attacked: float | None, goal: Goal) -> Margins
 
 
 LOST = "remeasurement-lost"
-"""Reached in the search, and not on the clean pass."""
+"""Reached in the search, and not on the clean pass; a text does not even begin as the search saw it begin."""
 
 
 def flags(
@@ -169,7 +169,7 @@ def flags(
         **{code: on and not measured.recovered for code, on in doubts.items()},
         "constraint-violated": measured.violation > VIOLATION,
         "budget-violated": measured.size.norm > budget * (1 + 1e-4) + 1e-9,
-        LOST: reached and not measured.recovered and not measured.broken,
+        LOST: reached and not (measured.recovered or measured.begun or measured.broken),
         "overshoot": (margins.overshoot or 0.0) > OVERSHOT,
         "near-zero-normaliser": measured.drift is not None and measured.drift.near_zero,
     }

@@ -51,6 +51,8 @@ class Measured(NamedTuple):
     """None: nothing is protected where the perturbation reaches."""
     detection: Detection | None
     extra: Record | None
+    begun: bool = False
+    """The text begins as the search saw it begin, whatever it comes to."""
     broken: bool = False
     """What the verdict chooses from has next to no probability: the margin means nothing."""
 
@@ -109,6 +111,9 @@ def _measure(
     sizes = _sizes(delta, target.unit)
     rows = zip(verdict.labels, verdict.margin.tolist(), leaks, sizes, moved, seen, extra, strict=True)
     counted = [_counted(group, target, *row) for row in rows]
+    begun = group.task.readout.begun(target.pack.reader, index, judged)
+    if begun is not None:
+        counted = [found._replace(begun=hit) for found, hit in zip(counted, begun, strict=True)]
     if passed.log_mass is None or group.floor is None:
         return counted
     broken = (passed.log_mass < math.log(group.floor)).tolist()

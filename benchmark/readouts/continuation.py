@@ -104,6 +104,11 @@ class Continuation(Readout):
     def reached(self, verdict: Judging, read: Forced, criteria: Criteria) -> Tensor:
         return (read.lead > LEAD).all(1)
 
+    def begun(self, reader: ForcedReader, rows: Tensor, read: Sequence[Text]) -> list[bool]:
+        """The text begins with the forced tokens."""
+        asked = reader.answers[rows].tolist()
+        return [list(text.tokens[: len(own)]) == own for text, own in zip(read, asked, strict=True)]
+
     def wrong(self, example: Example, read: Text) -> int:
         """The wrong target is a text, and no choice."""
         return 0

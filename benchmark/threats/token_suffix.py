@@ -21,7 +21,7 @@ from benchmark.contracts.task import Task
 from benchmark.contracts.threat import Threat
 from benchmark.measure.aim import Aim
 from benchmark.measure.group import Group
-from benchmark.measure.outcome import LOST, Attacked, Found, flags, margins
+from benchmark.measure.outcome import Attacked, Found, flags, margins
 from benchmark.measure.remeasure import Measured, Size, remeasure
 from benchmark.model.edits import is_special
 from benchmark.model.lexicon import Lexicon
@@ -149,16 +149,19 @@ class _Search:
         A search ends at the first suffix that reaches the goal. Where the text that is typed does not, it is asked once
         more, with other random numbers.
         """
-        found = self._searched(attack, pack, shorter, length)
-        lost = [i for i, one in enumerate(found) if LOST in one.attacked.flags] if attack.searches else []
-        if lost:
+        found, reached = self._searched(attack, pack, shorter, length)
+        lost = [i for i, hit in enumerate(reached) if hit and not found[i].attacked.measured.recovered]
+        if lost and attack.searches:
             other = replace(self, terms=self.terms._replace(key=f"{self.terms.key}|again"))
-            again = other._searched(attack, part_of(pack, torch.tensor(lost)), [shorter[i] for i in lost], length)
+            again, _ = other._searched(attack, part_of(pack, torch.tensor(lost)), [shorter[i] for i in lost], length)
             for i, one in zip(lost, again, strict=True):
                 found[i] = _joined(found[i], one)
         return found
 
-    def _searched(self, attack: Attack, pack: Pack, shorter: Sequence[Tensor], length: int) -> list[_Best]:
+    def _searched(
+        self, attack: Attack, pack: Pack, shorter: Sequence[Tensor], length: int
+    ) -> tuple[list[_Best], list[bool]]:
+        """What a search found for every example, and whether it saw its goal reached."""
         started = time.perf_counter()
         target, typist = _aim(self.group, self.terms, pack), Typist(self.group.subject, pack)
         problem = self.problem(target, typist, shorter, length)
@@ -174,7 +177,8 @@ class _Search:
             doubts = {"zero-gradient": blind, "not-converged": not settled}
             raised = flags(row, shown, float(length), bool(reached[i]), doubts)
             found.append(Attacked(row, float(length), _cost(problem, i, seconds), raised))
-        return [_Best(row, suffix) for row, suffix in zip(found, attempt.proposal[best].cpu(), strict=True)]
+        suffixes = attempt.proposal[best].cpu()
+        return [_Best(row, own) for row, own in zip(found, suffixes, strict=True)], reached.tolist()
 
     def problem(self, target: Aim, typist: Typist, shorter: Sequence[Tensor], length: int) -> TokenProblem:
         """The search for ``length`` tokens behind every example."""

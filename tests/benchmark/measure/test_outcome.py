@@ -71,6 +71,7 @@ def test_a_wrong_target_has_a_margin_of_its_own_and_no_share_of_the_behaviors() 
     [
         (measured(1.0), ()),
         (measured(-1.0), ("zero-gradient", "remeasurement-lost")),
+        (measured(-1.0, begun=True), ("zero-gradient",)),
         (measured(1.0, False, violation=2 * VIOLATION), ("zero-gradient", "constraint-violated", "remeasurement-lost")),
         (measured(1.0, size=Size(1.01, 1.0, (1.01,))), ("budget-violated",)),
         (measured(3.5), ("overshoot",)),

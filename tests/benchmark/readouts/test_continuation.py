@@ -44,6 +44,9 @@ def test_forced_reading_leads_exactly_where_greedy_decoding_writes_it(made: Subj
     assert (own.lead > 0).all() and torch.allclose(own.log_prob.exp().clamp(max=1), own.log_prob.exp())
     other: Forced = FullPass(made, forced(made, answers ^ 1), edits, writes)(delta, rows).read
     assert not (other.lead > 0).all(1).any()
+    for asked, begins in ((answers, True), (answers[:, :2], True), (answers ^ 1, False)):
+        assert Continuation().begun(ForcedReader(asked, (6,)), rows, texts) == [begins] * 3
+    assert Continuation().begun(ForcedReader(answers[:1], (6,)), rows * 0, texts) == [True, False, False]
     silent: Forced = FullPass(made, forced(made, answers), {}, writes)(delta, rows).read
     assert not torch.allclose(silent.log_prob, own.log_prob), "the edit is live while the answer is read"
 
