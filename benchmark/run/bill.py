@@ -94,7 +94,8 @@ def estimated(expected: Mapping[str, Any]) -> str:
     """An estimate in words; where nothing could be tried of some of it, it says that it is a lower bound."""
     if not expected["total_seconds"]:
         return "no estimate of the time"
-    return f"estimated {'at least ' if expected['left_out'] else ''}{spoken(expected['total_seconds'])}"
+    unknown = expected["left_out"] or any(None in kinds.values() for kinds in expected["seconds"].values())
+    return f"estimated {'at least ' if unknown else ''}{spoken(expected['total_seconds'])}"
 
 
 def spoken(seconds: float) -> str:

@@ -1,8 +1,8 @@
 """Ten seconds of the evaluation itself: its own examples, fits, passes and searches, each as small as it can be.
 
-On a model of which ten seconds show nothing it is so many of its passes instead. One example of each task is searched
-for two steps under every threat model, and every defense is fitted on a few. How many steps an attack takes at most is
-counted without the model (``rehearse``).
+On a model of which ten seconds show nothing, searches are given so many of its passes instead. One example of each task
+is searched for two steps under every threat model, and every defense is fitted on a few. How many steps an attack takes
+at most is counted without the model (``rehearse``).
 """
 
 from __future__ import annotations
@@ -40,8 +40,8 @@ from benchmark.suite import Frozen
 
 SECONDS = 10.0
 """That a probe takes, beside the step in which they end ..."""
-WORTH = 20
-"""... or so many times what its first passes took, if that is longer."""
+WORTH = 12
+"""... or, for the searches, so many times what its first passes took, if that is longer."""
 MANY = 32
 """Copies of an example in the larger of two passes, by which a token's time is known."""
 SEARCHES = 0.6
@@ -95,12 +95,12 @@ def probe(prepared: Prepared, seconds: float = SECONDS) -> Probe:
     with metered((prepared.subject, prepared.learner)) as meter:
         trials = [_Trial(prepared, name, found, meter) for name in prepared.plan.tasks]
         trials[0].token()
-        seconds = max(seconds, WORTH * (time.perf_counter() - began))
+        end = began + max(SEARCHES * seconds, WORTH * (time.perf_counter() - began))
         for number, trial in enumerate(trials):
             now = time.perf_counter()
-            meter.until = now + (began + SEARCHES * seconds - now) / (len(trials) - number)
+            meter.until = now + (end - now) / (len(trials) - number)
             trial.searches()
-        meter.until = began + seconds
+        meter.until = max(began + seconds, time.perf_counter() + (1 - SEARCHES) * seconds)
         for place in range(max(len(trial.defenses) for trial in trials)):
             for trial in trials:
                 trial.fit(place)

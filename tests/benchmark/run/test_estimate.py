@@ -113,7 +113,10 @@ def test_what_there_was_no_time_for_is_told_and_is_no_error(
 
 def test_a_probe_of_slow_passes_takes_longer(prepared: Prepared, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(probing, "WORTH", 10**9)
-    assert probe(prepared, 0.0).notes == []
+    found = probe(prepared, 0.0)
+    assert found.notes == [] and set(found.tasks["toy"].asked) and not found.tasks["toy"].fits
+    told = estimate(prepared, found).describe()
+    assert told["seconds"]["toy"]["fits"] is None and foretold(told).startswith("estimated at least ")
 
 
 def test_a_defense_that_fails_on_a_few_examples_costs_the_others_nothing(
