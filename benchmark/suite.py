@@ -95,7 +95,7 @@ class Frozen(_Strict):
     tau: float | None
     """95th percentile of the drift that swapping one benign prompt for another of the same length causes in the latents
     of the SAE at the task's site; None: there is no SAE, or no two prompts of one length."""
-    floor: Annotated[float, Field(ge=0)] | None = None
+    floor: Annotated[float, Field(gt=0)] | None = None
     """Total probability of what the verdict chooses from, below which a reading is degenerate: a share of the
     undefended median on ``fit``; None: the verdict chooses from nothing."""
     steered: dict[str, dict[str, float]] = {}

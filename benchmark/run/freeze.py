@@ -197,9 +197,9 @@ def _attacked(group: Group, attack: Attack, budgets: tuple[float, ...], batch_ro
 
 
 def _floor(undefended: Judged) -> float | None:
-    """``FLOOR`` of the median mass; None: the readout has none."""
+    """``FLOOR`` of the median mass; None: the readout has none, or it is too small for a number (long choices)."""
     log_mass = undefended.log_mass
-    return None if log_mass is None else float(f"{FLOOR * math.exp(float(log_mass.median())):.6g}")
+    return None if log_mass is None else float(f"{FLOOR * math.exp(float(log_mass.median())):.6g}") or None
 
 
 @torch.no_grad()

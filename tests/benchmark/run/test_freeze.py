@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 import yaml
 
 from attacks.ascent import Ascent
@@ -17,8 +18,9 @@ from benchmark.cache import PLACE
 from benchmark.contracts.attack import Attempt
 from benchmark.errors import UsageError
 from benchmark.measure.group import Scale
+from benchmark.measure.judging import Judged
 from benchmark.model.streams import embedding_norm, residual_norms
-from benchmark.run.freeze import STEERED, all_attacked, measure, write_into
+from benchmark.run.freeze import STEERED, _floor, all_attacked, measure, write_into
 from benchmark.run.prepare import opened
 from benchmark.run.request import Request
 from benchmark.search.problem import Problem
@@ -177,3 +179,10 @@ def test_frozen_constants_are_used_as_they_are_and_on_other_weights_measured_ane
     assert measured_in(tmp_path / "c") == [
         "the suite's were measured on other weights, or another configuration or tokenizer"
     ]
+
+
+def test_a_floor_is_a_hundredth_of_the_median_and_none_where_that_is_no_number() -> None:
+    judged = Judged(["a"] * 3, torch.zeros(3), [None] * 3)
+    assert _floor(judged) is None
+    assert _floor(judged._replace(log_mass=torch.tensor([0.1, 0.5, 0.9]).log())) == 0.005
+    assert _floor(judged._replace(log_mass=torch.full((3,), -900.0))) is None
