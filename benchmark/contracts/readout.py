@@ -108,6 +108,10 @@ class Last(Protocol):
         """Logits of the whole vocabulary, (rows, columns, vocabulary)."""
         ...
 
+    def part(self, index: Tensor) -> Last:
+        """The same of the rows ``index``."""
+        ...
+
 
 class Reader(Protocol):
     """Reads some lines of a pack: one line a row, or as many as a member has."""

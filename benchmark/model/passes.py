@@ -37,7 +37,10 @@ class Seen(NamedTuple):
     stream: dict[int, Tensor]
     """Boundary -> the stream there (rows, position from ``start`` on, d_model)."""
     log_mass: Tensor | None = None
-    """What a pass that weighs says of the logits (rows,), nats."""
+    """What a pass that weighs says of the logits (rows,), nats, without a gradient: the whole unembedding's costs twice
+    what it costs itself ..."""
+    weigh: Callable[[Tensor], Tensor] | None = None
+    """... and is asked for few rows: the same of those with these indices, (k,), with it."""
 
 
 @dataclass(frozen=True)
@@ -70,6 +73,23 @@ Weigh = Callable[[Any, Any, Last, Tensor], Tensor | None]
 """A reader, what it read, of what, and rows -> ``Readout.log_mass``."""
 
 
+def _weighed(seen: Seen, weigh: Weigh | None, pack: Pack, last: Last | None, rows: Tensor) -> Seen:
+    """What is seen with what is weighed, if that is asked for."""
+    if weigh is None or last is None:
+        return seen
+    with torch.no_grad():
+        log_mass = weigh(pack.reader, seen.read, last, rows)
+    if log_mass is None:
+        return seen
+
+    def some(index: Tensor) -> Tensor:
+        found = weigh(pack.reader, seen.read[index], last.part(pack.lines_of(index)), rows[index])
+        assert found is not None, "it was weighed before"
+        return found
+
+    return seen._replace(log_mass=log_mass, weigh=some)
+
+
 @dataclass(frozen=True)
 class FullPass:
     """Every layer up to what is read, and every position, from the tokens, with hooks on the live model."""
@@ -88,8 +108,8 @@ class FullPass:
             ids = pack.ids[pack.lines_of(rows)]
             last = self._stopping(ids, observe) if pack.reader.boundary is not None else self._to_the_end(ids)
         read = pack.reader(last, passage.seen.get(pack.reader.boundary), rows)  # pyright: ignore
-        log_mass = self.weigh(pack.reader, read, last, rows) if self.weigh and last is not None else None
-        return Seen(read, {b: _shared(pack, passage.seen[b])[:, self.writes.start :] for b in observe}, log_mass)
+        seen = Seen(read, {b: _shared(pack, passage.seen[b])[:, self.writes.start :] for b in observe})
+        return _weighed(seen, self.weigh, pack, last, rows)
 
     def _to_the_end(self, ids: Tensor) -> Last:
         keep = ids.shape[1] - self.pack.readout
@@ -125,6 +145,9 @@ class _Logits(NamedTuple):
     def every(self) -> Tensor:
         return self.logits
 
+    def part(self, index: Tensor) -> _Logits:
+        return _Logits(self.logits[index])
+
 
 class _Hidden(NamedTuple):
     """Final hidden states (rows, columns, d_model), unembedded as far as they are asked for."""
@@ -137,6 +160,9 @@ class _Hidden(NamedTuple):
 
     def every(self) -> Tensor:
         return self.subject.unembed_all(self.hidden)
+
+    def part(self, index: Tensor) -> _Hidden:
+        return self._replace(hidden=self.hidden[index])
 
 
 def _in_lines(pack: Pack, delta: Tensor | None) -> Tensor | None:
@@ -217,8 +243,7 @@ class TailPass:
             whole = torch.cat([self.before[reader.boundary][lines], passage.seen[reader.boundary]], 1)
             return Seen(reader(None, whole, rows), stream)
         last = _Hidden(self.subject, self.norm(h[:, self.pack.readout - self.offset :]))
-        read = reader(last, None, rows)
-        return Seen(read, stream, self.weigh(reader, read, last, rows) if self.weigh else None)
+        return _weighed(Seen(reader(last, None, rows), stream), self.weigh, self.pack, last, rows)
 
     def _prefix(self, lines: Tensor) -> dict[int, tuple[Tensor, Tensor]]:
         """Keys and values of each line; kept while the same lines are asked for again."""

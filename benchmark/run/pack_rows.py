@@ -54,6 +54,8 @@ def bytes_a_row(subject: Subject, task: Task, pack: Pack) -> int:
         writes = Writes((0,), pack.readout, 1, after=False)
         seen = FullPass(subject, pack, {}, writes, task.readout.log_mass)(delta, pack.everyone)
         task.readout.flat(seen.read).sum()
+        if seen.weigh is not None:
+            seen.weigh(pack.everyone)
     return sum(storage.nbytes() for storage in kept.values()) // len(pack)
 
 

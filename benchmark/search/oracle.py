@@ -145,5 +145,10 @@ def aimed_at(task: Task, seen: Seen, criteria: Criteria) -> tuple[Tensor, Tensor
     objective = readout.objective(verdict, seen.read, criteria)
     if seen.log_mass is None or criteria.floor is None:
         return objective, reached
-    above = seen.log_mass - math.log(criteria.floor)
-    return objective.minimum(above), reached & (above.detach() > SLACK)
+    floor = math.log(criteria.floor)
+    above = seen.log_mass - floor
+    reached = reached & (above > SLACK)
+    low = (above < objective.detach()).nonzero()[:, 0]
+    if torch.is_grad_enabled() and len(low) and seen.weigh is not None:
+        return objective.index_copy(0, low, seen.weigh(low) - floor), reached
+    return objective.minimum(above), reached
