@@ -171,7 +171,8 @@ class SaeClamp(Defense):
         tried = search(dealt.possible(rules, amplified=self.amplifies), self.strengths, aim, measure)
         best = aim.best(tried)
         chosen = [one.chosen(best.rule, amplified=self.amplifies) for one in dealt.whole]
-        outcome = fitting.outcome(self.build(chosen, best.strength, {}).edits)
+        edits = self.build(chosen, best.strength, {}).edits
+        outcome = pooled([fold.judge.outcome(edits) for fold in dealt.folds])  # every example is in one of them
         ratio = {"rate_ratio": best.rule.rate_ratio} if len({rule.rate_ratio for rule in rules}) > 1 else {}
         pair = best.record if len(dealt.folds) > 1 else {}
         found = {"calibrated": True, **ratio, **outcome.record, **pair, "tried": len(tried)}

@@ -30,8 +30,17 @@ class Rejudged:
     writes, it is ``judge`` itself.
     """
 
-    def __init__(self, subject: Subject, task: Task, examples: Sequence[Example], floor: float | None = None) -> None:
-        self.subject, self.task, self.examples, self.floor = subject, task, examples, floor
+    def __init__(
+        self,
+        subject: Subject,
+        task: Task,
+        examples: Sequence[Example],
+        floor: float | None = None,
+        *,
+        often: bool = False,
+    ) -> None:
+        """``often``: it is known to be asked more than once, so that what lies below is kept from the first time on."""
+        self.subject, self.task, self.examples, self.floor, self.often = subject, task, examples, floor, often
         self._lowest: int | None = None
         self._tails: list[tuple[Pack, TailPass]] | None = None
         """Passes above the lowest edit; None: not made yet; none of them: they do not serve."""
@@ -44,7 +53,8 @@ class Rejudged:
             return self._whole(edits)
         if min(placed) != self._lowest:
             self._lowest, self._tails = min(placed), None
-            return self._whole(edits)  # once is not often
+            if not self.often:
+                return self._whole(edits)  # once is not often
         if self._tails is None:
             self._tails = self._made(min(placed), placed)
         if not self._tails:

@@ -74,7 +74,8 @@ class Fit(Fitting):
         self._seed, self._floor, self._saes = seed, floor, saes
         self._made: dict[Hashable, Any] = {}
         self._of: Fit | None = None
-        """What it was dealt from: the undefended model is asked about an example once."""
+        """What it was dealt from: the undefended model is asked about an example once. A part is judged again and
+        again."""
         self.asked: set[str] = set()
         """Sites whose SAE of the suite was asked for."""
 
@@ -193,11 +194,11 @@ class Fit(Fitting):
 
     @cached_property
     def _rejudged(self) -> Rejudged:
-        return Rejudged(self.subject, self.task, self.examples, self._floor)
+        return Rejudged(self.subject, self.task, self.examples, self._floor, often=self._of is not None)
 
     @cached_property
     def _rejudged_retain(self) -> Rejudged:
-        return Rejudged(self.subject, self.task, self.retain)
+        return Rejudged(self.subject, self.task, self.retain, often=self._of is not None)
 
     @cached_property
     def _base(self) -> Judged:

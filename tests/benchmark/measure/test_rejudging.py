@@ -70,6 +70,13 @@ def test_what_lies_below_the_edits_is_run_once() -> None:
     with metered([subject]) as meter:
         again({LOW: turned(1.0)})
     assert meter.work == work[0], "other layers, other passes"
+    known, first = Rejudged(subject, task, task.examples("fit"), often=True), []
+    for strength in TIMES:
+        with metered([subject]) as meter:
+            found = known({HIGH: turned(strength)})
+        first.append(meter.work)
+        assert same(found, judge(subject, task, task.examples("fit"), {HIGH: turned(strength)}))
+    assert first[0] < work[0] + work[1] and first[1:] == work[2:3] * (len(TIMES) - 1), "from the first time on"
 
 
 class Wrong(TailPass):
