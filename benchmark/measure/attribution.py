@@ -6,7 +6,6 @@ between them are reported (METHOD section 7).
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Sequence
 from itertools import combinations
 
@@ -17,7 +16,7 @@ from benchmark.contracts.defense import Edit
 from benchmark.contracts.row import Attribution, Cosines, Part
 from benchmark.measure.aim import Aim
 from benchmark.measure.group import Group
-from benchmark.measure.judging import Weighed
+from benchmark.measure.judging import Weighed, is_broken
 from benchmark.model.passes import FullPass, Writes
 from benchmark.sae.dictionary import Dictionary, open_dictionary
 from benchmark.sae.parts import Parts, split_sites
@@ -50,7 +49,7 @@ def replay_parts(group: Group, target: Aim, delta: Tensor, example: Tensor) -> l
     def replay(vector: Tensor) -> Tensor:
         read = group.task.readout.judged(run, vector, example)
         hit = group.task.verdict(read, target.criteria.rows(example)).margin.to(vector.device) > 0
-        return hit if run.log_mass is None or group.floor is None else hit & (run.log_mass >= math.log(group.floor))
+        return hit if run.log_mass is None or group.floor is None else hit & ~is_broken(run.log_mass, group.floor)
 
     keys = [f"replay|{target.plain.examples[e].id}" for e in example.tolist()]
     noise = [[normal(f"{key}|{draw}", tuple(delta.shape[1:])) for key in keys] for draw in range(DRAWS)]

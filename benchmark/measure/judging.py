@@ -121,11 +121,16 @@ def judged(
     return _weighed(whole_set, torch.stack(weighed), floor) if weighed else whole_set
 
 
+def is_broken(log_mass: Tensor, floor: float) -> Tensor:
+    """(rows,) bool: all that the verdict chooses from has less than ``floor`` of the probability."""
+    return log_mass < math.log(floor)
+
+
 def _weighed(judged: Judged, log_mass: Tensor, floor: float | None) -> Judged:
     """The judgement with what was weighed."""
     if floor is None:
         return judged._replace(log_mass=log_mass)
-    broken = log_mass < math.log(floor)
+    broken = is_broken(log_mass, floor)
     labels = [DEGENERATE if b else label for label, b in zip(judged.labels, broken.tolist(), strict=True)]
     return judged._replace(labels=labels, log_mass=log_mass, broken=broken)
 

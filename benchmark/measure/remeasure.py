@@ -5,7 +5,6 @@ Nothing of the search is used again: neither its caches nor its tail pass nor it
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
@@ -17,7 +16,7 @@ from benchmark.contracts.row import Detection, Drift, Record
 from benchmark.measure.aim import Aim
 from benchmark.measure.drift import Held, drift
 from benchmark.measure.group import Group
-from benchmark.measure.judging import DEGENERATE
+from benchmark.measure.judging import DEGENERATE, is_broken
 from benchmark.model.passes import FullPass, Seen, Writes
 from benchmark.model.precision import HALF
 from benchmark.search.pack_size import PackSize
@@ -116,7 +115,7 @@ def _measure(
         counted = [found._replace(begun=hit) for found, hit in zip(counted, begun, strict=True)]
     if passed.log_mass is None or group.floor is None:
         return counted
-    broken = (passed.log_mass < math.log(group.floor)).tolist()
+    broken = is_broken(passed.log_mass, group.floor).tolist()
     return [_broken(found) if hit else found for found, hit in zip(counted, broken, strict=True)]
 
 
