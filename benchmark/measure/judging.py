@@ -35,6 +35,8 @@ class Judged(NamedTuple):
     """(examples,), nats: ``Readout.log_mass``; None: the readout has none."""
     broken: Tensor | None = None
     """(examples,) bool: the mass is below the floor, and the margin means nothing; None: there is no floor."""
+    loss: Tensor | None = None
+    """(examples,), nats: ``Readout.loss`` of the right answers; None: a text was written, and none was forced."""
 
     @property
     def shown(self) -> Tensor:
@@ -44,9 +46,9 @@ class Judged(NamedTuple):
     def part(self, places: Sequence[int]) -> Judged:
         """The judgement of some of the examples, by their places."""
         index = torch.tensor(places, dtype=torch.long)
-        log_mass, broken = (None if x is None else x[index] for x in (self.log_mass, self.broken))
+        optional = (None if x is None else x[index] for x in (self.log_mass, self.broken, self.loss))
         labels, read = ([some[i] for i in places] for some in (self.labels, self.read))
-        return Judged(labels, self.margin[index], read, log_mass, broken)
+        return Judged(labels, self.margin[index], read, *optional)
 
 
 DEGENERATE = "degenerate"
@@ -105,20 +107,32 @@ def judged(
     floor: float | None = None,
 ) -> Judged:
     """``judge``, of packs of the examples and passes that weigh."""
-    found: dict[str, tuple[str, Tensor, Any, Tensor | None]] = {}
+    parts: list[Judged] = []
+    places: dict[str, int] = {}
     for pack, passed in runs:
         run = Weighed(passed)
         read = task.readout.judged(run, None, pack.everyone)
         said = (verdict or task.verdict)(read, pack.unread())
+        loss = None if task.readout.writes_text else task.readout.loss(read, pack.unread())
         kept = [r.cpu() if isinstance(r, Tensor) else r for r in read]
-        log_mass = [None] * len(pack) if run.log_mass is None else run.log_mass.cpu()
-        parts = zip(pack.examples, said.labels, said.margin.cpu(), kept, log_mass, strict=True)
-        found |= {e.id: (label, margin, r, m) for e, label, margin, r, m in parts}
-    rows = [found[e.id] for e in examples]
-    margin = torch.stack([m for _, m, _, _ in rows]) if rows else torch.zeros(0)
-    whole_set = Judged([label for label, *_ in rows], margin, [r for _, _, r, _ in rows])
-    weighed = [weight for *_, weight in rows if weight is not None]
-    return _weighed(whole_set, torch.stack(weighed), floor) if weighed else whole_set
+        log_mass, loss = (None if x is None else x.cpu() for x in (run.log_mass, loss))
+        parts.append(Judged(said.labels, said.margin.cpu(), kept, log_mass, loss=loss))
+        places |= {e.id: len(places) + i for i, e in enumerate(pack.examples)}
+    found = _joined(parts).part([places[e.id] for e in examples])
+    return found if floor is None else _held_against(floor, found)
+
+
+def _joined(parts: Sequence[Judged]) -> Judged:
+    """One judgement after another; of none of them is said yet what is broken."""
+    labels, read = [one for p in parts for one in p.labels], [one for p in parts for one in p.read]
+    margin, log_mass, loss = (_stacked([getattr(p, name) for p in parts]) for name in ("margin", "log_mass", "loss"))
+    return Judged(labels, torch.zeros(0) if margin is None else margin, read, log_mass, loss=loss)
+
+
+def _stacked(parts: Sequence[Tensor | None]) -> Tensor | None:
+    """One after another; None: there are none."""
+    there = [part for part in parts if part is not None]
+    return torch.cat(there) if there else None
 
 
 def is_broken(log_mass: Tensor, floor: float) -> Tensor:
@@ -126,13 +140,13 @@ def is_broken(log_mass: Tensor, floor: float) -> Tensor:
     return log_mass < math.log(floor)
 
 
-def _weighed(judged: Judged, log_mass: Tensor, floor: float | None) -> Judged:
-    """The judgement with what was weighed."""
-    if floor is None:
-        return judged._replace(log_mass=log_mass)
-    broken = is_broken(log_mass, floor)
+def _held_against(floor: float, judged: Judged) -> Judged:
+    """The judgement, knowing what is broken; where nothing can be weighed, as it is."""
+    if judged.log_mass is None:
+        return judged
+    broken = is_broken(judged.log_mass, floor)
     labels = [DEGENERATE if b else label for label, b in zip(judged.labels, broken.tolist(), strict=True)]
-    return judged._replace(labels=labels, log_mass=log_mass, broken=broken)
+    return judged._replace(labels=labels, broken=broken)
 
 
 @torch.no_grad()
@@ -188,11 +202,17 @@ class Retention:
     @cached_property
     def base_loss(self) -> float | None:
         """``loss`` of the undefended model."""
-        return self.loss({})
+        return self.loss({}, self.base)
 
     @torch.no_grad()
-    def loss(self, edits: Mapping[Site, Edit]) -> float | None:
-        """Mean cross-entropy of the answers under ``edits``, nats a choice or a token; None: the set is empty."""
+    def loss(self, edits: Mapping[Site, Edit], judged: Judged | None = None) -> float | None:
+        """Mean cross-entropy of the answers under ``edits``, nats a choice or a token; None: the set is empty.
+
+        Args:
+            judged: what the set was judged to be under them; None, or a text was written: a pass of its own says.
+        """
+        if judged is not None and judged.loss is not None:
+            return float(judged.loss.mean())
         placed = by_boundary(self.subject, edits)
         packs = make_packs(self.subject, self.task, self.examples, ROWS)
         losses = [self.task.readout.loss(read_pack(self.subject, p, placed), p.unread()) for p in packs]

@@ -58,7 +58,7 @@ def utility(group: Group, retention: Retention, retained: Judged) -> dict[str, A
         "n": len(retention.examples),
         "n_clusters": len({e.cluster for e in retention.examples}),
         "ce_base": retention.base_loss,
-        "ce_defended": retention.loss(group.fitted.edits),
+        "ce_defended": retention.loss(group.fitted.edits, retained),
     }
 
 

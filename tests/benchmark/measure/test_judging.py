@@ -53,6 +53,7 @@ def test_the_loss_of_a_choice_is_its_cross_entropy_among_the_choices(subject: Su
     found = retain.loss(edits)
     assert found is not None and found > 0
     assert found == pytest.approx(float(torch.stack(costs).mean()), rel=1e-4)
+    assert found == pytest.approx(retain.loss(edits, retain.judged(edits)), rel=1e-6)
     assert edits or retain.base_loss == found
 
 
@@ -74,6 +75,7 @@ def test_the_loss_of_a_text_is_that_of_the_undefended_models_own_answer(
     found = retain.loss(edits)
     assert found is not None and found > 0
     assert found == pytest.approx(float(torch.stack(costs).mean()), rel=1e-3)
+    assert found == retain.loss(edits, retain.judged(edits))  # what was written freely is not what is forced
 
 
 def test_only_what_the_undefended_model_gets_right_can_be_lost(subject: Subject) -> None:
@@ -134,11 +136,9 @@ def test_the_mass_is_the_models_own_probability_of_the_choices() -> None:
 
 
 def test_a_part_of_a_judgement_has_the_same_examples_in_every_field() -> None:
-    whole = Judged(
-        ["a", "b", "c"], torch.tensor([1.0, -2.0, 3.0]), ["r", "s", "t"], torch.arange(3.0), torch.arange(3) > 1
-    )
+    numbers = torch.arange(3.0)
+    whole = Judged(["a", "b", "c"], numbers, ["r", "s", "t"], numbers + 10, numbers > 1, numbers + 20)
     part = whole.part([2, 0])
-    assert (part.labels, part.margin.tolist(), part.read) == (["c", "a"], [3.0, 1.0], ["t", "r"])
-    assert part.log_mass is not None and part.broken is not None
-    assert (part.log_mass.tolist(), part.broken.tolist()) == ([2.0, 0.0], [True, False])
-    assert whole._replace(log_mass=None, broken=None).part([1])[3:] == (None, None)
+    plain = [x.tolist() if isinstance(x, torch.Tensor) else x for x in part]
+    assert plain == [["c", "a"], [2.0, 0.0], ["t", "r"], [12.0, 10.0], [True, False], [22.0, 20.0]]
+    assert whole._replace(log_mass=None, broken=None, loss=None).part([1])[3:] == (None, None, None)
