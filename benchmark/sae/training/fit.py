@@ -79,7 +79,11 @@ class Fit:
             generator = torch.Generator().manual_seed(seed_of(self.settings.seed, "order", epoch))
             self._epoch = epoch, torch.randperm(len(self.tokens), generator=generator)
         rows = self._epoch[1][place * size : (place + 1) * size]
-        return self.tokens[rows].to(self.device).float()
+        # pinned for a GPU, so that the copy holds nothing up; torch lends no such memory again while a copy reads it
+        shape, pinned = (size, self.tokens.shape[1]), self.device.type == "cuda"
+        taken = torch.empty(shape, dtype=self.tokens.dtype, pin_memory=pinned)
+        torch.index_select(self.tokens, 0, rows, out=taken)
+        return taken.to(self.device, non_blocking=True).float()
 
     def run(
         self, folder: Path, advance: Advance = lambda done, total: None, asked: Sequence[bool] = ()

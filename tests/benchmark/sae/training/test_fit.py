@@ -69,6 +69,14 @@ def test_every_pass_over_the_tokens_has_all_of_them_in_another_order() -> None:
     assert not torch.equal(torch.cat(first), torch.cat(second)) and torch.equal(fit.batch(2)[:, 0], first[2])
 
 
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+def test_a_gpu_is_given_the_batches_of_the_cpu() -> None:
+    here, there = (Fit(activations(), SETTINGS, torch.device(name)) for name in ("cpu", "cuda"))
+    batches = [there.batch(step) for step in range(60)]  # many under way at once
+    assert all(torch.equal(here.batch(step), batch.cpu()) for step, batch in enumerate(batches))
+
+
 def test_the_spread_is_about_the_mean() -> None:
     mean, scale = spread(torch.tensor([[9.0, 0.0], [11.0, 0.0]]))
     assert mean.tolist() == [10, 0] and scale == pytest.approx(2**0.5)
