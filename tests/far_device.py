@@ -18,7 +18,6 @@ import torch
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode, return_and_correct_aliasing
-from torch.utils._pytree import tree_flatten, tree_map
 
 from benchmark.measure import slopes
 from benchmark.model.subject import Subject
@@ -89,7 +88,7 @@ class _FromPython(TorchFunctionMode):
 
 
 def _run(func: Any, args: Any, kwargs: dict[str, Any]) -> Any:
-    tensors = [x for x in tree_flatten((args, kwargs))[0] if isinstance(x, Tensor)]
+    tensors = [*_tensors(args), *_tensors(kwargs)]
     far = any(isinstance(x, FarTensor) for x in tensors)
     assert not any(x.device == FAR and not isinstance(x, FarTensor) for x in tensors), f"{func}: a tensor without data"
     asked = kwargs.get("device")
@@ -97,13 +96,13 @@ def _run(func: Any, args: Any, kwargs: dict[str, Any]) -> Any:
     if far:
         _refuse_mixed(func, args, kwargs)
     there = far if asked is None else asked == FAR
-    near_args, near_kwargs = tree_map(_near, (args, kwargs))
+    near_args, near_kwargs = _mapped(_near, args), _mapped(_near, kwargs)
     if asked is not None:
         near_kwargs["device"] = torch.device("cpu")
     out = func(*near_args, **near_kwargs)
     if not there or (func is _ATEN.copy_.default and not isinstance(args[0], FarTensor)):
         return args[0] if func is _ATEN.copy_.default else out
-    out = tree_map(lambda x: FarTensor(x) if isinstance(x, Tensor) and not isinstance(x, FarTensor) else x, out)
+    out = _mapped(lambda x: x if isinstance(x, FarTensor) else FarTensor(x), out)
     return return_and_correct_aliasing(func, args, kwargs, out) if far else out
 
 
@@ -113,15 +112,33 @@ def _index(index: Any) -> Any:
     return torch.tensor(index, dtype=None if index else torch.long) if isinstance(index, list) else index
 
 
-def _near(x: Any) -> Any:
+def _near(x: Tensor) -> Tensor:
     return x.near if isinstance(x, FarTensor) else x
+
+
+def _tensors(x: Any) -> Iterator[Tensor]:
+    """Those in arguments or results: torch's own walk over trees takes most of the time of operations so small."""
+    if isinstance(x, Tensor):
+        yield x
+    elif isinstance(x, list | tuple | dict):
+        for part in x.values() if isinstance(x, dict) else x:
+            yield from _tensors(part)
+
+
+def _mapped(change: Callable[[Tensor], Tensor], x: Any) -> Any:
+    """The same arguments or results with other tensors."""
+    if isinstance(x, Tensor):
+        return change(x)
+    if isinstance(x, dict):
+        return {key: _mapped(change, part) for key, part in x.items()}
+    return type(x)(_mapped(change, part) for part in x) if isinstance(x, list | tuple) else x
 
 
 def _refuse_mixed(func: Any, args: Any, kwargs: dict[str, Any]) -> None:
     if func in _MOVES:
         return
     checked = [*args[:1], *args[2:]] if func in _INDICES and isinstance(args[0], FarTensor) else [args, kwargs]
-    here = [x for x in tree_flatten(checked)[0] if isinstance(x, Tensor) and not isinstance(x, FarTensor) and x.dim()]
+    here = [x for x in _tensors(checked) if not isinstance(x, FarTensor) and x.dim()]
     if here:
         shapes = ", ".join(str(tuple(x.shape)) for x in here)
         raise MixedDevices(f"{func}: expected all tensors to be on the same device, but found {shapes} on the CPU")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import inspect
+import traceback
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, ClassVar
@@ -70,4 +70,4 @@ class CallerAware(WeakGradient):
     name = "caller-aware"
 
     def hides_from(self) -> bool:
-        return any("attacks" in frame.filename for frame in inspect.stack(0))
+        return any("attacks" in frame.f_code.co_filename for frame, _ in traceback.walk_stack(None))
