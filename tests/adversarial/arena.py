@@ -15,7 +15,7 @@ TASK = "ioi"
 SUITE = """
 name: in-front
 extends: embedded
-limit: 24
+limit: 16
 sample: 128
 attacks: [{attack: recovery, threat_model: before_edit, restarts: 1, ascent: {steps: 10}}]
 """

@@ -20,7 +20,8 @@ from pathlib import Path
 import torch
 from transformers.utils.logging import disable_progress_bar
 
-from benchmark.registry import TASKS
+from benchmark.code import code_of, engine
+from benchmark.registry import ATTACKS, DEFENSES, TASKS
 from benchmark.run.freeze import write_into
 from benchmark.terminal import quiet
 from tests.chaos import trials
@@ -157,6 +158,8 @@ def main() -> int:
         import_module(module)
     torch.set_num_threads(1)
     TASKS.register("toy")(ToyTask)
+    engine()  # sources, too, are parsed once
+    code_of([ToyTask, ATTACKS.get("recovery"), DEFENSES.get("sae-clamp")])
     begun = time.monotonic()
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)

@@ -33,7 +33,7 @@ CLAMP = {"count": 12, "strength": 12.0, "rate_ratio": 0.0, "contrast": 0.0}
 FEW: dict[str, Any] = {"data": {"limit": 60}, "retain_data": {"limit": 60}}
 DRIVEN = {"count": 12, "strength": 3.0}
 """Up, where the model is to refuse."""
-SHORT: dict[str, Any] = {"tokens": 10, "forced": 4, "data": {"limit": 40}, "retain_data": {"limit": 20}}
+SHORT: dict[str, Any] = {"tokens": 6, "forced": 3, "data": {"limit": 24}, "retain_data": {"limit": 12}}
 WMDP = f"hub:cais/wmdp@{hub.WMDP}:wmdp-bio:test"
 ALPACA = f"hub:tatsu-lab/alpaca@{hub.ALPACA}"
 CASES: dict[str, dict[str, Any]] = {
@@ -43,14 +43,14 @@ CASES: dict[str, dict[str, Any]] = {
         "retain_data": ALPACA,
         "task_settings": SHORT,
         "options": DRIVEN,
-        "limit": 10,
+        "limit": 6,
     },
     "refusal-harmbench": {
         "data": f"hub:walledai/HarmBench@{hub.HARMBENCH}:standard",
         "retain_data": ALPACA,
         "task_settings": SHORT,
         "options": DRIVEN,
-        "limit": 10,
+        "limit": 6,
     },
     "tpp-bios": {"data": f"hub:LabHC/bias_in_bios_class_set1@{hub.BIOS}", "tasks": ["dentist"]},
     "tpp-amazon": {
