@@ -3,6 +3,8 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN = $(VENV)/bin
 READY = $(VENV)/.ready
+# what is imported is compiled once, then, and not all of the environment by pip; nor at every start, where somebody's setting says so
+export PYTHONDONTWRITEBYTECODE =
 
 .PHONY: help install evaluate real figures test lint types speed chaos fuzz clean
 
@@ -16,8 +18,6 @@ $(READY): pyproject.toml constraints.txt tests/origins.txt
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --no-compile -c constraints.txt -e '.[dev]'
 	$(BIN)/python -m pip install --quiet --no-compile --no-deps -r tests/origins.txt
-	@# pip would compile on one core; what is written for other Pythons does not compile, and nobody imports it
-	$(BIN)/python -m compileall -q -j 0 -x '/tests?/' $(VENV)/lib >/dev/null 2>&1 || true
 	touch $(READY)
 
 evaluate: $(READY)  ## evaluate the default clamp on the embedded suite
