@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN = $(VENV)/bin
 READY = $(VENV)/.ready
-# what is imported is compiled once, then, and not all of the environment by pip; nor at every start, where somebody's setting says so
+# What is imported is compiled then and kept, where somebody's setting says otherwise too: pip would compile everything.
 export PYTHONDONTWRITEBYTECODE =
 
 .PHONY: help install evaluate real figures test lint types speed chaos fuzz clean

@@ -24,6 +24,12 @@ def block(language: str, containing: str) -> str:
     return next(b for b in re.findall(rf"```{language}\n(.*?)```", README, re.S) if containing in b)
 
 
+def test_every_file_that_it_links_to_is_there() -> None:
+    linked = [target.partition("#")[0] for target in re.findall(r"\]\(([^)\s]+)\)", README) if "://" not in target]
+    missing = [target for target in linked if not (Path(__file__).parents[1] / target).is_file()]
+    assert len(linked) > 10 and not missing, missing
+
+
 @pytest.fixture
 def mine(tmp_path: Path) -> str:
     (tmp_path / "my_defense.py").write_text(block("python", "# my_defense.py"))
