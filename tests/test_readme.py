@@ -24,10 +24,21 @@ def block(language: str, containing: str) -> str:
     return next(b for b in re.findall(rf"```{language}\n(.*?)```", README, re.S) if containing in b)
 
 
-def test_every_file_that_it_links_to_is_there() -> None:
-    linked = [target.partition("#")[0] for target in re.findall(r"\]\(([^)\s]+)\)", README) if "://" not in target]
-    missing = [target for target in linked if not (Path(__file__).parents[1] / target).is_file()]
-    assert len(linked) > 10 and not missing, missing
+def test_every_file_and_heading_that_it_links_to_is_there() -> None:
+    linked = [target for target in re.findall(r"\]\(([^)\s]+)\)", README) if "://" not in target]
+    assert len(linked) > 10 and [target for target in linked if not _is_there(target)] == []
+    assert not _is_there("figures/none.png") and not _is_there("METHOD.md#none")
+
+
+def _is_there(target: str) -> bool:
+    name, _, heading = target.partition("#")
+    file = Path(__file__).parents[1] / (name or "README.md")
+    return file.is_file() and (not heading or heading in _headings(file.read_text()))
+
+
+def _headings(text: str) -> list[str]:
+    """As GitHub calls them in links."""
+    return [re.sub(r"[^\w\- ]", "", line.lower()).replace(" ", "-") for line in re.findall(r"^#+ (.+)$", text, re.M)]
 
 
 @pytest.fixture
