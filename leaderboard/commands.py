@@ -1,4 +1,4 @@
-"""The leaderboard's part of the command line: the verb ``figures``, and the report after an evaluation."""
+"""The verbs ``compare`` and ``figures``, and the report after an evaluation."""
 
 from __future__ import annotations
 
@@ -25,6 +25,24 @@ def figures(
 
     for path in draw([read_run(run) for run in runs], output_dir or runs[0] / "figures"):
         print(path)
+
+
+def compare(
+    first: Annotated[str, typer.Argument(help="A run directory, or RUN_DIR::DEFENSE where it attacked several.")],
+    second: Annotated[str, typer.Argument(help="Another, of the same suite, model and examples.")],
+    as_json: Annotated[bool, typer.Option("--json", help="Print everything as JSON.")] = False,
+) -> None:
+    """Compare two defenses, example by example; exit code 1: the second holds significantly worse."""
+    from leaderboard.board.compare import compare as compared
+    from leaderboard.board.compare import side
+    from leaderboard.tables.compare import render
+
+    found = compared(side(first), side(second))
+    if as_json:
+        print(found.model_dump_json(indent=2))
+    else:
+        render(found, Console())
+    raise typer.Exit(int(bool(found.lost)))
 
 
 def report(directory: Path, console: Console, as_json: bool) -> None:
