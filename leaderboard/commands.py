@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from benchmark.errors import RunDirectoryError
+from benchmark.errors import RunDirectoryError, UsageError
 from benchmark.files import remedy
 
 
@@ -29,20 +29,31 @@ def figures(
 
 def compare(
     first: Annotated[str, typer.Argument(help="A run directory, or RUN_DIR::DEFENSE where it attacked several.")],
-    second: Annotated[str, typer.Argument(help="Another, of the same suite, model and examples.")],
+    second: Annotated[str | None, typer.Argument(help="Another, of the same suite, model and examples.")] = None,
+    against: Annotated[
+        str | None,
+        typer.Option(help="In the place of the second: a threat model or attack of the first, soft-suffix for one."),
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print everything as JSON.")] = False,
 ) -> None:
-    """Compare two defenses, example by example; exit code 1: the second holds significantly worse."""
-    from leaderboard.board.compare import compare as compared
-    from leaderboard.board.compare import side
-    from leaderboard.tables.compare import render
+    """Compare two defenses, example by example, or recovery against a baseline attack.
 
-    found = compared(side(first), side(second))
-    if as_json:
-        print(found.model_dump_json(indent=2))
+    Exit code 1: the second defense holds significantly worse than the first.
+    """
+    from leaderboard.board.against import against as ways
+    from leaderboard.board.compare import compare as defenses
+    from leaderboard.board.compare import side
+    from leaderboard.tables.compare import render, render_against
+
+    if second is None and against is not None:
+        held = ways(side(first), against)
+        print(held.model_dump_json(indent=2)) if as_json else render_against(held, Console())
+    elif second is not None and against is None:
+        found = defenses(side(first), side(second))
+        print(found.model_dump_json(indent=2)) if as_json else render(found, Console())
+        raise typer.Exit(int(bool(found.lost)))
     else:
-        render(found, Console())
-    raise typer.Exit(int(bool(found.lost)))
+        raise UsageError("compare with a second run directory, or --against a threat model or attack of the first")
 
 
 def report(directory: Path, console: Console, as_json: bool) -> None:

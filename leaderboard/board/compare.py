@@ -128,9 +128,9 @@ def compare(first: Side, second: Side, *, seed: int = 0, resamples: int = RESAMP
         raise UsageError("the two have no task in common; evaluate both on one")
     found = {task: _task(task, first, second, one, other) for task in common}
     return Differences(
-        suite=_named(suite),
-        first=_measured(first),
-        second=_measured(second),
+        suite=named(suite),
+        first=measured(first),
+        second=measured(second),
         score=compared(one.score, other.score, min(clusters)),
         per_task=_corrected(found),
         left_out=[*_left_out(first, second)],
@@ -189,7 +189,7 @@ def _refuse_unlike(first: Side, second: Side) -> None:
     """
     a, b = first.run.manifest, second.run.manifest
     alike = {
-        "suite": (_named(a.suite), _named(b.suite)),
+        "suite": (named(a.suite), named(b.suite)),
         "model": (_identity(first), _identity(second)),
         "dtype": (a.dtype, b.dtype),
         "protocol": (a.protocol, b.protocol),
@@ -207,7 +207,7 @@ def _refuse_unlike(first: Side, second: Side) -> None:
         )
 
 
-def _named(suite: SuiteRecord) -> str:
+def named(suite: SuiteRecord) -> str:
     return f"{suite.name} {suite.version} ({suite.hash[:12]})"
 
 
@@ -216,6 +216,6 @@ def _identity(side: Side) -> str:
     return f"{model.id} {(model.weights_sha or model.revision or '')[:12]}".strip()
 
 
-def _measured(side: Side) -> Measured:
+def measured(side: Side) -> Measured:
     manifest = side.run.manifest
     return Measured(defense=side.defense, run_id=manifest.run_id, spec_sha=manifest.defenses[side.defense].spec_sha)

@@ -1,4 +1,4 @@
-"""Two defenses side by side: a table of differences, the examples that flipped, and the verdict in a line."""
+"""Two defenses side by side, or two ways of attacking one: tables of differences, and the verdict in a line."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from leaderboard.board.against import Against, BaselineComparison
 from leaderboard.board.compare import Differences, TaskDifference
 from leaderboard.scores.compared import Compared
 from leaderboard.tables.wording import MISSING, number, share
@@ -20,6 +21,14 @@ LEGEND = (
     "p: two-sided, Holm's correction over the scored threat models of all tasks",
     "detectable: the smallest true difference that would be found in four of five such comparisons",
     "held by: examples, up to the largest budget, that the first / the second alone holds",
+)
+
+
+AGAINST_LEGEND = (
+    "the ceiling: each one's largest ranked budget, above which the undefended model is steered too",
+    "selectively: at a smaller budget than a wrong target takes on the undefended model",
+    "a dash: no budget is so small, or it is not known",
+    "AURC: area under the share still suppressed, over log eps up to the ceiling; below 0, the first brings more back",
 )
 
 
@@ -42,6 +51,33 @@ def verdict(found: Differences) -> str:
         where = ", ".join(f"{task} ({threat})" for task, threat in found.lost)
         return f"{second} holds worse than {first} on {where}"
     return f"{second} holds nowhere significantly worse than {first}"
+
+
+def render_against(found: BaselineComparison, console: Console) -> None:
+    """Print the ways of attacking one defense."""
+    console.print(Text(f"{found.defense.defense} on {found.suite}, against {found.against}", style="bold underline"))
+    for one in found.per_task:
+        console.print(Text(f"{one.task}: {one.suppressed} suppressed, {one.clusters} clusters", style="bold"))
+        console.print(_against(one))
+    for task in found.left_out:
+        console.print(f"not compared: {task} (not attacked in both ways)", style="dim", highlight=False, markup=False)
+    for line in AGAINST_LEGEND:
+        console.print(line, style="dim", highlight=False, markup=False)
+
+
+def _against(one: Against) -> Table:
+    table = Table(box=box.SIMPLE_HEAD, padding=0, show_edge=False)
+    for heading in ("", one.first, one.second, "difference"):
+        table.add_column(heading, no_wrap=True)
+    for at in one.reach:
+        for label, back in ((f"back at {at.share:g} of the ceiling", at.any), ("  selectively", at.selective)):
+            table.add_row(label, share(back.first), share(back.second), share(back.difference))
+    if one.area is not None:
+        table.add_row("AURC", *_cells(one.area))
+    first, second = one.effort
+    table.add_row("drift at first success", number(first.drift_abs), number(second.drift_abs), "")
+    table.add_row("forwards an example", number(first.forwards, ".0f"), number(second.forwards, ".0f"), "")
+    return table
 
 
 def _table(found: Differences) -> Table:
