@@ -53,7 +53,7 @@ def compare(
         print(found.model_dump_json(indent=2)) if as_json else render(found, Console())
         raise typer.Exit(int(bool(found.lost)))
     else:
-        raise UsageError("compare with a second run directory, or --against a threat model or attack of the first")
+        raise UsageError("give a second run directory, or --against with a threat model or attack of the first")
 
 
 def report(directory: Path, console: Console, as_json: bool) -> None:

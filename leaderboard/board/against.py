@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import Literal, NamedTuple
 
 from benchmark.errors import UsageError
-from leaderboard.board.compare import Measured, Side, measured, named
+from leaderboard.board.compare import Measured, Side, measured, suite_name
 from leaderboard.rows.run import MeasuredCell
 from leaderboard.scores.compared import Compared, compared
 from leaderboard.scores.reach import Effort, Reach, effort, reach
@@ -69,15 +69,15 @@ def against(side: Side, way: str, *, seed: int = 0, resamples: int = RESAMPLES) 
     tasks = list(dict.fromkeys(cell.plan.task for cell in cells))
     found: list[Against] = []
     for task in tasks:
-        resamples_of = resampler.of(task, task_clusters([cell for cell in side.run.cells if cell.plan.task == task]))
+        shared = resampler.of(task, task_clusters([cell for cell in side.run.cells if cell.plan.task == task]))
         second = _way(side, [cell for cell in others if cell.plan.task == task])
         for threat in with_role(side.run.manifest.threats, "primary"):
             ways = [cell for cell in cells if (cell.plan.task, cell.plan.threat_model) == (task, threat)]
             first = _way(side, [cell for cell in ways if cell not in others])
             if first is not None and second is not None:
-                found.append(_against(threat, way, first, second, resamples_of))
+                found.append(_against(threat, way, first, second, shared))
     return BaselineComparison(
-        suite=named(side.run.manifest.suite),
+        suite=suite_name(side.run.manifest.suite),
         defense=measured(side),
         against=way,
         per_task=found,

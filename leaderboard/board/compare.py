@@ -100,12 +100,11 @@ def side(where: str) -> Side:
     attacked = list(dict.fromkeys(cell.defense for cell in run.planned if cell.attacks))
     if name and name not in attacked:
         raise UsageError(f"{folder} attacked no defense {name!r}; it has: {', '.join(attacked) or 'none'}")
-    if not name and len(attacked) != 1:
+    if not attacked:
+        raise UsageError(f"{folder} attacked no defense: there is nothing to compare; give another run")
+    if not name and len(attacked) > 1:
         several = ", ".join(f"{folder}{OF}{one}" for one in attacked)
-        raise UsageError(
-            f"{folder} attacked {len(attacked)} defenses; "
-            + (f"say which: {several}" if several else "give another run")
-        )
+        raise UsageError(f"{folder} attacked {len(attacked)} defenses; name one of them: {several}")
     return Side(run, name or attacked[0])
 
 
@@ -125,10 +124,10 @@ def compare(first: Side, second: Side, *, seed: int = 0, resamples: int = RESAMP
     clusters = [result.clusters for result in one.entry.per_task.values()]
     common = [task for task in tasks if task in one.drawn and task in other.drawn]
     if not common:
-        raise UsageError("the two have no task in common; evaluate both on one")
+        raise UsageError("the two have no task in common; measure both on one")
     found = {task: _task(task, first, second, one, other) for task in common}
     return Differences(
-        suite=named(suite),
+        suite=suite_name(suite),
         first=measured(first),
         second=measured(second),
         score=compared(one.score, other.score, min(clusters)),
@@ -189,7 +188,7 @@ def _refuse_unlike(first: Side, second: Side) -> None:
     """
     a, b = first.run.manifest, second.run.manifest
     alike = {
-        "suite": (named(a.suite), named(b.suite)),
+        "suite": tuple(f"{m.suite.name} {m.suite.version} {m.suite.hash}" for m in (a, b)),
         "model": (_identity(first), _identity(second)),
         "dtype": (a.dtype, b.dtype),
         "protocol": (a.protocol, b.protocol),
@@ -199,21 +198,23 @@ def _refuse_unlike(first: Side, second: Side) -> None:
         },
     }
     unlike = [
-        f"{what}: {one or 'unknown'} and {other or 'unknown'}" for what, (one, other) in alike.items() if one != other
+        f"{what}: {one or 'unknown'} and {other or 'unknown'}"
+        for what, (one, other) in alike.items()
+        if one != other or one is None
     ]
     if unlike:
         raise UsageError(
-            f"the two were not measured alike ({'; '.join(unlike)}); evaluate both on one suite, model and --limit"
+            f"the two were not measured alike ({'; '.join(unlike)}); measure both on one suite, model and --limit"
         )
 
 
-def named(suite: SuiteRecord) -> str:
+def suite_name(suite: SuiteRecord) -> str:
     return f"{suite.name} {suite.version} ({suite.hash[:12]})"
 
 
 def _identity(side: Side) -> str:
     model = side.run.manifest.model
-    return f"{model.id} {(model.weights_sha or model.revision or '')[:12]}".strip()
+    return f"{model.id} {model.weights_sha or model.revision or ''}".strip()
 
 
 def measured(side: Side) -> Measured:

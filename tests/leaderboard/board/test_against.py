@@ -110,7 +110,7 @@ def test_the_command_prints_it_and_wants_one_thing_to_compare_with(
     commands.compare(where, against="soft-suffix", as_json=True)
     assert BaselineComparison.model_validate_json(capsys.readouterr().out).against == "soft-suffix"
     for second, way in ((None, None), (where, "soft-suffix")):
-        with pytest.raises(UsageError, match="with a second run directory, or --against"):
+        with pytest.raises(UsageError, match="give a second run directory, or --against"):
             commands.compare(where, second, against=way)
     with pytest.raises(typer.Exit):
         commands.compare(where, where)

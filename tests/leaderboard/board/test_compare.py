@@ -17,7 +17,7 @@ from leaderboard.board.compare import Differences, compare, side
 from leaderboard.rows.run import MeasuredCell
 from leaderboard.scores.intervals import holm
 from leaderboard.tables.compare import render
-from tests.leaderboard.row_factory import NEVER, cell, frozen, rows, suite, write_run
+from tests.leaderboard.row_factory import NEVER, cell, control, frozen, rows, suite, write_run
 
 TASKS = ("ioi", "unlearning")
 GOOD = [0.01] * 8 + [NEVER] * 24
@@ -96,6 +96,7 @@ def test_what_one_of_them_lacks_is_told_and_the_rest_compared(tmp_path: Path) ->
         ({"dtype": "bfloat16"}, "dtype: float32 and bfloat16"),
         ({"protocol": "paper"}, "protocol: strict and paper"),
         ({"tasks": frozen(*TASKS, examples_hash="def")}, "test examples of ioi: abc and def"),
+        ({"tasks": frozen(*TASKS, examples_hash=None)}, "test examples of ioi: abc and unknown"),
     ],
 )
 def test_what_was_not_measured_alike_is_refused_with_what_differs(
@@ -106,14 +107,23 @@ def test_what_was_not_measured_alike_is_refused_with_what_differs(
         compare(side(a), side(b), resamples=400)
 
 
+def test_examples_that_are_unknown_on_both_sides_may_be_others(tmp_path: Path) -> None:
+    a, b = (run(tmp_path / name, GOOD, tasks=frozen(*TASKS, examples_hash=None)) for name in ("a", "b"))
+    with pytest.raises(UsageError, match="test examples of ioi: unknown and unknown"):
+        compare(side(a), side(b), resamples=400)
+
+
 def test_of_several_defenses_one_has_to_be_named(tmp_path: Path) -> None:
     cells = [cell(rows(GOOD, defense=name)) for name in ("clamp", "other")]
     both = write_run(tmp_path / "run", cells)
-    with pytest.raises(UsageError, match=f"attacked 2 defenses; say which: {both}::clamp, {both}::other"):
+    with pytest.raises(UsageError, match=f"attacked 2 defenses; name one of them: {both}::clamp, {both}::other"):
         side(str(both))
     with pytest.raises(UsageError, match="attacked no defense 'third'; it has: clamp, other"):
         side(f"{both}::third")
     assert compare(side(f"{both}::clamp"), side(f"{both}::other"), resamples=400).second.defense == "other"
+    idle = write_run(tmp_path / "idle", [control(rows([NEVER] * 32, budgets=(0.0,), attack="zero"))])
+    with pytest.raises(UsageError, match="attacked no defense: there is nothing to compare"):
+        side(str(idle))
 
 
 def test_the_table_has_the_numbers_and_ends_in_a_verdict(tmp_path: Path) -> None:
