@@ -130,9 +130,9 @@ def _joined(parts: Sequence[Judged]) -> Judged:
 
 
 def _stacked(parts: Sequence[Tensor | None]) -> Tensor | None:
-    """One after another; None: there are none."""
+    """One after another; None: there are none, or not of all."""
     there = [part for part in parts if part is not None]
-    return torch.cat(there) if there else None
+    return torch.cat(there) if there and len(there) == len(parts) else None
 
 
 def is_broken(log_mass: Tensor, floor: float) -> Tensor:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Literal, NamedTuple
 
 from benchmark.errors import UsageError
+from leaderboard.board.conditions import conditions
 from leaderboard.board.entries import Scored, score_entry
 from leaderboard.rows.manifest import Role, SuiteRecord
 from leaderboard.rows.run import MeasuredCell, Run, read_run
@@ -117,12 +118,14 @@ def compare(first: Side, second: Side, *, seed: int = 0, resamples: int = RESAMP
     Raises:
         UsageError: they were not measured alike, or on no task in common.
     """
-    _refuse_unlike(first, second)
     suite, resampler = first.run.manifest.suite, Resampler(seed, resamples)
     tasks = sorted(suite.tasks or first.run.manifest.tasks)
     one, other = (score_entry(side.run, side.defense, tasks, resampler) for side in (first, second))
     clusters = [result.clusters for result in one.entry.per_task.values()]
     common = [task for task in tasks if task in one.drawn and task in other.drawn]
+    _refuse_unlike(
+        suite, second.run.manifest.suite, [(conditions(one.entry, t), conditions(other.entry, t)) for t in common]
+    )
     if not common:
         raise UsageError("the two have no task in common; measure both on one")
     found = {task: _task(task, first, second, one, other) for task in common}
@@ -180,27 +183,25 @@ def _way(cell: MeasuredCell) -> tuple[str, str] | None:
     return (cell.plan.task, cell.plan.threat_model) if cell.plan.attacks else None
 
 
-def _refuse_unlike(first: Side, second: Side) -> None:
+def _refuse_unlike(
+    suite: SuiteRecord,
+    other: SuiteRecord,
+    pairs: Sequence[tuple[Mapping[str, str | None], Mapping[str, str | None]]],
+) -> None:
     """Nothing, if their numbers mean the same.
 
+    Args:
+        pairs: the conditions of both, of each task in common.
+
     Raises:
-        UsageError: they do not; what differs.
+        UsageError: they do not, or it is not known; what differs.
     """
-    a, b = first.run.manifest, second.run.manifest
-    alike = {
-        "suite": tuple(f"{m.suite.name} {m.suite.version} {m.suite.hash}" for m in (a, b)),
-        "model": (_identity(first), _identity(second)),
-        "dtype": (a.dtype, b.dtype),
-        "protocol": (a.protocol, b.protocol),
-        **{
-            f"test examples of {task}": (a.tasks[task].examples_hash, b.tasks[task].examples_hash)
-            for task in sorted(a.tasks.keys() & b.tasks.keys())
-        },
-    }
+    known = {"suite": tuple(f"{one.name} {one.version} {one.hash}" for one in (suite, other))}
+    known |= {what: (mine[what], theirs[what]) for mine, theirs in pairs for what in mine}
     unlike = [
-        f"{what}: {one or 'unknown'} and {other or 'unknown'}"
-        for what, (one, other) in alike.items()
-        if one != other or one is None
+        f"{what}: {mine or 'unknown'} and {theirs or 'unknown'}"
+        for what, (mine, theirs) in known.items()
+        if mine != theirs or mine is None
     ]
     if unlike:
         raise UsageError(
@@ -210,11 +211,6 @@ def _refuse_unlike(first: Side, second: Side) -> None:
 
 def suite_name(suite: SuiteRecord) -> str:
     return f"{suite.name} {suite.version} ({suite.hash[:12]})"
-
-
-def _identity(side: Side) -> str:
-    model = side.run.manifest.model
-    return f"{model.id} {model.weights_sha or model.revision or ''}".strip()
 
 
 def measured(side: Side) -> Measured:

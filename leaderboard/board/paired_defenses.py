@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from itertools import combinations
 
+from leaderboard.board.conditions import conditions
 from leaderboard.board.entries import Scored
 from leaderboard.board.schema import Comparison
-from leaderboard.scores.drawn import difference, gap
-from leaderboard.scores.intervals import holm, p_value
+from leaderboard.scores.compared import compared
+from leaderboard.scores.intervals import holm
 
 
 def comparisons(scored: Sequence[Scored]) -> list[Comparison]:
@@ -20,25 +21,20 @@ def comparisons(scored: Sequence[Scored]) -> list[Comparison]:
 
 def _of_pair(first: Scored, second: Scored) -> Iterator[Comparison]:
     for task, result in sorted(first.entry.per_task.items()):
-        if task not in second.drawn or _conditions(first, task) != _conditions(second, task):
+        if task not in second.drawn or conditions(first.entry, task) != conditions(second.entry, task):
             continue
         for threat in first.drawn[task].scored["primary"]:
-            change = difference(first.drawn[task].areas.get(threat), second.drawn[task].areas.get(threat))
-            if change is not None:
+            areas = (one.drawn[task].areas.get(threat) for one in (first, second))
+            found = compared(*areas, clusters=result.clusters)
+            if found is not None:
                 yield Comparison(
                     task=task,
                     threat_model=threat,
                     first=first.entry.defense.name,
                     second=second.entry.defense.name,
-                    aurc=gap(change, result.clusters),
-                    p=p_value(change.draws, result.clusters),
+                    aurc=found.difference,
+                    p=found.p,
                 )
-
-
-def _conditions(one: Scored, task: str) -> tuple[object, ...]:
-    """What two measurements must have in common to be compared: model, protocol, and the very same examples."""
-    provenance = one.entry.provenance
-    return one.entry.model, provenance.dtype, provenance.protocol, provenance.examples_hash[task]
 
 
 def _corrected(found: Sequence[Comparison]) -> list[Comparison]:

@@ -51,7 +51,7 @@ class Effort(Strict):
     drift_abs: float | None
     """Median L2 change of the protected activations."""
     forwards: float | None
-    """Forward passes for each suppressed example, controls not counted."""
+    """Forward passes for each suppressed example, those at sanity budgets counted, controls not."""
 
 
 def reach(first: WorstCase, second: WorstCase, resamples: Resamples) -> list[Reach]:

@@ -65,6 +65,8 @@ def test_what_is_too_small_to_be_seen_is_no_loss_and_its_size_is_told(tmp_path: 
 def test_a_larger_difference_than_the_smallest_detectable_one_is_seen(tmp_path: Path) -> None:
     one = found(tmp_path, GOOD, BAD).per_task["ioi"].threats["before_edit"]
     assert one.area.detectable is not None and one.area.detectable < (one.area.difference.value or 0)
+    # 16 of 32 clusters differ by 1: their deviation is .5, that of their mean .5 / sqrt(32); z of .975 and of .8
+    assert one.area.detectable == pytest.approx((1.96 + 0.84) * 0.5 / 32**0.5, rel=0.1)
 
 
 def test_a_run_is_equal_to_itself(tmp_path: Path) -> None:
