@@ -66,11 +66,12 @@ def report(directory: Path, console: Console, as_json: bool) -> None:
     Raises:
         RunDirectoryError: the directory is no run, damaged, or not writable.
     """
-    from leaderboard.board.aggregate import leaderboard, write
+    from leaderboard.board.aggregate import leaderboard, suite_board, write
     from leaderboard.rows.run import read_run
     from leaderboard.tables.board import render
 
-    board = leaderboard([read_run(directory)])
+    scored = suite_board([read_run(directory)])
+    board = leaderboard([scored])
     try:
         write(board, directory / "leaderboard.json")
     except OSError as error:
@@ -81,5 +82,5 @@ def report(directory: Path, console: Console, as_json: bool) -> None:
     if as_json:
         print(board.model_dump_json(indent=2))
     else:
-        render(board, console)
+        render(scored, console)
     console.print(f"rows, plan and leaderboard.json: {directory}", soft_wrap=True, highlight=False, markup=False)

@@ -118,7 +118,7 @@ def test_the_same_command_again_runs_nothing_and_shows_the_same(finished: Any) -
     before = {p.name: p.stat().st_mtime_ns for p in (folder / "cells").iterdir()}
     again = evaluate_one(folder, "--json")
     assert again.returncode == 0 and before == {p.name: p.stat().st_mtime_ns for p in (folder / "cells").iterdir()}
-    assert json.loads(again.stdout)["entries"], "with --json standard output is JSON and nothing else"
+    assert json.loads(again.stdout)["suites"][0]["entries"], "with --json standard output is JSON and nothing else"
 
 
 def test_no_text_of_a_prompt_is_outside_private(finished: Any) -> None:

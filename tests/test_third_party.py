@@ -53,7 +53,7 @@ def test_its_attack_runs_beside_ours(tmp_path: Path) -> None:
     ]
     done = bench("evaluate", "--attack", "first-axis", *arguments)
     assert done.returncode == 0, done.stderr
-    (result,) = [entry["per_task"]["ioi"] for entry in json.loads(done.stdout)["entries"]]
+    (result,) = [entry["per_task"]["ioi"] for entry in json.loads(done.stdout)["suites"][0]["entries"]]
     assert {cell["attack"] for cell in result["cells"]} == {"first-axis"}, (
         "a diagnostic threat model has no wrong target"
     )

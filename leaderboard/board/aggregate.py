@@ -12,21 +12,18 @@ from benchmark.files import write_atomically
 from leaderboard.board.entries import score_entry
 from leaderboard.board.order import ranked_entries
 from leaderboard.board.paired_defenses import comparisons
-from leaderboard.board.schema import Leaderboard, SuiteInfo
+from leaderboard.board.schema import Leaderboard, SuiteBoard, SuiteInfo
 from leaderboard.board.stability import stabilities
 from leaderboard.rows.run import Run
 from leaderboard.scores.resampling import RESAMPLES, Resampler
 
 
-def leaderboard(
-    runs: Sequence[Run], *, seed: int = 0, resamples: int = RESAMPLES, generated_at: datetime | None = None
-) -> Leaderboard:
+def suite_board(runs: Sequence[Run], *, seed: int = 0, resamples: int = RESAMPLES) -> SuiteBoard:
     """Score every defense of every run and rank them.
 
     Args:
-        seed: of the bootstrap; the same runs and seed give the same file but for ``generated_at``.
+        seed: of the bootstrap; the same runs and seed give the same board.
         resamples: bootstrap resamples.
-        generated_at: with a time zone; null: now.
 
     Raises:
         UsageError: no run, or runs of different suites.
@@ -35,14 +32,22 @@ def leaderboard(
     resampler = Resampler(seed, resamples)
     by_run = [[score_entry(run, name, suite.tasks, resampler) for name in run.manifest.defenses] for run in runs]
     scored = [one for found in by_run for one in found]
-    time = (generated_at or datetime.now(UTC)).astimezone(UTC)
-    return Leaderboard(
+    return SuiteBoard(
         suite=suite,
-        generated_at=time.isoformat(timespec="seconds"),
         entries=ranked_entries(scored),
         comparisons=comparisons(scored),
         stability=[one for run, found in zip(runs, by_run, strict=True) for one in stabilities(run, found)],
     )
+
+
+def leaderboard(boards: Sequence[SuiteBoard], *, generated_at: datetime | None = None) -> Leaderboard:
+    """What ``leaderboard.json`` holds.
+
+    Args:
+        generated_at: with a time zone; null: now.
+    """
+    time = (generated_at or datetime.now(UTC)).astimezone(UTC)
+    return Leaderboard(generated_at=time.isoformat(timespec="seconds"), suites=list(boards))
 
 
 def _suite(runs: Sequence[Run]) -> SuiteInfo:

@@ -23,7 +23,7 @@ from leaderboard.scores.stability import Stability
 from leaderboard.scores.tasks import TaskScores
 from leaderboard.scores.values import Estimate, Strict
 
-SCHEMA_VERSION = 3
+SCHEMA_VERSION = 4
 SCHEMA_FILE = Path(__file__).with_name("leaderboard.schema.json")
 
 
@@ -108,6 +108,33 @@ class Provenance(Strict):
     """By task: hash of the test examples."""
 
 
+Tier = Literal["claimed", "recomputed", "replayed", "re-run"]
+"""What a maintainer has checked of an entry, each with all before it: nothing; that every score follows from the rows;
+that the stored perturbations do on the live model what the rows say; that a sample of the attacks, run again and
+harder, finds nothing new."""
+
+
+class Submission(Strict):
+    """Who handed an entry in, and what has become of it."""
+
+    organisation: str
+    title: str
+    """What the submitter calls the defense."""
+    paper: str | None
+    """Address."""
+    code: str | None
+    """Address."""
+    licence: str
+    """SPDX expression."""
+    submitted: str
+    """Day, ISO 8601."""
+    attempts: int
+    """Entries that the organisation has handed in to this suite, withdrawn ones included."""
+    withdrawn: str | None
+    """Why; null: it stands."""
+    tier: Tier
+
+
 class Entry(Strict):
     """One defense on one model, in one run."""
 
@@ -125,6 +152,8 @@ class Entry(Strict):
     rank: Rank | None
     cost: Cost
     provenance: Provenance
+    submission: Submission | None = None
+    """Null: a run that nobody has handed in."""
 
 
 class Comparison(Strict):
@@ -151,19 +180,25 @@ class SuiteInfo(Strict):
     """An entry that lacks one of them is not ranked."""
 
 
-class Leaderboard(Strict):
-    """The whole file."""
+class SuiteBoard(Strict):
+    """One suite: scores of different suites do not compare."""
 
-    schema_version: Literal[3] = SCHEMA_VERSION
     suite: SuiteInfo
-    generated_at: str
-    """UTC, ISO 8601."""
     entries: list[Entry]
     """Ranked ones first, best first."""
     comparisons: list[Comparison]
     """Of every two attacked defenses of one model."""
     stability: list[Stability] = []
     """Of every defense that was evaluated with several SAEs of a site."""
+
+
+class Leaderboard(Strict):
+    """The whole file."""
+
+    schema_version: Literal[4] = SCHEMA_VERSION
+    generated_at: str
+    """UTC, ISO 8601."""
+    suites: list[SuiteBoard]
 
 
 def json_schema() -> dict[str, Any]:

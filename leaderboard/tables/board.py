@@ -10,7 +10,7 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
-from leaderboard.board.schema import Comparison, Entry, Leaderboard
+from leaderboard.board.schema import Comparison, Entry, SuiteBoard
 from leaderboard.tables.legend import legend
 from leaderboard.tables.stability import stability_tables
 from leaderboard.tables.summary import summary
@@ -18,15 +18,15 @@ from leaderboard.tables.tasks import task_table
 from leaderboard.tables.wording import number, share
 
 
-def render(board: Leaderboard | Entry, console: Console) -> None:
+def render(board: SuiteBoard | Entry, console: Console) -> None:
     """Print a whole board or one of its entries."""
-    entries: Sequence[Entry] = board.entries if isinstance(board, Leaderboard) else [board]
+    entries: Sequence[Entry] = board.entries if isinstance(board, SuiteBoard) else [board]
     threats = {name: threat for entry in entries for name, threat in entry.threats.items()}
     parts: list[RenderableType] = [
         *(Padding(entry_tables(entry, console.width), (0, 0, 1, 0)) for entry in entries),
-        *stability_tables(board.stability if isinstance(board, Leaderboard) else []),
+        *stability_tables(board.stability if isinstance(board, SuiteBoard) else []),
         summary(entries, console.width),
-        *_comparisons(board.comparisons if isinstance(board, Leaderboard) else []),
+        *_comparisons(board.comparisons if isinstance(board, SuiteBoard) else []),
         Padding(legend(threats), (1, 0, 0, 0)),
     ]
     for part in parts:

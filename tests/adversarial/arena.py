@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmark import Defense, evaluate
-from leaderboard.board.aggregate import leaderboard
+from leaderboard.board.aggregate import suite_board
 from leaderboard.board.schema import Entry
 from leaderboard.rows.run import read_run
 
@@ -29,7 +29,7 @@ def judged(defenses: Sequence[Defense | str], folder: Path, **options: Any) -> d
     suite.write_text(SUITE)
     asked: dict[str, Any] = {"suite": str(suite), "tasks": [TASK], "controls": False, **options}
     result = evaluate(list(defenses), output_dir=folder, **asked)
-    board = leaderboard([read_run(result.directory)], resamples=RESAMPLES)
+    board = suite_board([read_run(result.directory)], resamples=RESAMPLES)
     return {entry.defense.name: entry for entry in board.entries}
 
 

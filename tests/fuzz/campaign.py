@@ -33,6 +33,7 @@ from benchmark.run.request import Request
 from benchmark.spec import Named, resolve_defense
 from benchmark.spec import settings as settings_of
 from benchmark.suite_file import load_suite
+from leaderboard.board.aggregate import leaderboard
 from leaderboard.board.schema import Leaderboard
 from leaderboard.rows.run import read_run
 from tests.fuzz import inputs
@@ -194,7 +195,7 @@ def kinds(folder: Path) -> dict[str, Kind]:
     fit = next(iter(sorted((run / "fits").iterdir())))
     files[f"fits/{fit.name}"] = fit.read_text()
     cell = next(iter(sorted((run / "cells").iterdir())))
-    board = row_factory.board(run).model_dump(mode="json")
+    board = leaderboard([row_factory.board(run)]).model_dump(mode="json")
     specs = st.one_of(*(inputs.changed(base) for base in (inputs.CLAMP, inputs.CLAMP, *inputs.OTHERS)))
     stranger = inputs.changed(dict(inputs.CLAMP), inputs.stranger)
     settings = [(k, v) for k, v in inputs.CLAMP.items() if k not in ("defense", "name")]

@@ -11,8 +11,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from benchmark.contracts.row import SCHEMA
-from leaderboard.board.aggregate import leaderboard
-from leaderboard.board.schema import Entry, Leaderboard
+from leaderboard.board.aggregate import suite_board
+from leaderboard.board.schema import Entry, SuiteBoard
 from leaderboard.rows.manifest import ThreatRecord
 from leaderboard.rows.plan import PlannedCell
 from leaderboard.rows.reference import COMPARED, compared
@@ -323,9 +323,9 @@ def dump(file: Path, content: Mapping[str, object]) -> None:
     file.write_text(json.dumps(content), encoding="utf-8")
 
 
-def board(*directories: Path, resamples: int = 50) -> Leaderboard:
+def board(*directories: Path, resamples: int = 50) -> SuiteBoard:
     """The board of these runs; few resamples, where no interval matters."""
-    return leaderboard([read_run(directory) for directory in directories], resamples=resamples)
+    return suite_board([read_run(directory) for directory in directories], resamples=resamples)
 
 
 def only(directory: Path, resamples: int = 50) -> Entry:

@@ -26,7 +26,7 @@ from benchmark.published.switches import Switch
 from benchmark.registry import TASKS
 from benchmark.run.prepare import prepare
 from benchmark.threats.soft_suffix import SoftSuffix
-from leaderboard.board.aggregate import leaderboard
+from leaderboard.board.aggregate import suite_board
 from leaderboard.rows.run import read_run
 from tests.tiny import ToyTask, suite_file
 
@@ -137,5 +137,5 @@ def test_a_run_under_paper_says_so_and_is_never_ranked(suite: str, tmp_path: Pat
     assert any(r["paper_drift_abs"] is not None for r in rows) and not [n for n in SCHEMA.names if "paper" in n]
     strict = prepare(Request.make(asked)).plan
     assert not {cell["key"] for cell in plan["cells"]} & {cell.key for cell in strict.cells}
-    entry = leaderboard([read_run(run.directory)], resamples=20).entries[0]
+    entry = suite_board([read_run(run.directory)], resamples=20).entries[0]
     assert entry.verdict.status == "unranked" and any("paper" in reason for reason in entry.verdict.reasons)

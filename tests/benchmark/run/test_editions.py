@@ -25,7 +25,7 @@ from defenses.mean_ablation import MeanAblation
 from defenses.none import NoDefense
 from defenses.sae_clamp import RandomClamp, SaeClamp
 from defenses.shuffled_labels import ShuffledLabels
-from leaderboard.board.aggregate import leaderboard
+from leaderboard.board.aggregate import suite_board
 from leaderboard.rows.run import read_run
 from tests.benchmark.run.equal_rows import same_rows
 from tests.tiny import SITE, exact_sae_folder
@@ -178,7 +178,7 @@ def test_a_shuffled_sae_is_the_same_defense_and_another_is_not(three: Result) ->
 
 
 def test_the_board_has_the_spread(three: Result) -> None:
-    (found,) = leaderboard([read_run(three.directory)], resamples=50).stability
+    (found,) = suite_board([read_run(three.directory)], resamples=50).stability
     assert found.defense == "sae-clamp" and list(found.saes) == ["sae-clamp", "sae-clamp@2", "sae-clamp@3"]
     on = found.per_task["toy"]
     values = [one.value for one in on.rs0.by_edition.values() if one.value is not None]

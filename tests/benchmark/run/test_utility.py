@@ -24,7 +24,7 @@ from benchmark.run.utility import Utility
 from benchmark.sites import Site
 from benchmark.suite_file import load_suite
 from benchmark.suite_utility import UtilityTask
-from leaderboard.board.aggregate import leaderboard
+from leaderboard.board.aggregate import suite_board
 from leaderboard.rows.run import read_run
 from tests import tiny
 from tests.toy_run import DEFENSE, FEW
@@ -267,7 +267,7 @@ def test_it_enters_the_record_and_the_board_and_resuming_measures_what_is_lackin
         return evaluate(DEFENSE, suite=asking, output_dir=tmp_path / "run", **FEW, **options)
 
     def reasons() -> list[str]:
-        board = leaderboard([read_run(tmp_path / "run")], resamples=50)
+        board = suite_board([read_run(tmp_path / "run")], resamples=50)
         return [reason for reason in board.entries[0].verdict.reasons if reason.startswith("utility task")]
 
     assert run(utility=False).status == "complete"
@@ -277,7 +277,7 @@ def test_it_enters_the_record_and_the_board_and_resuming_measures_what_is_lackin
     ]
     result = run()
     assert result.status == "complete" and not result.failures
-    (found,) = leaderboard([read_run(result.directory)], resamples=50).entries[0].per_task.values()
+    (found,) = suite_board([read_run(result.directory)], resamples=50).entries[0].per_task.values()
     assert [one.name for one in found.utility_tasks] == ["toy-choices", "toy-texts"]
     assert found.utility_tasks[1].change.value and "not measured" not in str(reasons())
     monkeypatch.setattr(Utility, "of", lambda *_: pytest.fail("it was measured already"))

@@ -87,7 +87,7 @@ def test_the_run_says_what_it_is_and_the_board_scores_it(run: Result) -> None:
         report(run.directory, Console(file=file, width=140), False)
     assert f"{NAME}: ." in (run.directory / "printed").read_text()
     board = json.loads((run.directory / "leaderboard.json").read_text())
-    (entry,) = [e for e in board["entries"] if e["defense"]["name"] == "sae-clamp"]
+    (entry,) = [e for e in board["suites"][0]["entries"] if e["defense"]["name"] == "sae-clamp"]
     result = entry["per_task"]["toy"]
     assert NAME in result["scored_threats"] and result["curves"][NAME]["threat_model"] == NAME
     areas = [result["curves"][name]["raw"]["aurc"]["value"] for name in result["scored_threats"]]

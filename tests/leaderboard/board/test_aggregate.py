@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 
 from benchmark.errors import UsageError
-from leaderboard.board.aggregate import leaderboard, write
-from leaderboard.board.schema import Leaderboard
+from leaderboard.board.aggregate import leaderboard, suite_board, write
+from leaderboard.board.schema import Leaderboard, SuiteBoard
 from leaderboard.rows.run import MeasuredCell
 from tests.leaderboard.row_factory import (
     BUDGETS,
@@ -45,13 +45,13 @@ def scored_cells(first: list[float], **common: Any) -> list[MeasuredCell]:
 
 
 @pytest.fixture(scope="module")
-def made(tmp_path_factory: pytest.TempPathFactory) -> Leaderboard:
+def made(tmp_path_factory: pytest.TempPathFactory) -> SuiteBoard:
     """The board of a run of one defense on two tasks."""
     cells = default_cells(HALF, QUARTER, task="ioi") + default_cells(HALF, HALF, task="unlearning")
     return board(write_run(tmp_path_factory.mktemp("whole") / "run", cells), resamples=300)
 
 
-def test_the_headline_is_the_mean_over_tasks_of_the_smaller_area(made: Leaderboard) -> None:
+def test_the_headline_is_the_mean_over_tasks_of_the_smaller_area(made: SuiteBoard) -> None:
     entry = made.entries[0]
     head = entry.headline
     assert entry.per_task["ioi"].score.value == 0.25 and entry.per_task["unlearning"].score.value == 0.5
@@ -63,7 +63,7 @@ def test_the_headline_is_the_mean_over_tasks_of_the_smaller_area(made: Leaderboa
     assert entry.verdict.status == "ranked" and entry.rank is not None and entry.flags == []
 
 
-def test_controls_are_listed_and_what_everything_cost(made: Leaderboard) -> None:
+def test_controls_are_listed_and_what_everything_cost(made: SuiteBoard) -> None:
     entry = made.entries[0]
     assert {(one.name, one.recovered) for one in entry.controls} == {
         ("random-direction", 0),
@@ -74,13 +74,13 @@ def test_controls_are_listed_and_what_everything_cost(made: Leaderboard) -> None
     assert entry.defense.record["ioi"] == {"n_latents": 20, "strength": 1.5}, "long lists become their length"
 
 
-def test_a_control_is_classified_and_comes_last(made: Leaderboard) -> None:
+def test_a_control_is_classified_and_comes_last(made: SuiteBoard) -> None:
     assert [one.defense.name for one in made.entries] == ["clamp", "none"]
     assert made.entries[1].verdict.reasons == ["a control: classified, not attacked"]
     assert made.entries[1].per_task["ioi"].rs0.value == 0
 
 
-def test_the_sanity_budget_is_no_ranked_budget(made: Leaderboard) -> None:
+def test_the_sanity_budget_is_no_ranked_budget(made: SuiteBoard) -> None:
     cells = [one for result in made.entries[0].per_task.values() for one in result.cells]
     assert SANITY not in {point.budget for one in cells for point in one.budgets}
 
@@ -167,23 +167,23 @@ def test_runs_of_different_suites_are_refused(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match=r"embedded 1 \(0123456789ab\), embedded 2 \(other\)"):
         board(one, two)
     with pytest.raises(UsageError, match="at least one run"):
-        leaderboard([])
+        suite_board([])
 
 
-def test_a_written_board_reads_back_equal_and_leaves_no_draft(made: Leaderboard, tmp_path: Path) -> None:
-    target = tmp_path / "out" / "leaderboard.json"
-    write(made, target)
-    write(made, target)
-    assert Leaderboard.model_validate_json(target.read_bytes()) == made
+def test_a_written_board_reads_back_equal_and_leaves_no_draft(made: SuiteBoard, tmp_path: Path) -> None:
+    target, whole = tmp_path / "out" / "leaderboard.json", leaderboard([made])
+    write(whole, target)
+    write(whole, target)
+    assert Leaderboard.model_validate_json(target.read_bytes()) == whole
     assert [one.name for one in target.parent.iterdir()] == ["leaderboard.json"]
 
 
-def test_nan_is_refused_and_the_old_file_stays(made: Leaderboard, tmp_path: Path) -> None:
+def test_nan_is_refused_and_the_old_file_stays(made: SuiteBoard, tmp_path: Path) -> None:
     target = tmp_path / "leaderboard.json"
-    write(made, target)
+    write(leaderboard([made]), target)
     old = target.read_bytes()
     provenance = made.entries[0].provenance.model_copy(update={"limit": float("nan")})
     broken = made.model_copy(update={"entries": [made.entries[0].model_copy(update={"provenance": provenance})]})
     with pytest.raises(ValueError, match="(?i)nan|finite"):
-        write(broken, target)
+        write(leaderboard([broken]), target)
     assert target.read_bytes() == old

@@ -10,7 +10,7 @@ import pytest
 from rich.console import Console
 
 from benchmark.errors import RunDirectoryError
-from leaderboard.board.schema import Leaderboard
+from leaderboard.board.schema import SuiteBoard
 from leaderboard.scores.stability import SaePair
 from leaderboard.tables.board import render
 from tests.leaderboard.row_factory import HALF, NEVER, QUARTER, board, default_cells, dump, manifest, write_run
@@ -34,7 +34,7 @@ PAIR: dict[str, Any] = {
 }
 
 
-def made(folder: Path, family: str | None = "clamp", pairs: Any = (PAIR,)) -> Leaderboard:
+def made(folder: Path, family: str | None = "clamp", pairs: Any = (PAIR,)) -> SuiteBoard:
     """A run of two defenses, of which half and a quarter hold; ``family``: of the second."""
     cells = default_cells(HALF, HALF) + default_cells(QUARTER, QUARTER, defense="clamp@2")
     defenses: Any = manifest(["ioi"], ["clamp", "clamp@2", "none"])["defenses"]
@@ -46,11 +46,11 @@ def made(folder: Path, family: str | None = "clamp", pairs: Any = (PAIR,)) -> Le
 
 
 @pytest.fixture(scope="module")
-def whole(tmp_path_factory: pytest.TempPathFactory) -> Leaderboard:
+def whole(tmp_path_factory: pytest.TempPathFactory) -> SuiteBoard:
     return made(tmp_path_factory.mktemp("whole"))
 
 
-def test_the_spread_is_between_the_editions(whole: Leaderboard) -> None:
+def test_the_spread_is_between_the_editions(whole: SuiteBoard) -> None:
     (found,) = whole.stability
     score = found.per_task["ioi"].score
     assert {name: one.value for name, one in score.by_edition.items()} == {"clamp": 0.5, "clamp@2": 0.25}
@@ -61,7 +61,7 @@ def test_the_spread_is_between_the_editions(whole: Leaderboard) -> None:
     assert found.saes == {"clamp": {PAIR["site"]: "one"}, "clamp@2": {PAIR["site"]: "two"}}
 
 
-def test_the_range_is_paired(whole: Leaderboard) -> None:
+def test_the_range_is_paired(whole: SuiteBoard) -> None:
     """Both are of the same examples: what differs is eight of them, and not two samples."""
     (found,) = whole.stability
     score = found.per_task["ioi"].score
@@ -71,14 +71,14 @@ def test_the_range_is_paired(whole: Leaderboard) -> None:
     assert found.per_task["ioi"].rs0.range.value == 0
 
 
-def test_what_is_retained_has_no_paired_range(whole: Leaderboard) -> None:
+def test_what_is_retained_has_no_paired_range(whole: SuiteBoard) -> None:
     retained = whole.stability[0].per_task["ioi"].retained
     assert (retained.min.value, retained.max.value) == (0.9, 1.0) and retained.range.value == pytest.approx(0.1)
     assert retained.min.interval and retained.min.interval.method == "wilson-on-clusters"
     assert retained.range.interval is None
 
 
-def test_a_pair_has_the_means_of_its_matches(whole: Leaderboard) -> None:
+def test_a_pair_has_the_means_of_its_matches(whole: SuiteBoard) -> None:
     (pair,) = whole.stability[0].per_task["ioi"].pairs
     assert isinstance(pair, SaePair) and (pair.frequency, pair.partner_frequency) == pytest.approx((0.2, 0.1))
     assert [pair.best_cosine, pair.baseline_cosine, pair.one_to_one_cosine] == pytest.approx([0.8, 0.25, 0.5])
@@ -102,7 +102,7 @@ def test_editions_that_were_only_classified_have_no_spread(tmp_path: Path) -> No
     assert board(write_run(tmp_path / "run", cells, defenses=defenses)).stability == []
 
 
-def test_the_table_follows_the_tasks(whole: Leaderboard) -> None:
+def test_the_table_follows_the_tasks(whole: SuiteBoard) -> None:
     out = io.StringIO()
     render(whole, Console(file=out, width=100))
     text = out.getvalue()

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from leaderboard.board.schema import Entry, Leaderboard
+from leaderboard.board.schema import Entry, SuiteBoard
 from leaderboard.scores.half_points import Eps50
 from leaderboard.scores.values import Estimate, Interval
 from leaderboard.tables.board import render
@@ -35,7 +35,7 @@ Folders = pytest.TempPathFactory
 
 
 @pytest.fixture(scope="module")
-def plain(tmp_path_factory: Folders) -> Leaderboard:
+def plain(tmp_path_factory: Folders) -> SuiteBoard:
     """A run of two defenses, one of which does nothing."""
     cells = default_cells(FIRST, FIRST, first_success_eps=0.04, first_success_drift=0.3, flags=["zero-gradient"])
     cells += default_cells([NEVER] * 60, [NEVER] * 60, defense="none", suppressed=False)
@@ -46,7 +46,7 @@ def plain(tmp_path_factory: Folders) -> Leaderboard:
 
 
 @pytest.fixture(scope="module")
-def rich(tmp_path_factory: Folders) -> Leaderboard:
+def rich(tmp_path_factory: Folders) -> SuiteBoard:
     """A run with everything that only some have: a monitor, parts, tokens, degenerate output."""
     parts = {
         f"attr_{part}_{name}": value
@@ -84,14 +84,14 @@ def rich(tmp_path_factory: Folders) -> Leaderboard:
     return board(run)
 
 
-def text(made: Leaderboard | Entry, width: int = 120) -> str:
+def text(made: SuiteBoard | Entry, width: int = 120) -> str:
     out = io.StringIO()
     render(made, Console(file=out, width=width))
     return out.getvalue()
 
 
 @pytest.mark.parametrize("width", [80, 100, 140])
-def test_plain_text_says_it_all_within_the_width(plain: Leaderboard, width: int) -> None:
+def test_plain_text_says_it_all_within_the_width(plain: SuiteBoard, width: int) -> None:
     printed = text(plain, width)
     assert max(map(len, printed.splitlines())) <= width
     assert "\x1b" not in printed and "\u2026" not in printed
@@ -112,7 +112,7 @@ def test_plain_text_says_it_all_within_the_width(plain: Leaderboard, width: int)
         assert word in printed, word
 
 
-def test_the_legend_names_the_threat_models_of_the_run(plain: Leaderboard) -> None:
+def test_the_legend_names_the_threat_models_of_the_run(plain: SuiteBoard) -> None:
     legend = " ".join(text(plain, 200).split("norm of the perturbation", 1)[1].split())
     for words in (
         "the primary threat models (before_edit)",
@@ -132,12 +132,12 @@ def test_many_budgets_are_thinned_and_keep_their_ends(tmp_path_factory: Folders)
     assert max(map(len, printed.splitlines())) <= 100
 
 
-def test_one_entry_can_be_printed_alone(plain: Leaderboard) -> None:
+def test_one_entry_can_be_printed_alone(plain: SuiteBoard) -> None:
     assert "AURC before_edit: " in text(plain.entries[0])
 
 
 @pytest.mark.parametrize("width", [80, 120])
-def test_what_only_some_defenses_have_is_printed_for_them(rich: Leaderboard, width: int) -> None:
+def test_what_only_some_defenses_have_is_printed_for_them(rich: SuiteBoard, width: int) -> None:
     printed = text(rich, width)
     assert max(map(len, printed.splitlines())) <= width and "\u2026" not in printed
     for word in (
@@ -163,29 +163,27 @@ def test_what_only_some_defenses_have_is_printed_for_them(rich: Leaderboard, wid
     assert first.split().index("degen.") > first.split().index("eps")
 
 
-def test_what_a_fit_settled_on_is_printed(plain: Leaderboard) -> None:
+def test_what_a_fit_settled_on_is_printed(plain: SuiteBoard) -> None:
     assert "fitted: n latents 20, strength 1.5" in text(plain)
     silent = plain.entries[0].defense.model_copy(update={"record": {}})
     assert "fitted:" not in text(plain.entries[0].model_copy(update={"defense": silent}))
 
 
-def test_what_a_defense_does_not_have_is_not_printed(plain: Leaderboard) -> None:
+def test_what_a_defense_does_not_have_is_not_printed(plain: SuiteBoard) -> None:
     made = text(plain)
     tables = made[: made.index("norm of the perturbation")]
     for word in ("monitor", "carried by", "degen.", "tokens", "defended outputs", "cosines", "protocol"):
         assert word not in tables, word
 
 
-def test_degenerate_outputs_are_counted_and_shared_out(rich: Leaderboard) -> None:
+def test_degenerate_outputs_are_counted_and_shared_out(rich: SuiteBoard) -> None:
     lines = text(rich).splitlines()
     start = next(place for place, line in enumerate(lines) if "degen." in line)
     rows_of_jacobian = next(place for place in range(start, len(lines)) if lines[place].startswith("jacobian"))
     assert " 20 " in lines[rows_of_jacobian - 2] and " .33 " in lines[rows_of_jacobian - 1]
 
 
-def test_delta_is_that_of_the_first_success_where_the_smallest_is_unknown(
-    plain: Leaderboard, rich: Leaderboard
-) -> None:
+def test_delta_is_that_of_the_first_success_where_the_smallest_is_unknown(plain: SuiteBoard, rich: SuiteBoard) -> None:
     assert ".040" in text(plain) and ".040" not in text(rich)
 
 
