@@ -21,9 +21,12 @@ REMEDIES = {
 """What the system says when there is no room -> in words, and what to do."""
 
 
-def write_atomically(path: Path, save: Callable[[Path], Any]) -> None:
+def write_atomically(path: Path, save: Callable[[Path], Any], named: Callable[[Path], Path] | None = None) -> None:
     """Let ``save`` write a file beside ``path`` and put it in its place: readers see the old one or the new one, and a
     file that is written later is never on the disk without this one.
+
+    Args:
+        named: where the finished draft belongs; None: ``path``.
 
     Raises:
         OSError: what the file system says, also where ``save`` has an exception of its own for it; nothing of the draft
@@ -34,10 +37,37 @@ def write_atomically(path: Path, save: Callable[[Path], Any]) -> None:
         _saved(save, part)
         with part.open("rb") as file:
             os.fsync(file.fileno())
-        os.replace(part, path)
+        os.replace(part, path if named is None else named(part))
         _sync_folder(path.parent)
     finally:
         part.unlink(missing_ok=True)
+
+
+def write_by_content(draft: Path, save: Callable[[Path], Any]) -> str:
+    """Let ``save`` write a file, called by the SHA-256 of its bytes, which is given back, with the ending of ``draft``
+    and in its folder.
+
+    Raises:
+        OSError: as ``write_atomically``.
+    """
+    found: list[str] = []
+
+    def named(part: Path) -> Path:
+        found.append(digest_of(part))
+        return draft.with_name(f"{found[0]}{draft.suffix}")
+
+    write_atomically(draft, save, named)
+    return found[0]
+
+
+def digest_of(path: Path) -> str:
+    """SHA-256 of a file's bytes.
+
+    Raises:
+        OSError: it cannot be read.
+    """
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def remedy(error: OSError) -> tuple[str, str]:

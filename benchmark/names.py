@@ -1,10 +1,20 @@
-"""Names that people give: of defenses, tasks and suites."""
+"""Names that people give: of defenses, tasks and suites; and what a name is called where everybody reads it."""
 
 from __future__ import annotations
 
+import hashlib
+import re
 from typing import Any
 
 from benchmark.errors import UsageError
+
+_PLAIN = re.compile(r"[A-Za-z0-9._/:@+-]{1,80}")
+
+
+def public_id(name: str) -> str:
+    """An id of an example or a cluster for rows that are published: a plain one as it is, of any other its hash, since
+    it may be a prompt."""
+    return name if _PLAIN.fullmatch(name) else f"sha256:{hashlib.sha256(name.encode()).hexdigest()[:16]}"
 
 
 def checked_name(value: Any, what: str) -> str:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, Literal, NamedTuple
 
+from benchmark.names import public_id
+
 Unit = Literal["share", "nats"]
 """Of a document's value. share: in [0, 1], its mean is read; nats: a loss, read per unit of weight (a word, a byte)."""
 
@@ -35,5 +37,5 @@ class Paired(NamedTuple):
             "base": list(self.base),
             "defended": list(self.defended),
             "weights": None if self.weights is None else list(self.weights),
-            "clusters": None if self.clusters is None else list(self.clusters),
+            "clusters": None if self.clusters is None else [public_id(name) for name in self.clusters],
         }

@@ -15,6 +15,7 @@ from benchmark.contracts.row import TARGET_SHOWN, Identity, Row
 from benchmark.measure.group import Group
 from benchmark.measure.outcome import Attacked, Found, Left, make_rows
 from benchmark.model.pack import Pack, halves, make_packs
+from benchmark.names import public_id
 from benchmark.registry import threat
 from benchmark.run.plan import Cell
 from benchmark.run.training import train, untrainable
@@ -113,8 +114,8 @@ def _identities(group: Group, cell: Cell, example: Example, run_id: str) -> list
             run_id=run_id,
             cell_key=cell.key,
             task=group.task.name,
-            example_id=example.id,
-            cluster_id=example.cluster,
+            example_id=public_id(example.id),
+            cluster_id=public_id(example.cluster),
             defense=cell.defense,
             attack=cell.attack.title,
             threat_model=cell.attack.threat_model,

@@ -6,7 +6,8 @@ cells/          <key>.parquet, one atomic file a finished cell
 fits/           <task>__<defense>.json, what fitting found and what the defense costs
 stability.json  which latents the editions of a defense have in common, where a site has several SAEs
 events.jsonl    one line an event: halved packs, fallbacks, errors
-private/        <key>.safetensors, perturbations, written before their cell; mode 0700, never published
+private/        <sha256>.safetensors, perturbations by their content, written before their cell, which names them; mode
+                0700, never published
 *.part          a draft; the next run deletes it
 *.damaged       a file that could not be read, set aside; what it held was made again
 """
@@ -30,7 +31,7 @@ from torch import Tensor
 
 from benchmark.contracts.row import SCHEMA_VERSION
 from benchmark.errors import RunDirectoryError
-from benchmark.files import file_name, remedy, write_atomically
+from benchmark.files import digest_of, file_name, remedy, write_atomically, write_by_content
 from benchmark.run.ownership import DAMAGED, drafts, read_json, refuse_foreign
 
 CODE = b"recoverybench.code"
@@ -38,7 +39,9 @@ CODE = b"recoverybench.code"
 ERRORS = b"recoverybench.errors"
 """Metadata of a cell's file: how many of its rows failed. A cell with any is tried again."""
 PERTURBATIONS = b"recoverybench.perturbations"
-"""Metadata of a cell's file: how many examples have perturbations under private/. A cell without them is run again."""
+"""Metadata of a cell's file: SHA-256 of its perturbations' file under private/; empty: it has none. A cell without them
+is run again."""
+SAFE = ".safetensors"
 _UNREADABLE = (pa.ArrowException, OSError, KeyError, ValueError)
 
 
@@ -98,7 +101,7 @@ class Store:
                 continue
             why = _damage(self._cell(key), key)
             aside = self._cell(key)
-            if why is None and (why := self._loss(key)) is not None:
+            if why is None and (why := self._loss(key, whole=True)) is not None:
                 aside = self._private(key)
             if why is not None:
                 self._guard(lambda file=aside: _set_aside(file))
@@ -146,11 +149,9 @@ class Store:
         Raises:
             RunDirectoryError: the disk is full or not writable; finished cells stay.
         """
-        if perturbations:
-            found = dict(perturbations)
-            self._atomic(self._private(key), lambda part: save_file(found, part))
+        kept = self._keep(key, perturbations) if perturbations else ""
         failed = str(rows["status"].to_pylist().count("error")).encode()
-        notes = {ERRORS: failed, PERTURBATIONS: str(len(perturbations or {})).encode(), CODE: _code(code)}
+        notes = {ERRORS: failed, PERTURBATIONS: kept.encode(), CODE: _code(code)}
         marked = rows.replace_schema_metadata({**(rows.schema.metadata or {}), **notes})
         self._atomic(
             self._cell(key), lambda part: pq.write_table(marked, part, compression="zstd", write_page_checksum=True)
@@ -167,7 +168,13 @@ class Store:
 
     def perturbations(self, key: str) -> dict[str, Tensor]:
         """What a finished cell found, by example; nothing where nothing was attacked."""
-        return load_file(self._private(key)) if self._private(key).is_file() else {}
+        return load_file(self._private(key)) if self._found(key) else {}
+
+    def _keep(self, key: str, perturbations: Mapping[str, Tensor]) -> str:
+        digest: list[str] = []
+        found, draft = dict(perturbations), self.root / "private" / f"{key}{SAFE}"
+        self._guard(lambda: digest.append(write_by_content(draft, lambda part: save_file(found, part))))
+        return digest[0]
 
     @contextmanager
     def _damaged(self, path: Path) -> Iterator[None]:
@@ -176,14 +183,16 @@ class Store:
         except _UNREADABLE as error:
             raise RunDirectoryError(f"{path} is damaged ({error}); repeat the command, and it is run again") from error
 
-    def _loss(self, key: str) -> str | None:
-        """What is wrong with the perturbations of a cell; None: they are there, or it has none."""
-        expected = int((pq.read_schema(self._cell(key)).metadata or {}).get(PERTURBATIONS, b"0"))
+    def _loss(self, key: str, *, whole: bool = False) -> str | None:
+        """What is wrong with the perturbations of a cell; None: they are there, or it has none.
+
+        ``whole``: every byte is looked at."""
+        expected = self._found(key)
         if not expected:
             return None
         try:
-            with safe_open(self._private(key), "pt") as file:
-                return None if len(file.keys()) == expected else "is of another cell"
+            with safe_open(self._private(key), "pt"):
+                return "is damaged" if whole and digest_of(self._private(key)) != expected else None
         except FileNotFoundError:
             return "is missing"
         except (OSError, SafetensorError):
@@ -255,7 +264,11 @@ class Store:
         return self.root / "cells" / f"{key}.parquet"
 
     def _private(self, key: str) -> Path:
-        return self.root / "private" / f"{key}.safetensors"
+        return self.root / "private" / f"{self._found(key)}{SAFE}"
+
+    def _found(self, key: str) -> str:
+        """SHA-256 of the perturbations of a cell that is there; empty: it has none."""
+        return (pq.read_schema(self._cell(key)).metadata or {}).get(PERTURBATIONS, b"").decode()
 
     def _atomic(self, path: Path, save: Callable[[Path], Any]) -> None:
         self._guard(lambda: write_atomically(path, save))

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import pyarrow.parquet as pq
 import pytest
 import torch
 
@@ -19,7 +20,7 @@ from benchmark.contracts.row import SCHEMA, SCHEMA_VERSION
 from benchmark.model.passes import TailPass
 from benchmark.run.prepare import prepare
 from benchmark.run.request import Request
-from benchmark.run.store import Store
+from benchmark.run.store import PERTURBATIONS, Store
 from tests.benchmark.run.equal_rows import same_results
 from tests.tiny import SITE, ToyTask
 from tests.toy_run import DEFENSE, FEW
@@ -206,7 +207,10 @@ def test_what_is_damaged_is_made_again_and_said(few: Any, suite: str, tmp_path: 
 
     shutil.copytree(few.directory, tmp_path / "run")
     cells, private = (sorted((tmp_path / "run" / folder).iterdir()) for folder in ("cells", "private"))
-    damaged = [cells[0], next(f for f in private if f.stem != cells[0].stem), *(tmp_path / "run" / "fits").iterdir()]
+    named = {cell: pq.read_schema(cell).metadata[PERTURBATIONS].decode() for cell in cells}
+    lost = next(file for file in private if file.stem not in ("", named[cells[0]]))
+    again_run = {cells[0].stem, *(cell.stem for cell, digest in named.items() if digest == lost.stem)}
+    damaged = [cells[0], lost, *(tmp_path / "run" / "fits").iterdir()]
     for victim in damaged:
         victim.write_bytes(b"neither of it")
     (tmp_path / "run" / "run.json").write_text("[]")
@@ -214,7 +218,7 @@ def test_what_is_damaged_is_made_again_and_said(few: Any, suite: str, tmp_path: 
     same_results(few, again)
     told = (tmp_path / "run" / "events.jsonl").read_text()
     assert all(victim.name in told for victim in damaged[:2])
-    kept = {p.name: p.stat().st_mtime_ns for p in cells if p.stem not in {victim.stem for victim in damaged}}
+    kept = {p.name: p.stat().st_mtime_ns for p in cells if p.stem not in again_run}
     assert kept == {name: (few.directory / "cells" / name).stat().st_mtime_ns for name in kept}, "and nothing else"
     card = json.loads(damaged[-1].read_text())
     assert card["defense"] == "sae-clamp"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 from pathlib import Path
@@ -139,15 +140,24 @@ def test_a_cell_under_another_ones_name_or_of_another_version_is_run_again(tmp_p
 @pytest.mark.parametrize("harm", ["missing", "cut", "other"])
 def test_a_cell_without_its_perturbations_is_not_finished(tmp_path: Path, harm: str) -> None:
     store = filled(tmp_path)
-    file = tmp_path / "private" / f"{KEYS[0]}.safetensors"
+    (file,) = (tmp_path / "private").iterdir()
     content = file.read_bytes()
     if harm == "other":
         store.write(KEYS[1], rows(KEYS[1]), CODE, {"e0": torch.zeros(3)})
-        content = (tmp_path / "private" / f"{KEYS[1]}.safetensors").read_bytes()
+        (content,) = (one.read_bytes() for one in file.parent.iterdir() if one != file)
     file.unlink() if harm == "missing" else file.write_bytes(content[:-1] if harm == "cut" else content)
     (told,) = store.mend(KEYS)
     assert file.name in told
     assert not store.finished(KEYS[0]) and store.finished(KEYS[1])
+
+
+def test_perturbations_are_called_by_their_content(tmp_path: Path) -> None:
+    store = filled(tmp_path)
+    (file,) = (tmp_path / "private").iterdir()
+    assert file.stem == hashlib.sha256(file.read_bytes()).hexdigest()
+    store.write(KEYS[1], rows(KEYS[1]), CODE, {"e1": torch.ones(3), "e0": torch.zeros(3)})
+    assert [file] == list((tmp_path / "private").iterdir()), "equal ones are one file"
+    assert store.perturbations(KEYS[1])["e1"].tolist() == [1, 1, 1]
 
 
 def test_perturbations_are_there_before_the_cell_that_they_belong_to(
