@@ -23,6 +23,8 @@ from benchmark.sealed import refuse_while_learning
 
 T = TypeVar("T")
 _OWN = "recoverybench"
+_FILE = "recoverybench_file_"
+"""What the names of modules begin with that were made of files."""
 
 
 def suggestion(name: str, known: Sequence[str]) -> str:
@@ -191,6 +193,13 @@ def from_file(reference: str, base: type) -> type:
     return found
 
 
+def defining_file(kind: type) -> Path | None:
+    """The file of a class that was named as ``file.py:Class``; None: it is of a package."""
+    module = sys.modules.get(kind.__module__)
+    file = getattr(module, "__file__", None) if kind.__module__.startswith(_FILE) else None
+    return None if file is None else Path(file)
+
+
 def told(error: BaseException) -> str:
     """An error of anybody's code in one line."""
     try:
@@ -202,7 +211,7 @@ def told(error: BaseException) -> str:
 
 def _import(path: Path) -> Any:
     digest = hashlib.sha256(str(path.resolve()).encode()).hexdigest()[:12]
-    name = f"recoverybench_file_{digest}"
+    name = f"{_FILE}{digest}"
     spec = importlib.util.spec_from_file_location(name, path)
     assert spec is not None and spec.loader is not None
     module = importlib.util.module_from_spec(spec)

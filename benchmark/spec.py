@@ -23,7 +23,7 @@ from benchmark.errors import UsageError
 from benchmark.files import is_file
 from benchmark.names import checked_name
 from benchmark.plain_values import Document, shown
-from benchmark.registry import ATTACKS, DEFENSES, TASKS, THREATS, from_file, is_reference, told
+from benchmark.registry import ATTACKS, DEFENSES, TASKS, THREATS, defining_file, from_file, is_reference, told
 from benchmark.values import by_content, exact, held_by
 
 
@@ -130,7 +130,8 @@ def _from_spec(path: Path, options: Mapping[str, Any]) -> Named:
     if not isinstance(spec, dict) or not isinstance(spec.get("defense"), str):
         known = ", ".join(DEFENSES.names())
         raise UsageError(f"{path}: a spec is a mapping with `defense: NAME` and its settings; defenses: {known}")
-    kind = DEFENSES.get(spec.pop("defense"))
+    what = spec.pop("defense")
+    kind = from_file(str(path.parent / what), Defense) if is_reference(what) else DEFENSES.get(what)
     name = checked_name(spec.pop("name", path.stem), f"{path}: name")
     _anchor_paths(spec, path.parent)
     merged = {**by_field(spec, str(path)), **by_field(options, "options")}
@@ -249,6 +250,23 @@ def settings(thing: Any) -> dict[str, Any]:
     """
     kind = type(thing).__name__
     return {name: exact(value, f"{kind}.{name}", written=True) for name, value in held_by(thing).items()}
+
+
+def recipe(named: Named) -> dict[str, Any] | None:
+    """The spec file that makes a defense, as JSON values: what it is, what it is called, and its settings.
+
+    Returns:
+        None: there is none, since it was made in Python, of a class that nobody registered or of what no file can say.
+    """
+    kind = type(named.defense)
+    file = defining_file(kind)
+    if file is None and DEFENSES.known.get(getattr(kind, "name", "")) is not kind:
+        return None
+    what = kind.name if file is None else f"{file}:{kind.__qualname__}"  # type: ignore[attr-defined]
+    try:
+        return {"defense": what, "name": named.family, **settings(named.defense)}
+    except UsageError:
+        return None
 
 
 def _described(value: Any, where: str, code: Files | None = None) -> Any:

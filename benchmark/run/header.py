@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from benchmark.code import summary
@@ -12,8 +12,9 @@ from benchmark.run.plan import Plan, access, suite_attacks
 from benchmark.run.prepare import Prepared
 from benchmark.run.provenance import environment
 from benchmark.run.saes import Saes
-from benchmark.spec import Named
-from benchmark.suite import Frozen, Suite
+from benchmark.run.task_view import TaskView
+from benchmark.spec import Named, recipe
+from benchmark.suite import Frozen, Suite, TaskSettings
 from benchmark.values import sha
 
 SCHEMA_VERSION = 2
@@ -39,7 +40,7 @@ def header(
         "protocol": plan.protocol.name,
         "ranked": plan.protocol.ranked,
         "limit": prepared.limit,
-        "suite": _suite(plan.suite),
+        "suite": described_suite(plan.suite),
         "model": {
             "id": plan.suite.model.name,
             "source": taken.source if taken else None,
@@ -51,13 +52,20 @@ def header(
         "seed": prepared.request.seed,
         "dtype": prepared.request.dtype,
         "threats": {name: threat(name).describe() for name in models},
-        "tasks": {name: _task(plan, name, models, frozen[name], saes[name]) for name in frozen},
+        "tasks": {
+            name: {
+                **described_task(plan.suite.tasks[name], plan.tasks[name], models, frozen[name]),
+                "saes": saes[name].found,
+            }
+            for name in frozen
+        },
         "defenses": {name: _defense(named, subject.saes) for name, named in plan.defenses.items()},
         **environment(subject.device),
     }
 
 
-def _suite(suite: Suite) -> dict[str, Any]:
+def described_suite(suite: Suite) -> dict[str, Any]:
+    """What a run says of its suite."""
     return {
         "name": suite.name,
         "version": suite.version,
@@ -82,18 +90,28 @@ def _threat_models(plan: Plan) -> list[str]:
     return sorted({*named, *(cell.attack.threat_model for cell in plan.cells)})
 
 
-def _task(plan: Plan, name: str, models: list[str], frozen: Frozen, saes: Saes) -> dict[str, Any]:
-    settings, task = plan.suite.tasks[name], plan.tasks[name]
+def described_task(settings: TaskSettings, task: TaskView, models: Sequence[str], frozen: Frozen) -> dict[str, Any]:
+    """What a run says of a task, beside the SAEs that it looked at there.
+
+    Args:
+        models: names of the threat models that are asked about.
+        frozen: the constants that it was run with.
+    """
     return {
         "site": settings.site,
         "threat_models": [model for model in models if threat(model).applies(task) is None],
         "budgets": {model: list(budgets) for model, budgets in settings.budgets.items()},
         **frozen.model_dump(exclude={"weights_sha"}),
         "examples_hash": sha([e.content_hash for e in task.examples("test")]),
-        "saes": saes.found,
     }
 
 
 def _defense(named: Named, saes: Mapping[str, str]) -> dict[str, Any]:
     read = saes if named.edition is None else named.edition.saes
-    return {"spec": named.spec, "spec_sha": sha(named.spec), "family": named.family, "saes": dict(read)}
+    return {
+        "recipe": recipe(named),
+        "spec": named.spec,
+        "spec_sha": sha(named.spec),
+        "family": named.family,
+        "saes": dict(read),
+    }

@@ -150,7 +150,7 @@ def make_plan(
     for task in tasks:
         for named in _with_editions(defenses, suite, task):
             _add(everyone, named)
-            cells += _cells(suite, task, named, _with_controls(applying[task]))
+            cells += _cells(suite, task, named.name, _with_controls(applying[task]))
             made[task, named.name] = fresh_examples(tasks[task], named, seed)
             if made[task, named.name]:
                 cells += [
@@ -158,7 +158,7 @@ def make_plan(
                 ]
         for named in _with_editions(control_defenses, suite, task):
             _add(everyone, named)
-            cells += _cells(suite, task, named, classify)
+            cells += _cells(suite, task, named.name, classify)
     saes = {site: [by_content(source) for source in sources] for site, sources in suite.saes.items()}
     inputs = {
         "suite": suite.hash,
@@ -244,11 +244,17 @@ def _steers(attack: Attack) -> bool:
     return attack.constraint == "none" and threat(attack.threat_model).role != "diagnostic"
 
 
-def _cells(suite: Suite, task: str, named: Named, attacks: Iterable[Attack]) -> list[Cell]:
+def asked_cells(suite: Suite, task: TaskView, defense: str) -> list[Cell]:
+    """Every cell that a suite asks of a defense on a task, without the key that a model gives it."""
+    applying = [attack for attack in suite_attacks(suite) if _meets(suite, task, attack)]
+    return _cells(suite, task.name, defense, _with_controls(applying))
+
+
+def _cells(suite: Suite, task: str, defense: str, attacks: Iterable[Attack]) -> list[Cell]:
     cells: list[Cell] = []
     for attack in attacks:
         budgets, sanity = _budgets(suite, task, attack)
-        cells.append(Cell(f"{task}/{named.name}/{attack!r}", task, named.name, attack, budgets, sanity))
+        cells.append(Cell(f"{task}/{defense}/{attack!r}", task, defense, attack, budgets, sanity))
     return [replace(cell, replays=tuple(c.key for c in cells if _shows(c.attack, cell.attack))) for cell in cells]
 
 

@@ -44,13 +44,18 @@ def _version(package: str) -> str | None:
         return None
 
 
+RESULTS = "leaderboard/entries"
+"""What lies there is made by runs, and changes none."""
+
+
 def _git() -> dict[str, Any] | None:
     """Commit of the checkout that the code runs from, and whether it has uncommitted changes."""
     here = Path(__file__).resolve().parents[2]
     if not (here / ".git").exists():
         return None
     commit = _run(here, "rev-parse", "HEAD")
-    return None if commit is None else {"commit": commit, "dirty": bool(_run(here, "status", "--porcelain"))}
+    changed = _run(here, "status", "--porcelain", "--", ".", f":(exclude){RESULTS}")
+    return None if commit is None else {"commit": commit, "dirty": bool(changed)}
 
 
 def _run(folder: Path, *arguments: str) -> str | None:

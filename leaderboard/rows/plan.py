@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Literal
+
+from pydantic import Field
 
 from leaderboard.rows.recorded import Recorded
 
@@ -26,7 +28,8 @@ class ControlRecord(Recorded):
 class PlannedCell(Recorded):
     """One entry of ``plan.json``."""
 
-    key: str
+    key: Annotated[str, Field(pattern=r"^[A-Za-z0-9_.+@-]{1,200}$")]
+    """What its file is called."""
     task: str
     defense: str
     attack: str
@@ -46,7 +49,6 @@ class PlannedCell(Recorded):
     """What must stand beside it."""
     code: dict[str, str] | None = None
     """Which code makes it, by part; null: the run does not say."""
-    file: str
 
     @property
     def attacks(self) -> bool:

@@ -1,17 +1,14 @@
-"""A run directory as data: ``run.json``, ``plan.json``, ``fits/*.json`` and ``cells/*.parquet``, read whole."""
+"""A run directory, or a run that was handed in, as data: ``run.json``, ``plan.json``, ``fits/*.json`` and the rows."""
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 
-from benchmark.contracts.row import SCHEMA, SCHEMA_VERSION
 from benchmark.errors import RunDirectoryError
+from leaderboard.rows.files import Rows
 from leaderboard.rows.fits import Fit
 from leaderboard.rows.manifest import Manifest, ThreatRecord
 from leaderboard.rows.plan import Plan, PlannedCell
@@ -19,11 +16,6 @@ from leaderboard.rows.recorded import parse
 from leaderboard.rows.reference import compared
 from leaderboard.rows.selection import up_to
 from leaderboard.rows.stability import PairRecord, Stability
-
-ESSENTIAL = frozenset(
-    {"example_id", "cluster_id", "budget_eps", "sanity", "eligible", "suppressed", "recovered", "eps_star", "status"}
-)
-"""Columns without which there is no score."""
 
 
 @dataclass(frozen=True)
@@ -37,6 +29,8 @@ class MeasuredCell:
     compare with on the undefended model."""
     strange: bool = False
     """Its file says that other code made it than the plan's."""
+    perturbations: str = ""
+    """SHA-256 of the file with its perturbations; empty: nothing was attacked."""
 
     @property
     def scored(self) -> bool:
@@ -78,11 +72,14 @@ def read_run(directory: Path | str) -> Run:
     if not (root / "run.json").is_file():
         raise RunDirectoryError(f"{root} is no run directory: it has no run.json; give a directory that a run wrote")
     manifest, plan = parse(Manifest, root / "run.json"), parse(Plan, root / "plan.json")
-    missing = tuple(cell for cell in plan.cells if not (root / cell.file).is_file())
+    rows = Rows(root)
+    missing = tuple(cell for cell in plan.cells if not rows.has(cell.key))
     if missing and manifest.status == "complete":
-        raise RunDirectoryError(f"{root} says that it is complete, but {missing[0].file} is missing; repeat the run")
+        raise RunDirectoryError(
+            f"{root} says that it is complete, but the cell {missing[0].key} is missing; repeat the run"
+        )
     fits = [parse(Fit, file) for file in sorted((root / "fits").glob("*.json"))]
-    measured = [_measured(root, manifest, cell) for cell in plan.cells if cell not in missing]
+    measured = [_measured(root, manifest, cell, rows) for cell in plan.cells if cell not in missing]
     return Run(
         manifest=manifest,
         cells=tuple(cell for cell in measured if cell.plan.split == "test"),
@@ -97,42 +94,13 @@ def _stability(file: Path) -> tuple[PairRecord, ...]:
     return tuple(parse(Stability, file).pairs) if file.is_file() else ()
 
 
-def _measured(root: Path, manifest: Manifest, cell: PlannedCell) -> MeasuredCell:
+def _measured(root: Path, manifest: Manifest, cell: PlannedCell, measured: Rows) -> MeasuredCell:
     task, threat = manifest.tasks.get(cell.task), manifest.threats.get(cell.threat_model)
     if task is None or threat is None:
         raise RunDirectoryError(
             f"{root / 'plan.json'} has the cell {cell} on {cell.task}, of which run.json says nothing; repeat the run"
         )
-    rows, code = _read_rows(root / cell.file)
+    file = measured.cell(cell.key)
     known = task.steered.get(cell.threat_model) if cell.split == "test" else None  # fresh examples have no reference
-    rows = compared(up_to(rows, task.ceilings.get(cell.threat_model)), known)
-    return MeasuredCell(cell, threat, rows, code != cell.code)
-
-
-def _read_rows(file: Path) -> tuple[pa.Table, Any]:
-    """The rows with all columns of this version, those that the file does not have yet null; and which code made them,
-    None: it does not say."""
-    try:
-        written = pq.read_schema(file)
-        rows = pq.read_table(file, schema=SCHEMA, page_checksum_verification=True)
-        rows.validate(full=True)  # texts that are none
-        version = int((written.metadata or {}).get(b"recoverybench.schema_version", b"0"))
-    except (pa.ArrowException, OSError, ValueError) as error:
-        raise RunDirectoryError(f"{file} is damaged: {_first_line(error)}; repeat the run") from error
-    if version != SCHEMA_VERSION:
-        raise RunDirectoryError(f"{file} has row schema {version}; this version reads {SCHEMA_VERSION}")
-    lacking = ESSENTIAL - set(written.names)
-    if lacking:
-        raise RunDirectoryError(f"{file} lacks the columns {', '.join(sorted(lacking))}; delete it and repeat the run")
-    return rows, _code((written.metadata or {}).get(b"recoverybench.code"))
-
-
-def _code(told: bytes | None) -> Any:
-    try:
-        return None if told is None else json.loads(told)
-    except ValueError:
-        return "unreadable"
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).splitlines() or [type(error).__name__])[0]
+    rows = compared(up_to(file.rows, task.ceilings.get(cell.threat_model)), known)
+    return MeasuredCell(cell, threat, rows, file.code != cell.code, file.perturbations)

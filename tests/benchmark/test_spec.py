@@ -13,7 +13,7 @@ from benchmark.contracts.attack import Attack
 from benchmark.contracts.defense import Defense, FittedDefense, Fitting
 from benchmark.errors import UsageError
 from benchmark.registry import ATTACKS, DEFENSES
-from benchmark.spec import Named, build, resolve_attack, resolve_defense, settings
+from benchmark.spec import Named, build, recipe, resolve_attack, resolve_defense, settings
 from benchmark.values import sha
 from defenses.sae_clamp import SaeClamp
 from tests import tiny
@@ -175,6 +175,33 @@ def test_a_spec_written_down_is_the_same_defense(tmp_path: Path) -> None:
     for name in ("again.yaml", "again.json"):
         again = resolve_defense(written(tmp_path, {"defense": "sae-clamp", **settings(first.defense)}, name))
         assert again.defense == first.defense and sha(again.spec) == sha(first.spec)
+
+
+@pytest.mark.parametrize("name", sorted(DEFENSES.names()))
+def test_the_recipe_of_a_defense_makes_it_again(name: str, tmp_path: Path) -> None:
+    named = resolve_defense(name)
+    written = recipe(named)
+    assert written is not None and written["defense"] == name
+    (tmp_path / "spec.json").write_text(json.dumps(written))
+    again = resolve_defense(str(tmp_path / "spec.json"))
+    assert (again.name, sha(again.spec)) == (named.name, sha(named.spec))
+
+
+def test_the_recipe_of_a_class_in_a_file_names_the_file(tmp_path: Path) -> None:
+    code = "from dataclasses import dataclass\nfrom benchmark import Defense\n\n\n@dataclass(frozen=True)\n"
+    code += "class Own(Defense):\n    size: int = 3\n\n    def fit(self, fitting):\n        raise NotImplementedError\n"
+    (tmp_path / "own.py").write_text(code)
+    named = resolve_defense(f"{tmp_path / 'own.py'}:Own", {"size": 4})
+    assert recipe(named) == {"defense": f"{tmp_path / 'own.py'}:Own", "name": "Own", "size": 4}
+    (tmp_path / "spec.json").write_text(json.dumps({"defense": "own.py:Own", "name": "Own", "size": 4}))
+    assert sha(resolve_defense(str(tmp_path / "spec.json")).spec) == sha(named.spec), "a file beside the spec"
+
+
+def test_what_was_made_in_python_alone_has_no_recipe() -> None:
+    class Nobody(SaeClamp):
+        """Of a class that nobody registered."""
+
+    assert recipe(Named("nobody", Nobody())) is None
 
 
 def test_equal_settings_have_one_hash_and_every_change_has_its_own(tmp_path: Path) -> None:

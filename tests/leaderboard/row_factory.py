@@ -136,7 +136,7 @@ def cell(made: pa.Table, threat: Mapping[str, Any] | None = None, **changes: Any
     } | changes
     key = "-".join(str(plan[name]) for name in ("task", "defense", "attack", "threat_model", "constraint", "goal"))
     record = ThreatRecord.model_validate(threat or THREATS[str(plan["threat_model"])])
-    return MeasuredCell(PlannedCell.model_validate(plan | {"key": key, "file": f"cells/{key}.parquet"}), record, made)
+    return MeasuredCell(PlannedCell.model_validate(plan | {"key": key}), record, made)
 
 
 def control(made: pa.Table, threat: Mapping[str, Any] | None = None, **changes: Any) -> MeasuredCell:
@@ -297,7 +297,7 @@ def write_run(
     dump(directory / "run.json", manifest(tasks, defenses, **changes))
     dump(directory / "plan.json", {"cells": [one.plan.model_dump() for one in cells]})
     for one in cells:
-        pq.write_table(one.rows.select(SCHEMA.names).cast(SCHEMA), directory / one.plan.file)
+        pq.write_table(one.rows.select(SCHEMA.names).cast(SCHEMA), directory / "cells" / f"{one.plan.key}.parquet")
     for task in tasks:
         for defense in defenses:
             kept = retained.get(defense, 1.0) if isinstance(retained, Mapping) else retained

@@ -9,7 +9,7 @@ import leaderboard
 
 ROOT = Path(leaderboard.__file__).parent
 LAYERS = ("rows", "scores", "doubt", "board", "tables", "figures", "commands")
-ENGINE = {"benchmark.contracts.row", "benchmark.errors", "benchmark.files"}
+ENGINE = {"benchmark.contracts.row", "benchmark.errors", "benchmark.files", "benchmark.plain_json"}
 
 
 def against(layer: str, source: str) -> set[str]:

@@ -62,7 +62,7 @@ def test_a_file_in_any_state_is_one_line_with_its_name(tmp_path: Path, name: str
 def test_a_cell_with_a_changed_bit_is_damaged_and_no_other_number(tmp_path: Path) -> None:
     cells = default_cells(HALF, HALF)
     run = write_run(tmp_path / "run", cells)
-    file = run / cells[0].plan.file
+    file = run / "cells" / f"{cells[0].plan.key}.parquet"
     pq.write_table(cells[0].rows, file, compression="none", write_page_checksum=True)
     content = bytearray(file.read_bytes())
     content[content.index(np.array([0.05]).tobytes())] ^= 1
@@ -74,7 +74,7 @@ def test_a_cell_with_a_changed_bit_is_damaged_and_no_other_number(tmp_path: Path
 def test_a_text_that_is_none_is_damage(tmp_path: Path) -> None:
     cells = default_cells(HALF, HALF)
     run = write_run(tmp_path / "run", cells)
-    file = run / cells[0].plan.file
+    file = run / "cells" / f"{cells[0].plan.key}.parquet"
     pq.write_table(cells[0].rows, file, compression="none", use_dictionary=False, write_statistics=False)
     file.write_bytes(file.read_bytes().replace(b"e000", b"\x80000"))
     with pytest.raises(RunDirectoryError, match="is damaged"):
@@ -84,7 +84,7 @@ def test_a_text_that_is_none_is_damage(tmp_path: Path) -> None:
 def test_damaged_and_missing_cells_are_named(tmp_path: Path) -> None:
     cells = default_cells(HALF, HALF)
     run = write_run(tmp_path / "run", cells)
-    file = run / cells[0].plan.file
+    file = run / "cells" / f"{cells[0].plan.key}.parquet"
     file.write_bytes(b"PAR1 cut short")
     with pytest.raises(RunDirectoryError, match="is damaged"):
         read_run(run)
@@ -104,9 +104,9 @@ def test_damaged_and_missing_cells_are_named(tmp_path: Path) -> None:
 def test_columns_of_other_protocols_and_fields_of_later_versions_are_let_through(tmp_path: Path) -> None:
     cells = default_cells(HALF, HALF)
     run = write_run(tmp_path / "run", cells)
-    written = pq.read_table(run / cells[0].plan.file)
+    written = pq.read_table(run / "cells" / f"{cells[0].plan.key}.parquet")
     extra = written.append_column("paper_drift_rel", written.column("seconds"))
-    pq.write_table(extra, run / cells[0].plan.file)
+    pq.write_table(extra, run / "cells" / f"{cells[0].plan.key}.parquet")
     dump(run / "run.json", json.loads((run / "run.json").read_text()) | {"new": 1})
     assert read_run(run).cells[0].rows.equals(cells[0].rows)
 
@@ -114,7 +114,7 @@ def test_columns_of_other_protocols_and_fields_of_later_versions_are_let_through
 def test_an_interrupted_run_is_scored_as_far_as_it_came(tmp_path: Path) -> None:
     cells = [one for task in ("ioi", "unlearning") for one in default_cells(HALF, HALF, task=task)]
     run = write_run(tmp_path / "run", cells, status="interrupted")
-    (run / cells[0].plan.file).unlink()
+    (run / "cells" / f"{cells[0].plan.key}.parquet").unlink()
     entry = board(run).entries[0]
     assert {"the run is interrupted", "1 cells are missing"} <= set(entry.verdict.reasons)
     assert "before_edit" not in entry.per_task["ioi"].curves and entry.per_task["unlearning"].score.value == 0.5
