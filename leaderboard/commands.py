@@ -42,7 +42,7 @@ def compare(
     """
     from leaderboard.board.against import against as ways
     from leaderboard.board.compare import compare as defenses
-    from leaderboard.board.compare import side
+    from leaderboard.board.side import side
     from leaderboard.tables.compare import render, render_against
 
     if second is None and against is not None:

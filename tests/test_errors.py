@@ -18,10 +18,10 @@ ROOT = Path(__file__).parents[1]
 PACKAGES = ("benchmark", "tasks", "defenses", "attacks", "leaderboard")
 RAISED = ("UsageError", "RunDirectoryError")
 ORDERS = """
-add ask call choose close convert copy correct delete do downgrade draw fix fold freeze give import install
+add ask call choose close convert copy correct delete do downgrade draw fix fold freeze give hand import install
 keep leave let list load lower make measure move name pass pick pip put quote raise reinstall remove rename
-repair repeat replace rerun return run save say set shorten show start take train try turn unset update upgrade use
-wait write
+repair repeat replace rerun restore return run save say set shorten show start take train try turn unset update upgrade
+use wait write
 """.split()
 CLAUSE = re.compile(rf"(?:^|[;,:.(]\s+|\b(?:or|and|please|to),?\s+)(?:{'|'.join(ORDERS)})\b", re.IGNORECASE)
 THERE = re.compile(
@@ -44,6 +44,7 @@ CHECKED_ELSEWHERE = {
     "tasks/data/rows.py: {} has no column {}, which `columns` maps {} to; {}": "what there is is a variable beside it",
     "benchmark/registry.py: self._unknown({})": "its text lists what is available",
     "benchmark/run/request.py: {}: {}": "each fault of a field says what was given and what there may be",
+    "leaderboard/bundle/form.py: {}": "each fault of an answer says what was given and what there may be",
     "leaderboard/rows/recorded.py: message": "a variable, which ends in `repeat the run`",
     "tasks/data/rows.py: {}: {}": "what `Row.error` is given is told with its row; the data is what has to change",
 }

@@ -24,8 +24,7 @@ MAY_IMPORT = {
 ENGINE = ("contracts", "model", "sae", "readouts", "search", "measure", "threats", "run", "published")
 """The engine's folders, each above those before it; what lies beside them, like the registry, is below all but the
 contracts."""
-CONTRACTS_NEED = {"benchmark.contracts", "benchmark.sites", "benchmark.errors"}
-LEADERBOARD_NEEDS = {"benchmark.contracts.row", "benchmark.errors", "benchmark.files"}
+CONTRACTS_NEED = {"benchmark.contracts", "benchmark.sites", "benchmark.errors", "benchmark.names"}
 FACADE = "benchmark"
 HEAVY = ("torch", "transformers", "sae_lens", "lm_eval", "pandas", "scipy", "datasets")
 SLOW = ("pydantic", "yaml", "rapidfuzz")
@@ -106,9 +105,6 @@ def test_packages_and_folders_import_in_one_direction() -> None:
     for name in (n for n in SOURCES if n.startswith("benchmark.contracts")):
         needs = {m for m in imported(SOURCES[name]) if m in SOURCES}
         assert all(n.startswith(tuple(CONTRACTS_NEED)) for n in needs), name
-    for name in (n for n in SOURCES if n.startswith("leaderboard")):
-        needs = {m for m in imported(SOURCES[name]) if m in SOURCES and m.startswith("benchmark")}
-        assert all(n in LEADERBOARD_NEEDS or n in {"benchmark", "benchmark.contracts"} for n in needs), (name, needs)
 
 
 def test_there_is_no_circle_of_files_or_folders() -> None:

@@ -7,7 +7,8 @@ from collections.abc import Sequence
 from typing import Literal, NamedTuple
 
 from benchmark.errors import UsageError
-from leaderboard.board.compare import Measured, Side, measured, suite_name
+from leaderboard.board.compare import Measured, measured, suite_name
+from leaderboard.board.side import Side
 from leaderboard.rows.run import MeasuredCell
 from leaderboard.scores.compared import Compared, compared
 from leaderboard.scores.reach import Effort, Reach, effort, reach

@@ -49,7 +49,7 @@ class Rows:
 
     def __init__(self, root: Path) -> None:
         self._root = root
-        self._all = _load(root / TOGETHER) if (root / TOGETHER).exists() else None
+        self._all = load(root / TOGETHER) if (root / TOGETHER).exists() else None
 
     def has(self, key: str) -> bool:
         """Whether the cell has been measured."""
@@ -66,7 +66,7 @@ class Rows:
             return CellFile(
                 rows.filter(pc.field("cell_key") == key), told.get("code"), str(told.get("perturbations", ""))
             )
-        rows, metadata = _load(self._own(key))
+        rows, metadata = load(self._own(key))
         return CellFile(rows, _json(metadata.get(_CODE)), metadata.get(_PERTURBATIONS, b"").decode(errors="replace"))
 
     @property
@@ -96,7 +96,7 @@ def write_together(path: Path, cells: Mapping[str, CellFile]) -> None:
     pq.write_table(marked, path, compression="zstd", compression_level=19, write_page_checksum=True, **encoded)
 
 
-def _load(file: Path) -> tuple[pa.Table, Mapping[bytes, bytes]]:
+def load(file: Path) -> tuple[pa.Table, Mapping[bytes, bytes]]:
     """The rows of a file, with all columns of this version, and its metadata.
 
     Raises:

@@ -8,8 +8,10 @@ from pathlib import Path
 import leaderboard
 
 ROOT = Path(leaderboard.__file__).parent
-LAYERS = ("rows", "scores", "doubt", "board", "tables", "figures", "commands")
-ENGINE = {"benchmark.contracts.row", "benchmark.errors", "benchmark.files", "benchmark.plain_json"}
+LAYERS = ("rows", "scores", "doubt", "board", "bundle", "verification", "submission", "tables", "figures", "commands")
+ENGINE = {"benchmark.contracts.row", "benchmark.errors", "benchmark.files", "benchmark.names", "benchmark.plain_json"}
+RUNNING = ("verification", "submission")
+"""Layers that ask a suite what it demands, and run its model."""
 
 
 def against(layer: str, source: str) -> set[str]:
@@ -17,7 +19,8 @@ def against(layer: str, source: str) -> set[str]:
     found = {node.module for node in ast.walk(ast.parse(source)) if isinstance(node, ast.ImportFrom) and node.module}
     above = LAYERS[LAYERS.index(layer) + 1 :]
     high = {module for module in found if module.split(".")[0] == "leaderboard" and module.split(".")[1] in above}
-    return high | {module for module in found if module.split(".")[0] == "benchmark" and module not in ENGINE}
+    engine = {module for module in found if module.split(".")[0] == "benchmark"}
+    return high if layer in RUNNING else high | (engine - ENGINE)
 
 
 def test_imports_go_one_way() -> None:

@@ -13,7 +13,7 @@ from rich.console import Console
 from benchmark.errors import UsageError
 from leaderboard import commands
 from leaderboard.board.against import Against, BaselineComparison, against
-from leaderboard.board.compare import side
+from leaderboard.board.side import side
 from leaderboard.rows.run import MeasuredCell
 from leaderboard.tables.compare import render_against
 from tests.leaderboard.row_factory import BUDGETS, HALF, NEVER, cell, frozen, rows, write_run

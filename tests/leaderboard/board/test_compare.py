@@ -13,7 +13,8 @@ from rich.console import Console
 
 from benchmark.errors import UsageError
 from leaderboard import commands
-from leaderboard.board.compare import Differences, compare, side
+from leaderboard.board.compare import Differences, compare
+from leaderboard.board.side import side
 from leaderboard.rows.run import MeasuredCell
 from leaderboard.scores.intervals import holm
 from leaderboard.tables.compare import render

@@ -1,0 +1,48 @@
+"""``entry.json``: which run of which defense an entry is, who handed it in, and the hash of every other file."""
+
+from __future__ import annotations
+
+from datetime import date
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from leaderboard.bundle.form import Form
+from leaderboard.scores.values import Strict
+
+SCHEMA_VERSION = 1
+
+
+class Withdrawn(Strict):
+    """Why an entry does not stand any more; it stays on the board."""
+
+    on: date
+    why: str
+
+
+class SuiteName(Strict):
+    """Which suite was run."""
+
+    name: str
+    version: str
+    hash: str
+
+
+Digest = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+
+
+class EntryFile(Strict):
+    """``entry.json``."""
+
+    schema_version: Literal[1] = SCHEMA_VERSION
+    suite: SuiteName
+    defense: str
+    spec_sha: str
+    run_id: str
+    needs_code: bool
+    """It is a Python file that the entry brings along, and not settings of what is registered."""
+    submitter: Form
+    submitted: date
+    withdrawn: Withdrawn | None = None
+    files: dict[str, Digest]
+    """Of every file but this one and the certificate: its place in the entry, and its SHA-256."""

@@ -1,0 +1,126 @@
+"""Reading what somebody handed in: nothing of it is run, nothing outside of it is read, and nothing is too large."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+from pydantic import ValidationError
+
+from benchmark.errors import BenchError, RunDirectoryError, UsageError
+from benchmark.files import digest_of
+from leaderboard.bundle.entry import EntryFile
+from leaderboard.bundle.layout import CERTIFICATE, ENTRY, MOST_BYTES, MOST_FILES, REQUIRED, allowed
+from leaderboard.rows.recorded import strict_json
+from leaderboard.rows.run import Run, read_run
+
+
+class Bundle(NamedTuple):
+    """An entry."""
+
+    root: Path
+    entry: EntryFile
+    run: Run
+
+
+def is_entry(folder: Path) -> bool:
+    """Whether a folder says that it is an entry."""
+    return (folder / ENTRY).is_file()
+
+
+def read_bundle(root: Path) -> Bundle:
+    """An entry whose files are those that it says.
+
+    Raises:
+        UsageError: it is no entry, or a file is not what it says; all of them are told.
+        RunDirectoryError: a file cannot be read.
+    """
+    entry = read_entry(root)
+    wrong = list(strangers(root)) or list(changed(root, entry))
+    if wrong:
+        raise UsageError(f"{root} is not as it was handed in: {'; '.join(wrong)}; restore it, or hand the run in again")
+    return Bundle(root, entry, read_run(root))
+
+
+def read_entry(root: Path) -> EntryFile:
+    """``entry.json`` of a folder.
+
+    Raises:
+        UsageError: there is none.
+        RunDirectoryError: it cannot be read, or says something else.
+    """
+    file = root / ENTRY
+    if not file.is_file():
+        raise UsageError(f"{root} is no entry: it has no {ENTRY}; give a folder that `bench submit` wrote")
+    try:
+        return EntryFile.model_validate(strict_json(file))
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        place = ".".join(map(str, first["loc"])) or "the file"
+        raise RunDirectoryError(f"{file} is damaged: {place}: {first['msg']}; hand the run in again") from error
+    except OSError as error:
+        raise RunDirectoryError(f"{file} cannot be read: {error.strerror}; give an entry that can") from error
+
+
+def strangers(root: Path) -> Iterator[str]:
+    """Sentences about what no entry has: links, other files, too many of them, or too much."""
+    count, size = 0, 0
+    for place, is_link, length in _below(root):
+        count, size = count + 1, size + length
+        if count > MOST_FILES:
+            yield f"it has more than {MOST_FILES} files"
+            return
+        if is_link:
+            yield f"{place} is a link or no plain file"
+        elif place not in (ENTRY, CERTIFICATE) and not allowed(place):
+            yield f"{place!r:.120} is no file of an entry"
+    if size > MOST_BYTES:
+        yield f"it has {size} bytes, more than {MOST_BYTES}"
+
+
+def changed(root: Path, entry: EntryFile) -> Iterator[str]:
+    """Sentences about files that are not those that ``entry.json`` lists."""
+    there = {place for place, is_link, _ in _below(root) if not is_link} - {ENTRY, CERTIFICATE}
+    yield from (f"{name!r:.120} is listed, and no file of an entry" for name in entry.files if not allowed(name))
+    yield from (f"{name} is missing" for name in sorted({*entry.files, *REQUIRED} - there) if allowed(name))
+    yield from (f"{name} is not listed" for name in sorted(there - {*entry.files}))
+    for name in sorted(there & {*entry.files}):
+        if digest_of(root / name) != entry.files[name]:
+            yield f"{name} was changed: it has another hash"
+
+
+def digests(root: Path) -> dict[str, str]:
+    """The SHA-256 of every file of an entry but ``entry.json`` and the certificate, by its place."""
+    there = sorted(place for place, _, _ in _below(root) if place not in (ENTRY, CERTIFICATE))
+    return {place: digest_of(root / place) for place in there}
+
+
+def found_below(root: Path) -> list[Path]:
+    """The folders of entries below a folder, in order.
+
+    Raises:
+        UsageError: there is no such folder.
+    """
+    if not root.is_dir():
+        raise UsageError(f"there is no folder {root}; give the one that `bench submit` writes entries into")
+    return sorted(file.parent for file in root.rglob(ENTRY) if file.is_file() and not file.is_symlink())
+
+
+def readable(root: Path) -> tuple[Bundle | None, str | None]:
+    """An entry, or why it cannot be read."""
+    try:
+        return read_bundle(root), None
+    except BenchError as error:
+        return None, str(error)
+
+
+def _below(root: Path) -> Iterator[tuple[str, bool, int]]:
+    """Every file below a folder: its place, whether it is a link or a special file, and its bytes."""
+    for folder, folders, files in os.walk(root, followlinks=False):
+        for name in (*files, *(f for f in folders if (Path(folder) / f).is_symlink())):
+            path = Path(folder) / name
+            status = path.lstat()
+            odd = not path.is_file() or path.is_symlink()
+            yield path.relative_to(root).as_posix(), odd, 0 if odd else status.st_size
