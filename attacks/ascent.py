@@ -8,7 +8,7 @@ one, so a larger budget never does worse.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -31,6 +31,10 @@ class Ascent:
     """Share of the last direction in the next one."""
     exchanges: Number = 4
     """How often rows look whether a smaller budget, or another restart, of their example is further."""
+
+    def longer(self, times: int) -> Ascent:
+        """The same with so many times the steps."""
+        return replace(self, steps=self.steps * times)
 
     def run(self, problem: Problem) -> Attempt:
         """Maximise the objective; a row stops when it, or a smaller budget of its example, reached the goal."""

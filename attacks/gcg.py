@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -32,6 +32,9 @@ class Gcg(Attack):
     """Substitutes considered at each place, those with the largest first-order gain."""
     candidates: Number = 32
     """Substitutions tried in a step, drawn from all places; all different."""
+
+    def harder(self, times: int) -> Attack:
+        return replace(self, restarts=self.restarts * times, steps=self.steps * times)
 
     def run(self, problem: TokenProblem) -> Attempt:
         search = _Search(problem)

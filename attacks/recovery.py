@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from attacks.ascent import Ascent
 from attacks.random_direction import RandomDirection
@@ -23,6 +23,9 @@ class Recovery(Attack):
     restarts: Number = 2
     ascent: Ascent = Ascent()
     """Settings of the optimiser."""
+
+    def harder(self, times: int) -> Attack:
+        return replace(self, restarts=self.restarts * times, ascent=self.ascent.longer(times))
 
     def run(self, problem: Problem) -> Attempt:
         return self.ascent.run(problem)

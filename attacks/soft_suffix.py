@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Annotated, Literal
 
 from pydantic import Field
@@ -24,6 +24,9 @@ class SoftSuffix(Attack):
     """Objective that is given up for each unit of relative drift, and of the monitor's excess (arXiv 2412.09565)."""
     ascent: Ascent = Ascent()
     """Settings of the optimiser."""
+
+    def harder(self, times: int) -> Attack:
+        return replace(self, restarts=self.restarts * times, ascent=self.ascent.longer(times))
 
     def run(self, problem: Problem) -> Attempt:
         return self.ascent.run(problem.penalised(self.penalty))

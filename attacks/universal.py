@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal, NamedTuple
 
 import torch
@@ -37,6 +37,9 @@ class Universal(Attack):
     """Length of the first step as a share of the budget; falls to 0 as a cosine."""
     momentum: Momentum = 0.7
     """Share of the last direction in the next one."""
+
+    def harder(self, times: int) -> Attack:
+        return replace(self, restarts=self.restarts * times, steps=self.steps * times)
 
     def run(self, problem: Problem) -> Attempt:
         raise UsageError("a universal perturbation has to be learned before it is tried: run what `trained` returns")

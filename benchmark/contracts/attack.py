@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, NamedTuple
 
 from annotated_types import Interval
@@ -73,6 +73,11 @@ class Attack(ABC):
     def budgets(self, grid: Sequence[float]) -> Sequence[float]:
         """Those of a suite's budgets that it needs, or others; an attack that writes nothing needs one of zero."""
         return grid
+
+    def harder(self, times: int) -> Attack:
+        """The same attack with so many times its restarts and, in attacks that take steps, its steps: what it has
+        missed, this one may find."""
+        return replace(self, restarts=self.restarts * times)
 
     def terms(self, seed: int) -> Terms:
         """What it asks of a problem in a run with this seed."""

@@ -65,6 +65,19 @@ class Threat(ABC):
         """
 
     @abstractmethod
+    def replay(self, group: Any, attack: Any, pack: Any, proposals: Any, where: Any, pack_size: Any) -> Any:
+        """Measure once more what an attack found on the examples of a pack, on a clean pass, without any search.
+
+        Args:
+            proposals: (examples, budgets, ...), as ``attack`` gave them.
+            where: by example and budget, hook names of the sites written to; None: no stream was.
+
+        Returns:
+            By example and budget, ``benchmark.measure.remeasure.Measured``; None: it was written nowhere that the
+            attack may write.
+        """
+
+    @abstractmethod
     def problem(self, group: Any, terms: Terms, budgets: Sequence[float], pack: Any, pack_size: Any) -> Any:
         """What an attack gets of a pack at ``budgets``, for training."""
 

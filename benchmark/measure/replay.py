@@ -14,6 +14,7 @@ from torch import Tensor
 from benchmark.contracts.row import REPLAYED
 from benchmark.measure.aim import Aim
 from benchmark.measure.group import Group
+from benchmark.names import public_id
 from benchmark.search.ballot import Ballot
 
 _FOUND: WeakKeyDictionary[Group, dict[str, list[Mapping[str, Tensor]]]] = WeakKeyDictionary()
@@ -26,7 +27,7 @@ def remember(group: Group, threat_model: str, proposals: Mapping[str, Tensor]) -
 
 
 def found_under(group: Group, threat_model: str | None, shape: Sequence[int]) -> dict[str, Tensor]:
-    """Example id -> what was found under a threat model, (k, *shape); nothing of another shape, nor nothing at all."""
+    """By public id of an example what was found under a threat model, (k, *shape); nothing of another shape."""
     kept: dict[str, list[Tensor]] = {}
     for cell in _FOUND.get(group, {}).get(threat_model or "", ()):
         for example, delta in cell.items():
@@ -37,10 +38,11 @@ def found_under(group: Group, threat_model: str | None, shape: Sequence[int]) ->
 
 def replay(found: Mapping[str, Tensor], target: Aim, ballot: Ballot) -> None:
     """Offer each open line what was found for its example, at the budgets that were closest to its own."""
-    lines = [line for line in ballot.lines().tolist() if target.plain.examples[line // ballot.levels].id in found]
+    ids = [public_id(example.id) for example in target.plain.examples]
+    lines = [line for line in ballot.lines().tolist() if ids[line // ballot.levels] in found]
     if not lines:
         return
-    candidates = [_closest(found[target.plain.examples[line // ballot.levels].id], ballot, line) for line in lines]
+    candidates = [_closest(found[ids[line // ballot.levels]], ballot, line) for line in lines]
     for turn in range(max(len(c) for c in candidates)):
         turns = [(line, c[turn]) for line, c in zip(lines, candidates, strict=True) if turn < len(c)]
         still = [(line, delta) for line, delta in turns if ballot.open[line]]

@@ -31,7 +31,7 @@ class Measurement(NamedTuple):
     rows: list[Row]
     """Of every example at every budget, in the order of the group's examples."""
     proposals: dict[str, Tensor]
-    """Attacked example -> (budgets, ...): perturbations, or token ids filled up with -1."""
+    """Public id of an attacked example -> (budgets, ...): perturbations, or token ids filled up with -1."""
     failures: list[str]
     """Tracebacks of an attack that failed on some of its packs."""
 
@@ -53,7 +53,7 @@ def run_cell(group: Group, cell: Cell, pack_size: PackSize, *, run_id: str = "")
             if isinstance(result, Left):
                 found[example.id] = result
             else:
-                found[example.id], proposals[example.id] = result.attacked[i], result.proposals[i]
+                found[example.id], proposals[public_id(example.id)] = result.attacked[i], result.proposals[i]
     rows = [
         row
         for i, e in enumerate(group.examples)

@@ -190,10 +190,15 @@ def make_group(undefended: Undefended, named: Named, *, attribution: bool = Fals
     return replace(group, tail=all(tail_is_exact(place, undefended.threats) for place in attacked))
 
 
-def on_fresh(group: Group, undefended: Undefended, named: Named) -> Group:
-    """A group's fitted defense on examples that were made for it."""
+def on_fresh(group: Group, undefended: Undefended, spec: Mapping[str, Any], seed: int | None = None) -> Group:
+    """A group's fitted defense on examples that were made for it.
+
+    Args:
+        spec: of the defense.
+        seed: that they are made from; None: the run's.
+    """
     subject, task = undefended.subject, undefended.task
-    examples = fresh_examples(task, named, undefended.seed)
+    examples = fresh_examples(task, spec, undefended.seed if seed is None else seed)
     floor = undefended.frozen.floor
     base = judge(subject, task, examples, {}, undefended.protocol.verdict(task, "base"), floor)
     verdict = undefended.protocol.verdict(task, "defended")

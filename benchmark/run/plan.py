@@ -151,7 +151,7 @@ def make_plan(
         for named in _with_editions(defenses, suite, task):
             _add(everyone, named)
             cells += _cells(suite, task, named.name, _with_controls(applying[task]))
-            made[task, named.name] = fresh_examples(tasks[task], named, seed)
+            made[task, named.name] = fresh_examples(tasks[task], named.spec, seed)
             if made[task, named.name]:
                 cells += [
                     replace(c, key=f"{c.key}/fresh", split="fresh", replays=()) for c in _main(cells, task, named)
@@ -202,10 +202,13 @@ def _main(cells: Sequence[Cell], task: str, named: Named) -> list[Cell]:
     return found[:1]
 
 
-def fresh_examples(task: TaskView, named: Named, seed: int) -> Sequence[Example]:
-    """Examples made for one defense in runs of one seed; the defense's own code is in their key, so that it cannot hold
-    them."""
-    return task.fresh(sha([seed, task.name, named.spec]), FRESH)
+def fresh_examples(task: TaskView, spec: Mapping[str, Any], seed: int) -> Sequence[Example]:
+    """Examples made for one defense in runs of one seed.
+
+    Args:
+        spec: of the defense (``Named.spec``): its own code is in the key, so that it cannot hold them.
+    """
+    return task.fresh(sha([seed, task.name, spec]), FRESH)
 
 
 def _applying(suite: Suite, tasks: Mapping[str, TaskView], attacks: Sequence[Attack]) -> dict[str, list[Attack]]:

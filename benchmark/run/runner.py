@@ -277,7 +277,7 @@ class _Run:
             return self._error(what, f"it tries what {', '.join(missing)} finds, which failed", "")
         try:
             with undefended.custody.kept() as left, self.took.timed(cell.task, kind_of(cell)):
-                on = group if cell.split == "test" else on_fresh(group, undefended, named)
+                on = group if cell.split == "test" else on_fresh(group, undefended, named.spec)
                 found = run_cell(on, cell, self.pack_size, run_id=self.plan.identity)
             _refuse(left, "what it was attacked with")
         except (Exception, SystemExit) as error:

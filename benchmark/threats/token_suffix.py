@@ -9,7 +9,7 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -87,6 +87,23 @@ class TokenSuffix(Threat):
             [[found.attacked for found in known] for known in zip(*levels, strict=True)],
             torch.stack([_filled(level, int(max(budgets))) for level in levels], 1),
         )
+
+    def replay(
+        self, group: Group, attack: Attack, pack: Pack, proposals: Tensor, where: Any, pack_size: PackSize
+    ) -> list[list[Measured | None]]:
+        terms = attack.terms(0)  # no random number is drawn
+        search, target = _Search(group, terms, pack_size, Lexicon(group.subject)), _aim(group, terms, pack)
+        lengths = (proposals >= 0).sum(2)
+        found: list[list[Measured | None]] = [[None] * proposals.shape[1] for _ in range(len(pack))]
+        for level in range(proposals.shape[1]):
+            for length in sorted(set(lengths[:, level].tolist())):
+                index = torch.nonzero(lengths[:, level] == length).flatten()
+                part, tokens = part_of(pack, index), proposals[index, level, :length].to(pack.ids.device)
+                some = target._replace(plain=part, pack=part, criteria=target.criteria.rows(index.to(pack.ids.device)))
+                measured = search.typed(some, Typist(group.subject, part), tokens, length)
+                for i, one in zip(index.tolist(), measured, strict=True):
+                    found[i][level] = one
+        return found
 
 
 class _Best(NamedTuple):
@@ -167,7 +184,7 @@ class _Search:
         problem = self.problem(target, typist, shorter, length)
         attempt = attack.run(problem)
         best, reached = _champions(problem, attempt.proposal)
-        rows = self._typed(target, typist, attempt.proposal[best], length)
+        rows = self.typed(target, typist, attempt.proposal[best], length)
         seconds = (time.perf_counter() - started) / len(rows)
         found = []
         for i, (row, champion) in enumerate(zip(rows, best.tolist(), strict=True)):
@@ -198,7 +215,7 @@ class _Search:
             pack_size=self.pack_size,
         )
 
-    def _typed(self, target: Aim, typist: Typist, tokens: Tensor, length: int) -> list[Measured]:
+    def typed(self, target: Aim, typist: Typist, tokens: Tensor, length: int) -> list[Measured]:
         """What suffixes (examples, n) do, judged as the prompts that the tokenizer reads."""
         plain, rows = target.plain, dict[int, Measured]()
         read = typist.prompts(tokens, plain.everyone)

@@ -38,6 +38,10 @@ from benchmark.search.problem import Problem
 from benchmark.threats.places import names, worse
 from benchmark.threats.second_opinions import Case, second_opinions
 
+Where = Sequence[Sequence[tuple[str, ...] | None]]
+"""By example and budget, hook names of the sites written to."""
+Replayed = list[list[Measured | None]]
+"""By example and budget."""
 TOLERANCE = 0.03
 """Largest relative drift under the constraint ``jacobian``, as in the study, where the suite's own tau is not less."""
 HALVINGS = 7
@@ -127,6 +131,20 @@ class VectorThreat(Threat):
         by_example = [found[i : i + levels] for i in range(0, len(found), levels)]
         return Found(by_example, chosen.view(len(pack), levels, *delta.shape[1:]).cpu())
 
+    def replay(
+        self, group: Group, attack: Attack, pack: Pack, proposals: Tensor, where: Where, pack_size: PackSize
+    ) -> Replayed:
+        return self._replayed(group, attack, pack, proposals, pack_size)
+
+    def _replayed(
+        self, group: Group, attack: Attack, pack: Pack, proposals: Tensor, pack_size: PackSize
+    ) -> list[list[Measured | None]]:
+        """What perturbations (examples, budgets, sites, perturbed, d_model) do."""
+        target, levels = self.aim(group, attack.constraint, attack.goal, pack), proposals.shape[1]
+        delta = proposals.flatten(0, 1).to(pack.ids.device)
+        rows: list[Measured | None] = [*remeasure(group, target, delta, levels, pack_size)]
+        return [rows[i : i + levels] for i in range(0, len(rows), levels)]
+
 
 class StreamThreat(VectorThreat):
     """Writes at the defended sites (without a defense, at the suite's), at the last positions of the prompt."""
@@ -159,10 +177,30 @@ class StreamThreat(VectorThreat):
     def attack(
         self, group: Group, attack: Attack, budgets: Sequence[float], seed: int, pack: Pack, pack_size: PackSize
     ) -> Found:
-        asked = self.places(group) if self._doubted(group, attack) else (group,)
-        places = [place for place in asked if unheld(place, attack.constraint) is None]
+        places = self._written(group, attack)
         found = [self._at(place, attack, budgets, seed, pack, pack_size) for place in places]
         return found[0] if len(found) == 1 else worse(places, found)
+
+    def _written(self, group: Group, attack: Attack) -> list[Group]:
+        """The group at every place that an attack writes at."""
+        asked = self.places(group) if self._doubted(group, attack) else (group,)
+        return [place for place in asked if unheld(place, attack.constraint) is None]
+
+    def replay(
+        self, group: Group, attack: Attack, pack: Pack, proposals: Tensor, where: Where, pack_size: PackSize
+    ) -> Replayed:
+        """Each where it was written; the proposals have a line for every site of any place."""
+        places = self._written(group, attack)
+        sites = sorted({boundary for place in places for boundary in place.sites})
+        found: list[list[Measured | None]] = [[None] * len(levels) for levels in where]
+        for place in places:
+            own = names(place)
+            lines = [sites.index(boundary) for boundary in place.sites]
+            measured = self._replayed(place, attack, pack, proposals[:, :, lines], pack_size)
+            for i, levels in enumerate(where):
+                for k, named in enumerate(levels):
+                    found[i][k] = measured[i][k] if named == own else found[i][k]
+        return found
 
     def _at(self, place: Group, *how: Any) -> Found:
         """An attack at one place, whose rows say which it is."""

@@ -102,21 +102,31 @@ def load(file: Path) -> tuple[pa.Table, Mapping[bytes, bytes]]:
     Raises:
         RunDirectoryError: it is damaged, too large, or of another version.
     """
-    try:
-        told = pq.read_metadata(file)
-        _refuse_large(file, told)
-        written = told.schema.to_arrow_schema()
-        rows = pq.read_table(file, schema=SCHEMA, page_checksum_verification=True)
-        rows.validate(full=True)  # texts that are none
-        version = int((written.metadata or {}).get(b"recoverybench.schema_version", b"0"))
-    except (pa.ArrowException, OSError, ValueError) as error:
-        raise RunDirectoryError(f"{file} is damaged: {_first_line(error)}; repeat the run") from error
-    if version != SCHEMA_VERSION:
-        raise RunDirectoryError(f"{file} has row schema {version}; this version reads {SCHEMA_VERSION}")
+    rows, written = table_of(file, SCHEMA)
+    metadata = written.metadata or {}
+    version = metadata.get(b"recoverybench.schema_version", b"0").decode(errors="replace")
+    if version != str(SCHEMA_VERSION):
+        raise RunDirectoryError(f"{file} has row schema {version:.20}; this version reads {SCHEMA_VERSION}")
     lacking = ESSENTIAL - set(written.names)
     if lacking:
         raise RunDirectoryError(f"{file} lacks the columns {', '.join(sorted(lacking))}; delete it and repeat the run")
-    return rows, written.metadata or {}
+    return rows, metadata
+
+
+def table_of(file: Path, schema: pa.Schema) -> tuple[pa.Table, pa.Schema]:
+    """A table of columns that are known, those that the file does not have null; and the schema that the file has.
+
+    Raises:
+        RunDirectoryError: it is damaged, or too large.
+    """
+    try:
+        told = pq.read_metadata(file)
+        _refuse_large(file, told)
+        rows = pq.read_table(file, schema=schema, page_checksum_verification=True)
+        rows.validate(full=True)  # texts that are none
+        return rows, told.schema.to_arrow_schema()
+    except (pa.ArrowException, OSError, ValueError) as error:
+        raise RunDirectoryError(f"{file} is damaged: {_first_line(error)}; repeat the run") from error
 
 
 def _refuse_large(file: Path, told: pq.FileMetaData) -> None:

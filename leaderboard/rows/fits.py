@@ -62,6 +62,8 @@ class Fit(Recorded):
     utility: UtilityRecord | None = None
     idempotence_gap: float | None = None
     suppressed_fit: float | None = None
+    fingerprint: dict[str, JsonValue] | None = None
+    """What the fitted defense does, in a few numbers; null: the run does not say."""
     nondeterminism: float | None = None
     """Largest difference between equal forwards of the defended model; null: not measured."""
     edit_moved: float | None = None

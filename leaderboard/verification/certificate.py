@@ -1,0 +1,85 @@
+"""``certificate.json``: what was checked of an entry, by which code, and the tier that follows."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Literal
+
+from pydantic import JsonValue, ValidationError
+
+from benchmark.files import write_atomically
+from leaderboard.board.schema import Tier
+from leaderboard.bundle.entry import EntryFile
+from leaderboard.bundle.layout import CERTIFICATE
+from leaderboard.rows.recorded import strict_json
+from leaderboard.scores.values import Strict
+from leaderboard.verification.checks import STAGES, Check
+from leaderboard.verification.rerun import Rerun
+
+CLAIMED: Tier = "claimed"
+
+
+class Certificate(Strict):
+    """What ``bench verify`` found."""
+
+    schema_version: Literal[1] = 1
+    entry: str | None
+    """Hash of the entry that it is about; null: a run that nobody has handed in."""
+    suite: str
+    defense: str
+    run_id: str
+    tier: Tier
+    checks: list[Check]
+    reruns: list[Rerun] = []
+    seed: int | None
+    """Of the sample that was attacked again; null: none was."""
+    share: float | None
+    """Of the attacked cells, the part that was attacked again."""
+    times: int | None
+    """Its steps and restarts, as a multiple of the run's."""
+    same_code: bool | None
+    """The engine that verified is the one that the run was made with; null: it was not asked."""
+    environment: dict[str, JsonValue] = {}
+    issued: str
+    """UTC, ISO 8601."""
+
+    @property
+    def ok(self) -> bool:
+        """Nothing that was checked is wrong."""
+        return all(check.ok for check in self.checks)
+
+
+def tier(checks: Sequence[Check]) -> Tier:
+    """The last stage that was checked and holds, with all before it."""
+    reached: Tier = CLAIMED
+    for stage in STAGES:
+        own = [check.ok for check in checks if check.stage == stage]
+        if not own or not all(own):
+            break
+        reached = stage
+    return reached
+
+
+def identity(entry: EntryFile) -> str:
+    """Hash of an entry: who, what, and every file; not whether it was withdrawn."""
+    content = entry.model_dump(mode="json", exclude={"withdrawn"})
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+
+
+def write(certificate: Certificate, root: Path) -> Path:
+    """Put a certificate beside an entry."""
+    text = json.dumps(certificate.model_dump(mode="json"), indent=1, allow_nan=False, ensure_ascii=False) + "\n"
+    write_atomically(root / CERTIFICATE, lambda draft: draft.write_text(text, "utf-8"))
+    return root / CERTIFICATE
+
+
+def tier_of(root: Path, entry: EntryFile) -> Tier:
+    """What the certificate beside an entry says; where there is none, or it is of other files, it is claimed."""
+    try:
+        found = Certificate.model_validate(strict_json(root / CERTIFICATE))
+    except (OSError, ValidationError):
+        return CLAIMED
+    return found.tier if found.entry == identity(entry) and found.tier == tier(found.checks) else CLAIMED

@@ -1,0 +1,236 @@
+"""Verify an entry or a run, stage by stage, and say which tier it has."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+from pydantic import JsonValue
+
+from benchmark.errors import BenchError, UsageError
+from leaderboard.board.side import OF, side
+from leaderboard.bundle.entry import EntryFile
+from leaderboard.bundle.layout import PERTURBATIONS, SPEC
+from leaderboard.bundle.leaks import leaks
+from leaderboard.bundle.reading import changed, is_entry, read_entry, strangers
+from leaderboard.verification.again import Found, read_found
+from leaderboard.verification.certificate import Certificate, identity, tier
+from leaderboard.verification.checks import Check, check
+from leaderboard.verification.demanded import demanded
+from leaderboard.verification.live import Asked
+from leaderboard.verification.recomputed import Subject, recomputed, score_faults, subject
+from leaderboard.verification.replayed import replayed, store_faults
+from leaderboard.verification.rerun import Rerun, rerun, reruns
+
+PRIVATE = "private"
+
+
+@dataclass(frozen=True)
+class How:
+    """What is checked beyond what follows from the rows."""
+
+    replay: bool = False
+    """Whether what is stored is replayed on the live defended model."""
+    share: float | None = None
+    """Of the attacked cells, the part that is attacked again; None: none."""
+    times: int = 2
+    """Their steps and restarts, as a multiple of the run's."""
+    seed: int = 1
+    """Of the sample, and of its searches."""
+    perturbations: Path | None = None
+    """Folder of what is replayed; None: the entry's own, or the run's."""
+    allow_code: bool = False
+    """A defense that is a Python file may be run."""
+    device: str = "auto"
+    offline: bool = False
+
+    @property
+    def live(self) -> bool:
+        """Whether a model is needed."""
+        return self.replay or self.share is not None
+
+
+def verify(where: str, how: How | None = None, hear: Callable[[Check], None] = lambda _: None) -> Certificate:
+    """Check ``ENTRY``, or ``RUN_DIR[::DEFENSE]``.
+
+    Args:
+        hear: is told every check, as it is made.
+
+    Raises:
+        UsageError: there is no such thing, or what is asked cannot be done with it.
+    """
+    how = how or How()
+    root = Path(where.partition(OF)[0])
+    entry = read_entry(root) if is_entry(root) else None
+    checks: list[Check] = []
+
+    def keep(found: Iterator[Check]) -> bool:
+        """Hear every check; whether all of them hold."""
+        made = []
+        for one in found:
+            made.append(one)
+            hear(one)
+        checks.extend(made)
+        return all(one.ok for one in made)
+
+    if entry is not None and not keep(_as_handed_in(root, entry)):
+        return _certificate(entry, None, checks, how)
+    chosen = side(where)
+    one = subject(root, chosen.run, chosen.defense)
+    sound = keep(_recomputed(one, entry))
+    found, again = None, list[Rerun]()
+    if how.live and sound:
+        _refuse(one, entry, how)
+    if how.live and sound and keep(_stored(one, entry, how)):
+        with tempfile.TemporaryDirectory() as folder:
+            found = _live(one, entry, how, Path(folder))
+            if how.replay:
+                keep(replayed(one, found, Path(folder)))
+            if how.share is not None and found.failed is None:
+                again = reruns(one, found, Path(folder))
+                keep(rerun(one, found, Path(folder), again))
+    return _certificate(entry, one, checks, how, found, again)
+
+
+def _as_handed_in(root: Path, entry: EntryFile) -> Iterator[Check]:
+    """Whether every file is one of an entry, and the one that was handed in; nothing is read before that is known."""
+    yield check("recomputed", "it holds what an entry may hold, and nothing else", strangers(root))
+    yield check(
+        "recomputed",
+        "every file is the one that was handed in",
+        changed(root, entry),
+        looked_at=f"{len(entry.files)} files",
+    )
+
+
+def _recomputed(one: Subject, entry: EntryFile | None) -> Iterator[Check]:
+    yield from recomputed(one, demanded(one.run.manifest.suite.name))
+    if entry is not None:
+        yield check("recomputed", "it says of itself what its run says", _entry_faults(one, entry))
+        yield check("recomputed", "every score follows from the rows", score_faults(one))
+        yield check(
+            "recomputed", "it holds no text, no place of a machine and no secret", dict.fromkeys(leaks(one.root))
+        )
+
+
+def _entry_faults(one: Subject, entry: EntryFile) -> Iterator[str]:
+    manifest = one.run.manifest
+    said = {
+        "suite": (
+            entry.suite.model_dump(),
+            {"name": manifest.suite.name, "version": manifest.suite.version, "hash": manifest.suite.hash},
+        ),
+        "defense": (entry.defense, one.defense),
+        "spec_sha": (entry.spec_sha, manifest.defenses[one.defense].spec_sha),
+        "run_id": (entry.run_id, manifest.run_id),
+    }
+    yield from (f"{name} is {mine}, and {theirs} in the run" for name, (mine, theirs) in said.items() if mine != theirs)
+    places = one.root.resolve().parts[-3:]
+    if (places[0], places[-1]) != (f"{manifest.suite.name}__v{manifest.suite.version}", entry.spec_sha):
+        yield f"it lies in {'/'.join(places)}, which is the place of another entry"
+
+
+def _refuse(one: Subject, entry: EntryFile | None, how: How) -> None:
+    """Refuse what cannot be done, before any work.
+
+    Raises:
+        UsageError: code that was not allowed, or perturbations that are not there.
+    """
+    if entry is not None and entry.needs_code and not how.allow_code:
+        raise UsageError(
+            f"{one.defense} is a Python file of somebody's: read {one.root / 'code'}, and run it only where it can do "
+            "no harm; then repeat the command with --allow-code"
+        )
+    if not how.replay:
+        return
+    folder = _perturbations(one, entry, how)
+    if not folder.is_dir():
+        raise UsageError(
+            f"{one.root} has no perturbations to replay: give the folder of them by --perturbations, or leave --replay "
+            "out; whoever handed it in can share them (bench submit --with-perturbations)"
+        )
+
+
+def _stored(one: Subject, entry: EntryFile | None, how: How) -> Iterator[Check]:
+    if how.replay:
+        faults = store_faults(one, _perturbations(one, entry, how))
+        yield check("replayed", "what is stored is what the rows name", faults)
+
+
+def _perturbations(one: Subject, entry: EntryFile | None, how: How) -> Path:
+    return how.perturbations or one.root / (PRIVATE if entry is None else PERTURBATIONS)
+
+
+def _live(one: Subject, entry: EntryFile | None, how: How, folder: Path) -> Found:
+    """Fit, replay and attack in a process of its own."""
+    asked = Asked(
+        root=str(one.root),
+        perturbations=str(_perturbations(one, entry, how)) if how.replay else None,
+        defense=one.defense,
+        request=_request(one, entry, how, folder),
+        spec=one.header["defenses"][one.defense]["spec"],
+        share=how.share,
+        times=how.times,
+        seed=how.seed,
+    )
+    (folder / "asked.json").write_text(asked.model_dump_json(), "utf-8")
+    command = [sys.executable, "-m", "leaderboard.verification.live", str(folder / "asked.json"), str(folder)]
+    done = subprocess.run(command, check=False)
+    try:
+        return read_found(folder)
+    except BenchError:
+        failed = f"the process in which the defense is run ended with {done.returncode} and left nothing"
+        return Found(failed=failed, same_code=False, tasks={}, sampled=[], environment={})
+
+
+def _request(one: Subject, entry: EntryFile | None, how: How, folder: Path) -> dict[str, JsonValue]:
+    """Fields of the request that runs the defense as it was run."""
+    spec = one.root / SPEC
+    if entry is None:
+        recipe = one.header["defenses"][one.defense].get("recipe")
+        if recipe is None:
+            raise UsageError(f"no spec makes {one.defense} again, which was made in Python; write one, and run that")
+        spec = folder / SPEC
+        spec.write_text(json.dumps(recipe), "utf-8")
+    manifest = one.run.manifest
+    return {
+        "defense": [str(spec.resolve())],
+        "suite": manifest.suite.name,
+        "seed": manifest.seed,
+        "dtype": manifest.dtype,
+        "device": how.device,
+        "offline": how.offline,
+    }
+
+
+def _certificate(
+    entry: EntryFile | None,
+    one: Subject | None,
+    checks: list[Check],
+    how: How,
+    found: Found | None = None,
+    again: list[Rerun] | None = None,
+) -> Certificate:
+    name = one.run.manifest.suite.name if one else entry.suite.name if entry else ""
+    ran = found is not None and how.share is not None
+    return Certificate(
+        entry=None if entry is None else identity(entry),
+        suite=name,
+        defense=one.defense if one else entry.defense if entry else "",
+        run_id=one.run.manifest.run_id if one else entry.run_id if entry else "",
+        tier=tier(checks),
+        checks=checks,
+        reruns=again or [],
+        seed=how.seed if ran else None,
+        share=how.share if ran else None,
+        times=how.times if ran else None,
+        same_code=None if found is None else found.same_code,
+        environment={} if found is None else found.environment,
+        issued=datetime.now(UTC).isoformat(timespec="seconds"),
+    )
