@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import Field, JsonValue
 
 from leaderboard.rows.recorded import Recorded
 
@@ -39,6 +39,8 @@ class PlannedCell(Recorded):
     role: Literal["attack", "control"]
     searches: bool
     """False: it draws at random, or writes nothing."""
+    settings: dict[str, JsonValue] = {}
+    """Of the attack."""
     budgets: list[float]
     """In the threat model's unit, sanity budgets included."""
     sanity_budgets: list[float] = []
@@ -75,7 +77,15 @@ class PlannedCell(Recorded):
         return f"{self.attack} ({self.threat_model}/{self.constraint}{aim})"
 
 
+class PlanInputs(Recorded):
+    """What the keys of the cells were made of, as far as it is read."""
+
+    saes: dict[str, list[str]] = {}
+    """Site -> the suite's SAEs there, by content; the first is what a defense reads that names none."""
+
+
 class Plan(Recorded):
     """``plan.json``."""
 
+    inputs: PlanInputs = PlanInputs()
     cells: list[PlannedCell]

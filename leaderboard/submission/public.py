@@ -6,14 +6,15 @@ from collections.abc import Mapping
 from typing import Any
 
 from benchmark.values import by_content
+from leaderboard.rows.plan import Plan
 
 LEFT_OUT = ("estimate", "took")
 """Of ``run.json``: how long it took on whose machine."""
 
 
-def public_header(header: Mapping[str, Any], plan: Mapping[str, Any], kept: set[str]) -> dict[str, Any]:
+def public_header(header: Mapping[str, Any], plan: Plan, kept: set[str]) -> dict[str, Any]:
     """``run.json`` with the defenses of ``kept``; what makes them is in the entry's spec."""
-    content = plan.get("inputs", {}).get("saes", {})
+    content = plan.inputs.saes
     found = {name: value for name, value in header.items() if name not in LEFT_OUT}
     code = dict(header.get("code", {}))
     code["defenses"] = {name: one for name, one in code.get("defenses", {}).items() if name in kept}

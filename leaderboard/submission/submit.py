@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 import tempfile
 from collections.abc import Mapping
@@ -19,6 +20,7 @@ from leaderboard.bundle.layout import ENTRY, FITS, PERTURBATIONS, PLAN, ROWS, RU
 from leaderboard.bundle.leaks import leaks
 from leaderboard.bundle.reading import digests
 from leaderboard.rows.files import CellFile, Rows, write_together
+from leaderboard.rows.recorded import strict_json
 from leaderboard.rows.run import read_run
 from leaderboard.submission.parts import with_parts
 from leaderboard.submission.public import public_header, public_plan
@@ -56,7 +58,7 @@ def submit(
     one = subject(root, side.run, side.defense)
     spec = _spec(one)
     suite = side.run.manifest.suite
-    owner = file_name(form.organisation, side.defense)
+    owner = file_name(re.sub(r"[\s_]+", "-", form.organisation.strip().lower()), side.defense)
     target = place(entries, suite.name, suite.version, owner, side.run.manifest.defenses[side.defense].spec_sha)
     if target.exists():
         raise UsageError(
@@ -77,7 +79,9 @@ def submit(
 def _spec(one: Subject) -> Mapping[str, Any]:
     """The recipe of the defense; what it says is of no edition, since one reads other SAEs than its spec says."""
     record = one.header["defenses"][one.defense]
-    if record.get("recipe") is None:
+    if "recipe" not in record:
+        raise UsageError(f"{one.root} does not say what makes {one.defense}: repeat the run with this version")
+    if record["recipe"] is None:
         raise UsageError(
             f"{one.defense} was made in Python, and no spec makes it again: write a spec file, or name its class as "
             "file.py:Class, and run that"
@@ -96,7 +100,7 @@ def _fill(made: Path, one: Subject, spec: Mapping[str, Any], form: Form, perturb
     kept = {one.defense, *(set(one.run.manifest.defenses) - attacked)}
     made.mkdir()
     _json(made / RUN, public_header(one.header, one.plan, kept))
-    _json(made / PLAN, public_plan(one.plan, kept))
+    _json(made / PLAN, public_plan(strict_json(one.root / PLAN), kept))
     rows = Rows(one.root)
     cells = {cell.key: rows.cell(cell.key) for cell in one.planned if cell.defense in kept and rows.has(cell.key)}
     write_together(made / ROWS, cells)

@@ -178,7 +178,11 @@ class _Work:
         stored = load_file(Path(str(self.asked.perturbations)) / f"{cell.perturbations}.safetensors")
         group = groups[cell.plan.split]
         known = {name: delta for name, delta in stored.items() if name in {public_id(e.id) for e in group.attacked}}
-        found = replay_cell(group, self._cell(cell.plan), known, _sites(cell, known), self.pack_size)
+        try:
+            found = replay_cell(group, self._cell(cell.plan), known, _sites(cell, known), self.pack_size)
+        except ValueError as error:  # of another shape: nothing is known of its rows, which is told with them
+            _tell(f"{cell.plan.task}, {cell.plan}: {error}")
+            return []
         return [
             _replayed_row(cell.plan, example, budget, measured)
             for example, levels in found.items()

@@ -11,8 +11,8 @@ from leaderboard.board.entries import score_entry
 from leaderboard.bundle.layout import PLAN, RUN, SCORES
 from leaderboard.doubt.coverage import coverage_reasons
 from leaderboard.rows.files import Rows
-from leaderboard.rows.plan import PlannedCell
-from leaderboard.rows.recorded import strict_json
+from leaderboard.rows.plan import Plan, PlannedCell
+from leaderboard.rows.recorded import parse, strict_json
 from leaderboard.rows.run import Run
 from leaderboard.scores.resampling import RESAMPLES, Resampler
 from leaderboard.verification.checks import Check, check
@@ -42,8 +42,7 @@ class Subject(NamedTuple):
     defense: str
     header: Mapping[str, Any]
     """``run.json``, as it stands."""
-    plan: Mapping[str, Any]
-    """``plan.json``."""
+    plan: Plan
 
     @property
     def planned(self) -> list[PlannedCell]:
@@ -57,7 +56,7 @@ def subject(root: Path, run: Run, defense: str) -> Subject:
     Raises:
         RunDirectoryError: a file cannot be read.
     """
-    return Subject(root, run, defense, strict_json(root / RUN), strict_json(root / PLAN))
+    return Subject(root, run, defense, strict_json(root / RUN), parse(Plan, root / PLAN))
 
 
 def recomputed(one: Subject, asked: Demanded) -> Iterator[Check]:
@@ -104,16 +103,14 @@ def _suite_faults(one: Subject, asked: Demanded) -> Iterator[str]:
         if one.run.manifest.model.weights_sha != asked.weights[name]:
             yield f"the constants of {name} were measured on another model than was run"
     yield from (f"tasks.{name} is no task of the suite" for name in sorted(set(tasks) - set(asked.tasks)))
-    saes = one.plan.get("inputs", {}).get("saes", {})
-    mine = {site: sources[0] for site, sources in saes.items() if sources}
+    mine = {site: sources[0] for site, sources in one.plan.inputs.saes.items() if sources}
     yield from _differences("the suite's SAEs, by content,", asked.saes, mine)
 
 
 def _plan_faults(one: Subject, asked: Demanded) -> Iterator[str]:
-    described = {cell["key"]: cell for cell in one.plan["cells"]}
     for task, demanded in asked.cells.items():
         planned = [cell for cell in one.planned if (cell.task, cell.defense) == (task, one.defense)]
-        mine = [_fixed(described[cell.key]) for cell in planned if cell.split == "test"]
+        mine = [_fixed(cell.model_dump(mode="json")) for cell in planned if cell.split == "test"]
         for cell in map(_fixed, demanded):
             same = [other for other in mine if _access(other) == _access(cell)]
             if not same:

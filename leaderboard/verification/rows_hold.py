@@ -34,7 +34,7 @@ def _strangers(cell: PlannedCell, rows: pa.Table, run_id: str) -> Iterator[str]:
     """Rows that say that they are of something else."""
     expected = {"run_id": run_id, "cell_key": cell.key, **{name: str(getattr(cell, name)) for name in OF_THE_CELL}}
     for name, value in expected.items():
-        other = sorted(set(text(rows, name)) - {value})
+        other = sorted(set(text(rows, name).tolist()) - {value})
         if other:
             yield f"{name} is {other[0]!r:.60} in some rows, and {value!r} in the plan"
     failed = int((text(rows, "status") == "error").sum())
@@ -52,7 +52,8 @@ def _gaps(cell: PlannedCell, rows: pa.Table, clusters: Mapping[str, str] | None)
     yield from _listed("missing", asked - there.keys())
     yield from _listed("of no example or budget of the suite", there.keys() - asked)
     if clusters is not None:
-        other = [e for e, c in set(zip(examples, text(rows, "cluster_id"), strict=True)) if clusters.get(e, c) != c]
+        shared = set(zip(examples.tolist(), text(rows, "cluster_id").tolist(), strict=True))
+        other = [example for example, cluster in shared if clusters.get(example, cluster) != cluster]
         yield from _listed("of another cluster than in the suite", [(example, "") for example in other])
     beyond = np.isin(budgets, cell.sanity_budgets)
     if (beyond != flag(rows, "sanity")).any():

@@ -19,6 +19,7 @@ from leaderboard.bundle.entry import EntryFile
 from leaderboard.bundle.layout import PERTURBATIONS, SPEC
 from leaderboard.bundle.leaks import leaks
 from leaderboard.bundle.reading import changed, is_entry, read_entry, strangers
+from leaderboard.verification import live
 from leaderboard.verification.again import Found, read_found
 from leaderboard.verification.certificate import Certificate, identity, tier
 from leaderboard.verification.checks import Check, check
@@ -180,13 +181,18 @@ def _live(one: Subject, entry: EntryFile | None, how: How, folder: Path) -> Foun
         seed=how.seed,
     )
     (folder / "asked.json").write_text(asked.model_dump_json(), "utf-8")
-    command = [sys.executable, "-m", "leaderboard.verification.live", str(folder / "asked.json"), str(folder)]
-    done = subprocess.run(command, check=False)
+    code = apart(folder / "asked.json", folder)
     try:
         return read_found(folder)
     except BenchError:
-        failed = f"the process in which the defense is run ended with {done.returncode} and left nothing"
+        failed = f"the process in which the defense is run ended with {code} and left nothing"
         return Found(failed=failed, same_code=False, tasks={}, sampled=[], environment={})
+
+
+def apart(asked: Path, folder: Path) -> int:
+    """Do what is asked in a process of its own, and wait for its exit code."""
+    command = [sys.executable, "-m", live.__name__, str(asked), str(folder)]
+    return subprocess.run(command, check=False).returncode
 
 
 def _request(one: Subject, entry: EntryFile | None, how: How, folder: Path) -> dict[str, JsonValue]:
