@@ -28,7 +28,7 @@ def suite_board(runs: Sequence[Run], *, seed: int = 0, resamples: int = RESAMPLE
     Raises:
         UsageError: no run, or runs of different suites.
     """
-    suite = _suite(runs)
+    suite = suite_info(runs)
     resampler = Resampler(seed, resamples)
     by_run = [[score_entry(run, name, suite.tasks, resampler) for name in run.manifest.defenses] for run in runs]
     scored = [one for found in by_run for one in found]
@@ -50,7 +50,12 @@ def leaderboard(boards: Sequence[SuiteBoard], *, generated_at: datetime | None =
     return Leaderboard(generated_at=time.isoformat(timespec="seconds"), suites=list(boards))
 
 
-def _suite(runs: Sequence[Run]) -> SuiteInfo:
+def suite_info(runs: Sequence[Run]) -> SuiteInfo:
+    """The suite of some runs.
+
+    Raises:
+        UsageError: there is no run, or they are of different suites.
+    """
     if not runs:
         raise UsageError("a leaderboard needs at least one run; name its directory")
     suites = {run.manifest.suite.hash: run.manifest.suite for run in runs}

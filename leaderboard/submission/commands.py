@@ -59,3 +59,40 @@ def _asked(given: dict[str, str | None]) -> dict[str, str | None]:
             default = None if needed else ""
             answers[name] = typer.prompt(f"{name}: {question}\n>", default=default, show_default=False) or None
     return answers
+
+
+app = typer.Typer(
+    help="Make the board of all entries, or withdraw one.", no_args_is_help=True, pretty_exceptions_enable=False
+)
+
+
+@app.command()
+def build(
+    entries: Annotated[Path | None, typer.Argument(help="Folder of entries. Default: leaderboard/entries.")] = None,
+    output_dir: Annotated[
+        Path, typer.Option("--output-dir", "-o", help="Folder that leaderboard.json is written into.")
+    ] = Path("board"),
+) -> None:
+    """Score all entries of all suites and write leaderboard.json. Exit code 1: an entry cannot be read."""
+    from leaderboard.board.aggregate import leaderboard, write
+    from leaderboard.submission.collected import collected
+    from leaderboard.submission.submit import ENTRIES
+
+    found = collected(entries or ENTRIES)
+    write(leaderboard(found.boards), output_dir / "leaderboard.json")
+    print(output_dir / "leaderboard.json")
+    for line in found.left_out:
+        print(f"left out: {line}", file=sys.stderr)
+    raise typer.Exit(int(bool(found.left_out)))
+
+
+@app.command()
+def withdraw(
+    entry: Annotated[Path, typer.Argument(help="Folder of an entry.")],
+    why: Annotated[str, typer.Option(help="The reason, which is published.")],
+) -> None:
+    """Withdraw an entry: it stays on the board, greyed, and is ranked no more."""
+    from leaderboard.submission.submit import withdraw as mark
+
+    mark(entry, why)
+    print(entry)

@@ -12,13 +12,14 @@ from pathlib import Path
 from typing import Any
 
 from benchmark.errors import UsageError
-from benchmark.files import file_name, remedy
+from benchmark.files import file_name, remedy, write_atomically
+from benchmark.names import checked_name
 from leaderboard.board.side import Side
-from leaderboard.bundle.entry import EntryFile, SuiteName
+from leaderboard.bundle.entry import EntryFile, SuiteName, Withdrawn
 from leaderboard.bundle.form import Form
 from leaderboard.bundle.layout import ENTRY, FITS, PERTURBATIONS, PLAN, ROWS, RUN, SCORES, place
 from leaderboard.bundle.leaks import leaks
-from leaderboard.bundle.reading import digests
+from leaderboard.bundle.reading import digests, read_entry
 from leaderboard.rows.files import CellFile, Rows, write_together
 from leaderboard.rows.recorded import strict_json
 from leaderboard.rows.run import read_run
@@ -161,3 +162,17 @@ def _share(one: Subject, made: Path, cells: Mapping[str, CellFile]) -> None:
 
 def _json(file: Path, content: Mapping[str, Any]) -> None:
     file.write_text(json.dumps(content, indent=1, allow_nan=False, ensure_ascii=False) + "\n", "utf-8")
+
+
+def withdraw(root: Path, why: str, *, today: date | None = None) -> None:
+    """Mark an entry as withdrawn; it stays on the board, and is ranked no more.
+
+    Raises:
+        UsageError: it is no entry, was withdrawn already, or no reason is given.
+    """
+    entry = read_entry(root)
+    if entry.withdrawn is not None:
+        raise UsageError(f"{root} was withdrawn on {entry.withdrawn.on}: {entry.withdrawn.why}; leave it as it is")
+    said = Withdrawn(on=today or date.today(), why=checked_name(why, "--why"))
+    changed = entry.model_copy(update={"withdrawn": said})
+    write_atomically(root / ENTRY, lambda draft: _json(draft, changed.model_dump(mode="json")))

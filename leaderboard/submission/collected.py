@@ -1,0 +1,98 @@
+"""All entries of a folder on a board a suite, each with who handed it in and what was checked."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+from leaderboard.board.aggregate import suite_info
+from leaderboard.board.entries import Scored, score_entry
+from leaderboard.board.order import ranked_entries
+from leaderboard.board.paired_defenses import comparisons
+from leaderboard.board.schema import Submission, SuiteBoard
+from leaderboard.bundle.reading import Bundle, found_below, readable
+from leaderboard.doubt.verdicts import Verdict
+from leaderboard.scores.resampling import RESAMPLES, Resampler
+from leaderboard.verification.certificate import tier_of
+
+MOST_COMPARED = 40
+"""Entries of a suite of which every two are compared, best first: of more, the pairs would fill the file."""
+
+
+class Collected(NamedTuple):
+    """What lies in a folder of entries."""
+
+    boards: list[SuiteBoard]
+    """By name and version of the suite."""
+    left_out: list[str]
+    """Entries that cannot be read, each with why."""
+
+
+def collected(root: Path, *, resamples: int = RESAMPLES) -> Collected:
+    """Read and score every entry below a folder.
+
+    Raises:
+        UsageError: there is no such folder.
+    """
+    bundles, left_out = list[Bundle](), list[str]()
+    for folder in found_below(root):
+        bundle, why = readable(folder)
+        if bundle is None:
+            left_out.append(str(why))
+        else:
+            bundles.append(bundle)
+    attempts = Counter(_owner(bundle) for bundle in bundles)
+    by_suite: dict[tuple[str, str, str], list[Bundle]] = {}
+    for bundle in bundles:
+        suite = bundle.entry.suite
+        by_suite.setdefault((suite.name, suite.version, suite.hash), []).append(bundle)
+    return Collected([_board(by_suite[key], attempts, resamples) for key in sorted(by_suite)], left_out)
+
+
+def _owner(bundle: Bundle) -> tuple[str, str]:
+    """Who handed it in to what: attempts at all versions of a suite count together."""
+    return bundle.entry.suite.name, bundle.entry.submitter.organisation.casefold()
+
+
+def _board(bundles: Sequence[Bundle], attempts: Counter[tuple[str, str]], resamples: int) -> SuiteBoard:
+    info = suite_info([bundle.run for bundle in bundles])
+    resampler = Resampler(0, resamples)
+    scored = [_scored(bundle, attempts[_owner(bundle)], info.tasks, resampler) for bundle in bundles]
+    ranked = ranked_entries([*scored, *_controls(bundles, info.tasks, resampler)])
+    place = {entry.provenance.run_id: i for i, entry in enumerate(ranked)}
+    first = sorted(scored, key=lambda one: place[one.entry.provenance.run_id])[:MOST_COMPARED]
+    return SuiteBoard(suite=info, entries=ranked, comparisons=comparisons(first))
+
+
+def _scored(bundle: Bundle, attempts: int, tasks: Sequence[str], resampler: Resampler) -> Scored:
+    found = score_entry(bundle.run, bundle.entry.defense, tasks, resampler)
+    said, form = bundle.entry, bundle.entry.submitter
+    submission = Submission(
+        organisation=form.organisation,
+        title=form.title,
+        paper=form.paper,
+        code=form.code,
+        licence=form.licence,
+        submitted=said.submitted.isoformat(),
+        attempts=attempts,
+        withdrawn=said.withdrawn.why if said.withdrawn else None,
+        tier=tier_of(bundle.root, said),
+    )
+    changed: dict[str, object] = {"submission": submission}
+    if said.withdrawn is not None:
+        changed["verdict"] = Verdict(status="unranked", reasons=[f"withdrawn: {said.withdrawn.why}"])
+    return found._replace(entry=found.entry.model_copy(update=changed))
+
+
+def _controls(bundles: Iterable[Bundle], tasks: Sequence[str], resampler: Resampler) -> list[Scored]:
+    """The control defenses of all runs, each once."""
+    found: dict[tuple[str, str | None], Scored] = {}
+    for bundle in bundles:
+        manifest = bundle.run.manifest
+        for name, record in manifest.defenses.items():
+            key = (record.spec_sha, manifest.model.weights_sha)
+            if name != bundle.entry.defense and key not in found:
+                found[key] = score_entry(bundle.run, name, tasks, resampler)
+    return list(found.values())
