@@ -11,6 +11,11 @@ from leaderboard.scores.values import Estimate, Interval
 MISSING = "-"
 
 
+def words(name: str) -> str:
+    """The name of a threat model or a curve as people read it."""
+    return name.replace("_", " ")
+
+
 def number(value: float | None, form: str = ".2f") -> str:
     """A number without its leading zero, ``.46``, or a dash for null."""
     if value is None:

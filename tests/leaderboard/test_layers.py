@@ -8,7 +8,10 @@ from pathlib import Path
 import leaderboard
 
 ROOT = Path(leaderboard.__file__).parent
-LAYERS = ("rows", "scores", "doubt", "board", "bundle", "verification", "submission", "tables", "figures", "commands")
+LAYERS = (
+    *("rows", "scores", "doubt", "board", "bundle", "verification", "submission"),
+    *("tables", "figures", "site", "commands"),
+)
 ENGINE = {"benchmark.contracts.row", "benchmark.errors", "benchmark.files", "benchmark.names", "benchmark.plain_json"}
 RUNNING = ("verification", "submission")
 """Layers that ask a suite what it demands, and run its model."""
