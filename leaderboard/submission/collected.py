@@ -79,6 +79,7 @@ def _scored(bundle: Bundle, attempts: int, tasks: Sequence[str], resampler: Resa
         attempts=attempts,
         withdrawn=said.withdrawn.why if said.withdrawn else None,
         tier=tier_of(bundle.root, said),
+        place="/".join(bundle.root.resolve().parts[-3:]),
     )
     changed: dict[str, object] = {"submission": submission}
     if said.withdrawn is not None:

@@ -19,7 +19,7 @@ from leaderboard.bundle.entry import EntryFile, SuiteName, Withdrawn
 from leaderboard.bundle.form import Form
 from leaderboard.bundle.layout import ENTRY, FITS, PERTURBATIONS, PLAN, ROWS, RUN, SCORES, place
 from leaderboard.bundle.leaks import leaks
-from leaderboard.bundle.reading import digests, read_entry
+from leaderboard.bundle.reading import digests, is_entry, read_entry
 from leaderboard.rows.files import CellFile, Rows, write_together
 from leaderboard.rows.recorded import strict_json
 from leaderboard.rows.run import read_run
@@ -50,10 +50,11 @@ def submit(
         today: the day of the submission; None: it is today.
 
     Returns:
-        Its folder.
+        Its folder; of a run that was handed in already, the one that it has.
 
     Raises:
-        UsageError: the run cannot be handed in, for each reason with what to do; or it was handed in already.
+        UsageError: the run cannot be handed in, for each reason with what to do; or another run of the same defense
+            was.
         RunDirectoryError: a file of the run is damaged.
     """
     one = subject(root, side.run, side.defense)
@@ -61,9 +62,11 @@ def submit(
     suite = side.run.manifest.suite
     owner = file_name(re.sub(r"[\s_]+", "-", form.organisation.strip().lower()), side.defense)
     target = place(entries, suite.name, suite.version, owner, side.run.manifest.defenses[side.defense].spec_sha)
+    if is_entry(target) and read_entry(target).run_id == side.run.manifest.run_id:
+        return target
     if target.exists():
         raise UsageError(
-            f"{target} is there already: this defense was handed in; give it other settings, or withdraw the entry"
+            f"{target} is there already, of another run of this defense; give it other settings, or withdraw the entry"
         )
     try:
         target.parent.mkdir(parents=True, exist_ok=True)

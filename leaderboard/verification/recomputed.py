@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from leaderboard.board.entries import score_entry
+from leaderboard.board.schema import Entry
 from leaderboard.bundle.layout import PLAN, RUN, SCORES
 from leaderboard.doubt.coverage import coverage_reasons
 from leaderboard.rows.files import Rows
@@ -149,10 +150,29 @@ def _row_faults(one: Subject, asked: Demanded, rows: Sequence[tuple[PlannedCell,
         yield f"rows are of {len(strangers)} cells that are not in the plan, first {strangers[0]}"
 
 
-def scores_of(run: Run, defense: str) -> dict[str, Any]:
-    """What the board says of a defense by itself, as JSON values."""
+def scored(run: Run, defense: str) -> Entry:
+    """What the board says of a defense by itself."""
     tasks = sorted(run.manifest.suite.tasks or run.manifest.tasks)
-    return score_entry(run, defense, tasks, Resampler(0, RESAMPLES)).entry.model_dump(mode="json")
+    return score_entry(run, defense, tasks, Resampler(0, RESAMPLES)).entry
+
+
+def scores_of(run: Run, defense: str) -> dict[str, Any]:
+    """The numbers of a defense that an entry claims, as JSON values: its headline, and by task what that is made of."""
+    entry = scored(run, defense)
+    kept = {"score", "rs0", "eligible", "suppressed", "clusters", "utility"}
+    return {
+        "headline": entry.headline.model_dump(mode="json"),
+        "utility": entry.utility,
+        "verdict": entry.verdict.model_dump(mode="json"),
+        "flags": sorted({f"{flag.code} ({flag.effect}), {flag.where}" for flag in entry.flags}),
+        "per_task": {
+            task: {
+                **result.model_dump(mode="json", include=kept),
+                "areas": {name: curve.raw.aurc.model_dump(mode="json") for name, curve in result.curves.items()},
+            }
+            for task, result in entry.per_task.items()
+        },
+    }
 
 
 def score_faults(one: Subject) -> Iterator[str]:

@@ -10,7 +10,7 @@ from benchmark.files import digest_of
 from leaderboard.rows.run import MeasuredCell
 from leaderboard.verification.again import REFERENCE, REPLAYED, Found, rows_of
 from leaderboard.verification.checks import Check, check
-from leaderboard.verification.recomputed import Subject, scores_of
+from leaderboard.verification.recomputed import Subject, scored
 
 EXACT, ROUNDED = 1e-2, 1e-1
 """Largest difference of a margin or a drift, relative to 1 + its size, that other hardware makes: of fp32 and fp64, and
@@ -95,9 +95,9 @@ def _other_fits(found: Found) -> Iterator[str]:
 
 def _contradictions(one: Subject) -> Iterator[str]:
     """Flags that say that the measurement contradicts itself, made anew of the rows."""
-    for flag in scores_of(one.run, one.defense)["flags"]:
-        if flag["effect"] == INVALID:
-            yield f"{flag['where']}: {flag['code']}: {flag['sentence']}"
+    for flag in scored(one.run, one.defense).flags:
+        if flag.effect == INVALID:
+            yield f"{flag.where}: {flag.code}: {flag.sentence}"
 
 
 def _reference_faults(one: Subject, task: str, rows: list[dict[str, Any]]) -> Iterator[str]:

@@ -29,6 +29,7 @@ HANDED_IN = Submission(
     attempts=3,
     withdrawn=None,
     tier="replayed",
+    place="toy__v1/institute-of-clamps__clamp/sha-clamp",
 )
 OVERSHOOT = Flag(
     code="overshoot",

@@ -174,8 +174,9 @@ def test_defenses_over_saes_are_below_their_board(site: dict[str, Page], board: 
     assert [cell.text for cell in table.rows[1]] == ["clamp", "2", *[".50 (.40-.60)"] * 3]
 
 
-def test_the_command_names_suite_and_defense(site: dict[str, Page], board: Leaderboard) -> None:
-    assert "bench evaluate --suite embedded --defense clamp" in page_of(site, board.suites[0], "clamp").text
+def test_the_command_names_suite_and_spec(site: dict[str, Page], board: Leaderboard) -> None:
+    spec = "leaderboard/entries/toy__v1/institute-of-clamps__clamp/sha-clamp/spec.json"
+    assert f"bench evaluate --suite embedded --defense {spec}" in page_of(site, board.suites[0], "clamp").text
 
 
 def test_differences_of_two_have_opposite_signs(board: Leaderboard) -> None:
@@ -187,11 +188,12 @@ def test_differences_of_two_have_opposite_signs(board: Leaderboard) -> None:
     assert [line["area"]["low"] for line in there] == [-line["area"]["high"] for line in back]
 
 
-def test_differences_are_left_out_where_it_is_not_known_whose_they_are(board: Leaderboard) -> None:
+def test_a_difference_is_of_the_run_that_it_names(board: Leaderboard) -> None:
     one = board.suites[0]
     clamp = entry_of(one, "clamp")
     twin = clamp.model_copy(update={"provenance": clamp.provenance.model_copy(update={"run_id": "run-2"})})
-    assert entry_key(clamp) not in differences(one.model_copy(update={"entries": [*one.entries, twin]}))
+    found = differences(one.model_copy(update={"entries": [*one.entries, twin]}))
+    assert entry_key(clamp) in found and entry_key(twin) not in found
 
 
 def test_the_data_of_a_comparison_are_those_of_the_board(files: dict[str, bytes], board: Leaderboard) -> None:
