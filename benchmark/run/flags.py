@@ -103,10 +103,19 @@ def _options(pairs: list[str]) -> dict[str, Any]:
 
 
 def _task_settings(pairs: list[str]) -> dict[str, Any]:
+    return _nested("-T", pairs)
+
+
+def _attack_settings(pairs: list[str]) -> dict[str, Any]:
+    return _nested("-A", pairs)
+
+
+def _nested(flag: str, pairs: list[str]) -> dict[str, Any]:
+    """Settings whose names have dots that lead into them."""
     settings: dict[str, Any] = {}
-    for key, value in _pairs("-T", pairs, "key=value"):
+    for key, value in _pairs(flag, pairs, "key=value"):
         first, *rest = key.split(".")
-        _put(settings, [first.replace("-", "_"), *rest], parse(value, f"-T {key}"), f"-T {key}")
+        _put(settings, [first.replace("-", "_"), *rest], parse(value, f"{flag} {key}"), f"{flag} {key}")
     return settings
 
 
@@ -119,6 +128,7 @@ def _saes(pairs: list[str]) -> dict[str, list[str]]:
 
 WRITTEN: Mapping[str, Callable[[list[str]], Any]] = {
     "options": _options,
+    "attack_settings": _attack_settings,
     "task_settings": _task_settings,
     "saes": _saes,
 }

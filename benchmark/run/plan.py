@@ -18,6 +18,7 @@ from benchmark.errors import UsageError
 from benchmark.registry import threat
 from benchmark.run.editions import editions
 from benchmark.run.parts import PARTS, attack_label, parts_of
+from benchmark.run.request import over
 from benchmark.run.task_view import TaskView
 from benchmark.sites import Site
 from benchmark.spec import Named, resolve_attack, settings
@@ -329,13 +330,19 @@ def _refuse_twins(cells: Sequence[Cell]) -> None:
         seen.add(cell.key)
 
 
-def suite_attacks(suite: Suite, names: Sequence[str] | None = None) -> list[Attack]:
-    """The suite's attacks, or those with the given names; an attack that the suite lacks runs with its defaults."""
+def suite_attacks(
+    suite: Suite, names: Sequence[str] | None = None, given: Mapping[str, Any] | None = None
+) -> list[Attack]:
+    """The suite's attacks, or those with the given names; an attack that the suite lacks runs with its defaults.
+
+    Args:
+        given: settings on top of those of each named attack.
+    """
     listed = [(str(entry["attack"]), {k: v for k, v in entry.items() if k != "attack"}) for entry in suite.attacks]
     if names is None:
         return [resolve_attack(n, options, f"suite {suite.name}, attack {n}") for n, options in listed]
     chosen: list[Attack] = []
     for name in names:
-        matching = [resolve_attack(n, options, f"suite {suite.name}, attack {n}") for n, options in listed if n == name]
-        chosen += matching or [resolve_attack(name)]
+        own = [options for n, options in listed if n == name] or [{}]
+        chosen += [resolve_attack(name, over(options, given or {}), f"attack {name}") for options in own]
     return list(dict.fromkeys(chosen))

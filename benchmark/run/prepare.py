@@ -107,7 +107,9 @@ def opened(request: Request, tell: Callable[[str], None] = _nobody, *, whole: bo
     named = named_defenses(suite, request)
     announce(needs(suite, named, names), tell, offline=request.offline)
     tasks = {name: view(suite, name, None if whole else request.limit or suite.limit) for name in names}
-    suite_attacks(suite, request.attacks)  # a name that does not exist is said before the model is loaded
+    suite_attacks(
+        suite, request.attacks, request.attack_settings
+    )  # a name that does not exist is said before the model is loaded
     subject = load_subject(suite, request.device, request.dtype)
     check_fitness(subject, suite, tasks)
     return Opened(suite, named, tasks, subject, request.batch_size or rows_that_fit(subject, tasks.values()))
@@ -123,7 +125,7 @@ def prepare(request: Request, tell: Callable[[str], None] = _nobody) -> Prepared
     """
     asked, named, tasks, subject, rows = opened(request, tell)
     protocol: Protocol = PROTOCOLS.get(request.protocol)()
-    wanted = protocol.attacks(suite_attacks(asked, request.attacks))
+    wanted = protocol.attacks(suite_attacks(asked, request.attacks, request.attack_settings))
     suite, known = _settled(asked, tasks, subject, rows, tell)
     plan = make_plan(
         suite,

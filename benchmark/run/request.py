@@ -110,6 +110,8 @@ class Request(BaseModel):
     (data.columns.question=q). Repeatable."""
     attacks: Annotated[Names | None, Flag(("--attack", "-a"))] = None
     """Attack: registered name or file.py:Class. Repeatable; default: the suite's."""
+    attack_settings: Annotated[Mapping[str, Any], BeforeValidator(_settings), Flag(("-A",))] = {}
+    """Setting of every given attack, key=value; dots lead into it (ascent.steps=80). Repeatable."""
     limit: Annotated[Whole | None, Field(ge=1, lt=2**31), Flag(("--limit",))] = None
     """Test examples a task, for trying out; never ranked."""
     output_dir: Annotated[Annotated[Path, BeforeValidator(_folder)] | None, Flag(("--output-dir", "-o"))] = None
@@ -142,6 +144,13 @@ class Request(BaseModel):
         own = isinstance(values, Mapping) and values.get("model") is not None and values.get("suite") is None
         return {**values, "suite": FRAME} if own else values
 
+    @model_validator(mode="after")
+    def _aimed(self) -> Request:
+        """Settings are those of attacks that are named: the suite's own stay as they are."""
+        if self.attack_settings and self.attacks is None:
+            raise ValueError("settings of an attack (-A) go with its name: give --attack too")
+        return self
+
     @classmethod
     def make(cls, values: Mapping[str, Any], where: str = "request") -> Request:
         """A request from plain values.
@@ -171,7 +180,7 @@ class Request(BaseModel):
         if not isinstance(content, dict):
             raise UsageError(f"--config {path}: a mapping of options is needed: {', '.join(cls.model_fields)}")
         merged = {**content, **given}
-        for name in ("options", "task_settings"):
+        for name in ("options", "task_settings", "attack_settings"):
             if isinstance(content.get(name), Mapping) and name in given:
                 merged[name] = over(by_field(content[name], f"--config {path}: {name}"), given[name])
         return cls.make(merged, f"--config {path}")
@@ -194,7 +203,9 @@ def _config(path: Path) -> Any:
 
 
 def _told(error: Any) -> str:
-    """One error of a field by its flag, with what was given."""
+    """One error of a field by its flag, with what was given; or of fields that do not go together."""
+    if not error["loc"]:
+        return str(error["msg"]).removeprefix("Value error, ")
     return f"{_flag(str(error['loc'][0]))}: {error['msg'].removeprefix('Value error, ')} (got {shown(error['input'])})"
 
 

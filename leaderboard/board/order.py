@@ -29,7 +29,7 @@ def _order(entry: Entry) -> tuple[bool, float, str, str, str]:
     attacked = any(
         (cell.role, cell.goal) == ("attack", "behavior") for result in entry.per_task.values() for cell in result.cells
     )
-    score = entry.headline.wrs.value
+    score = (entry.best_known or entry.headline).wrs.value
     lowest = -1.0 if score is None else score
     return (not attacked, -lowest, entry.defense.name, entry.model.id, entry.provenance.run_id)
 

@@ -137,6 +137,29 @@ class Submission(Strict):
     """Folder of the entry, below that of all entries."""
 
 
+class Credit(Strict):
+    """A stronger attack that brought back what held."""
+
+    organisation: str
+    attack: str
+    settings: dict[str, JsonValue]
+    """On top of the suite's."""
+    submitted: str
+    """Day, ISO 8601."""
+    fell: int
+    """Rows, each an example at a budget, that held against the suite's attacks and do not any more."""
+    gave_way: int
+    """Examples that held at the largest ranked budget of a threat model, and came back."""
+
+
+class BestKnown(Strict):
+    """All attacks that were ever run against an entry, together: the per-example worst case."""
+
+    wrs: Estimate
+    per_task: dict[str, Estimate]
+    credits: list[Credit]
+
+
 class Entry(Strict):
     """One defense on one model, in one run."""
 
@@ -154,6 +177,8 @@ class Entry(Strict):
     rank: Rank | None
     cost: Cost
     provenance: Provenance
+    best_known: BestKnown | None = None
+    """It is ranked by this; null: nobody has challenged it."""
     submission: Submission | None = None
     """Null: a run that nobody has handed in."""
 

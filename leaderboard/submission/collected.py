@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -11,8 +11,10 @@ from leaderboard.board.aggregate import suite_info
 from leaderboard.board.entries import Scored, score_entry
 from leaderboard.board.order import ranked_entries
 from leaderboard.board.paired_defenses import comparisons
-from leaderboard.board.schema import Submission, SuiteBoard
+from leaderboard.board.schema import BestKnown, Credit, Submission, SuiteBoard
 from leaderboard.bundle.reading import Bundle, found_below, readable
+from leaderboard.challenge.best_known import best_known, falls
+from leaderboard.challenge.reading import CHALLENGES, Challenge, found_for
 from leaderboard.doubt.verdicts import Verdict
 from leaderboard.scores.resampling import RESAMPLES, Resampler
 from leaderboard.verification.certificate import tier_of
@@ -30,25 +32,28 @@ class Collected(NamedTuple):
     """Entries that cannot be read, each with why."""
 
 
-def collected(root: Path, *, resamples: int = RESAMPLES) -> Collected:
-    """Read and score every entry below a folder.
+def collected(root: Path, challenges: Path = CHALLENGES, *, resamples: int = RESAMPLES) -> Collected:
+    """Read and score every entry below a folder, with what was found against it.
 
     Raises:
         UsageError: there is no such folder.
     """
-    bundles, left_out = list[Bundle](), list[str]()
+    bundles, left_out, against = list[Bundle](), list[str](), dict[Path, list[Challenge]]()
     for folder in found_below(root):
         bundle, why = readable(folder)
         if bundle is None:
             left_out.append(str(why))
         else:
             bundles.append(bundle)
+            against[folder], refused = found_for(bundle, challenges)
+            left_out += refused
     attempts = Counter(_owner(bundle) for bundle in bundles)
     by_suite: dict[tuple[str, str, str], list[Bundle]] = {}
     for bundle in bundles:
         suite = bundle.entry.suite
         by_suite.setdefault((suite.name, suite.version, suite.hash), []).append(bundle)
-    return Collected([_board(by_suite[key], attempts, resamples) for key in sorted(by_suite)], left_out)
+    boards = [_board(by_suite[key], attempts, against, resamples) for key in sorted(by_suite)]
+    return Collected(boards, left_out)
 
 
 def _owner(bundle: Bundle) -> tuple[str, str]:
@@ -56,10 +61,17 @@ def _owner(bundle: Bundle) -> tuple[str, str]:
     return bundle.entry.suite.name, bundle.entry.submitter.organisation.casefold()
 
 
-def _board(bundles: Sequence[Bundle], attempts: Counter[tuple[str, str]], resamples: int) -> SuiteBoard:
+def _board(
+    bundles: Sequence[Bundle],
+    attempts: Counter[tuple[str, str]],
+    against: Mapping[Path, Sequence[Challenge]],
+    resamples: int,
+) -> SuiteBoard:
     info = suite_info([bundle.run for bundle in bundles])
     resampler = Resampler(0, resamples)
-    scored = [_scored(bundle, attempts[_owner(bundle)], info.tasks, resampler) for bundle in bundles]
+    plain = [_scored(bundle, attempts[_owner(bundle)], info.tasks, resampler) for bundle in bundles]
+    pairs = zip(plain, bundles, strict=True)
+    scored = [_challenged(one, bundle, against[bundle.root], info.tasks, resampler) for one, bundle in pairs]
     ranked = ranked_entries([*scored, *_controls(bundles, info.tasks, resampler)])
     place = {entry.provenance.run_id: i for i, entry in enumerate(ranked)}
     first = sorted(scored, key=lambda one: place[one.entry.provenance.run_id])[:MOST_COMPARED]
@@ -85,6 +97,33 @@ def _scored(bundle: Bundle, attempts: int, tasks: Sequence[str], resampler: Resa
     if said.withdrawn is not None:
         changed["verdict"] = Verdict(status="unranked", reasons=[f"withdrawn: {said.withdrawn.why}"])
     return found._replace(entry=found.entry.model_copy(update=changed))
+
+
+def _challenged(
+    scored: Scored, bundle: Bundle, challenges: Sequence[Challenge], tasks: Sequence[str], resampler: Resampler
+) -> Scored:
+    """The entry with its best known score, by which it is ranked."""
+    if not challenges:
+        return scored
+    whole = score_entry(best_known(bundle.run, challenges), bundle.entry.defense, tasks, resampler)
+    found = BestKnown(
+        wrs=whole.entry.headline.wrs,
+        per_task={task: result.score for task, result in whole.entry.per_task.items()},
+        credits=[_credit(bundle, one) for one in challenges],
+    )
+    return scored._replace(entry=scored.entry.model_copy(update={"best_known": found}), score=whole.score)
+
+
+def _credit(bundle: Bundle, challenge: Challenge) -> Credit:
+    said, found = challenge.said, falls(bundle.run, [challenge])
+    return Credit(
+        organisation=said.challenger.organisation,
+        attack=said.attack,
+        settings=said.settings,
+        submitted=said.submitted.isoformat(),
+        fell=sum(fall.fell for fall in found),
+        gave_way=sum(fall.gave_way for fall in found),
+    )
 
 
 def _controls(bundles: Iterable[Bundle], tasks: Sequence[str], resampler: Resampler) -> list[Scored]:

@@ -19,12 +19,12 @@ from leaderboard.bundle.entry import EntryFile, SuiteName, Withdrawn
 from leaderboard.bundle.form import Form
 from leaderboard.bundle.layout import ENTRY, FITS, PERTURBATIONS, PLAN, ROWS, RUN, SCORES, place
 from leaderboard.bundle.leaks import leaks
+from leaderboard.bundle.public import public_header, public_plan
 from leaderboard.bundle.reading import digests, is_entry, read_entry
 from leaderboard.rows.files import CellFile, Rows, write_together
 from leaderboard.rows.recorded import strict_json
 from leaderboard.rows.run import read_run
 from leaderboard.submission.parts import with_parts
-from leaderboard.submission.public import public_header, public_plan
 from leaderboard.verification.demanded import demanded
 from leaderboard.verification.recomputed import Subject, recomputed, scores_of, subject
 

@@ -9,11 +9,14 @@ import leaderboard
 
 ROOT = Path(leaderboard.__file__).parent
 LAYERS = (
-    *("rows", "scores", "doubt", "board", "bundle", "verification", "submission"),
+    *("rows", "scores", "doubt", "board", "bundle", "verification", "challenge", "submission"),
     *("tables", "figures", "site", "commands"),
 )
-ENGINE = {"benchmark.contracts.row", "benchmark.errors", "benchmark.files", "benchmark.names", "benchmark.plain_json"}
-RUNNING = ("verification", "submission")
+ENGINE = {
+    *("benchmark.contracts.row", "benchmark.errors", "benchmark.files", "benchmark.names", "benchmark.plain_json"),
+    *("benchmark.terminal", "benchmark.values"),
+}
+RUNNING = ("verification", "challenge", "submission")
 """Layers that ask a suite what it demands, and run its model."""
 
 

@@ -25,6 +25,7 @@ FLAGS = """
 --protocol paper --model own/model --model-name other --sae blocks.1.hook_resid_post=a --sae
 blocks.1.hook_resid_post=b=c --sae blocks.2.hook_resid_post=d --data mine.csv --retain-data kept.csv --site
 blocks.2.hook_resid_post -T data.columns.my-question=q -T data.shares={fit: .5, dev: .2, test: .3} -T retain-form.x=[1]
+-A restarts=4 -A ascent.steps=40
 """.replace("{fit: .5, dev: .2, test: .3}", "{fit:~.5,~dev:~.2,~test:~.3}").split()
 FLAGS = [flag.replace("~", " ") for flag in FLAGS]
 PLAIN: dict[str, Any] = {
@@ -32,6 +33,7 @@ PLAIN: dict[str, Any] = {
     "suite": "smoke",
     "tasks": ["ioi", "unlearning"],
     "attacks": "recovery",
+    "attack_settings": {"restarts": 4, "ascent": {"steps": 40}},
     "limit": 7,
     "output_dir": "out",
     "batch_size": 12,
@@ -121,6 +123,7 @@ def test_flags_go_before_the_file(tmp_path: Path) -> None:
         ({"attribution": 7}, ["--attribution:", "(got 7)"]),
         ({"tasks": 3}, ["--task", "(got 3)"]),
         ({"options": ["count=3"]}, ["-D"]),
+        ({"attack_settings": {"restarts": 4}}, ["settings of an attack (-A) go with its name: give --attack too"]),
     ],
 )
 def test_unknown_options_and_bad_values_are_named_as_they_are_given(
