@@ -83,8 +83,8 @@ def challenge(
     run = read_run(result.directory)
     if not any(cell.scored for cell in run.cells):
         raise UsageError(
-            f"{attack} counts against no defense: it is a control, or writes under no threat model that is scored; give "
-            "an attack that searches for the behavior"
+            f"{attack} counts against no defense: it is a control, or writes under no threat model that is scored; "
+            "give an attack that searches for the behavior"
         )
     _refuse_other_fits(bundle, run)
     return _recorded(bundle, result.directory, run, (attack, settings), form, challenges, today or date.today())
