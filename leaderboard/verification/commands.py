@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -15,7 +16,9 @@ if TYPE_CHECKING:
 
 
 def verify(
-    what: Annotated[str, typer.Argument(help="An entry's folder, or a run directory, RUN_DIR::DEFENSE of several.")],
+    what: Annotated[
+        str, typer.Argument(help="An entry's folder or ZIP file, or a run directory, RUN_DIR::DEFENSE of several.")
+    ],
     replay: Annotated[
         bool, typer.Option("--replay", help="Fit the defense and measure every stored perturbation on the live model.")
     ] = False,
@@ -36,8 +39,9 @@ def verify(
 ) -> None:
     """Check a result: that scores follow from rows, rows from perturbations, and no harder attack does better.
 
-    Writes certificate.json beside an entry. Exit code 1: something does not hold.
+    Writes certificate.json into an entry's folder. Exit code 1: something does not hold.
     """
+    from leaderboard.bundle.archive import ENDING, unpacked
     from leaderboard.verification.certificate import write
     from leaderboard.verification.verify import How
     from leaderboard.verification.verify import verify as made
@@ -53,9 +57,11 @@ def verify(
         for line in one.evidence:
             console.print(f"         {line}", soft_wrap=True)
 
-    how = How(replay, rerun, times, seed, perturbations, allow_code, device, offline)
-    found = made(what, how, hear)
-    if found.entry is not None:
+    packed = what.endswith(ENDING)
+    how = How(replay, rerun, times, seed, perturbations, allow_code, device, offline, not packed)
+    with unpacked(Path(what)) if packed else nullcontext(what) as folder:
+        found = made(str(folder), how, hear)
+    if found.entry is not None and not packed:
         console.print(f"wrote {write(found, Path(what))}", soft_wrap=True)
     console.print(f"{found.defense} on {found.suite}: {found.tier}", soft_wrap=True)
     if as_json:

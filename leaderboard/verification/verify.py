@@ -50,6 +50,8 @@ class How:
     """A defense that is a Python file may be run."""
     device: str = "auto"
     offline: bool = False
+    placed: bool = True
+    """The folder lies where an entry lies, which is checked; what was unpacked lies anywhere."""
 
     @property
     def live(self) -> bool:
@@ -84,7 +86,7 @@ def verify(where: str, how: How | None = None, hear: Callable[[Check], None] = l
         return _certificate(entry, None, checks, how)
     chosen = side(where)
     one = subject(root, chosen.run, chosen.defense)
-    sound = keep(_recomputed(one, entry))
+    sound = keep(_recomputed(one, entry, how))
     found, again = None, list[Rerun]()
     if how.live and sound:
         _refuse(one, entry, how)
@@ -110,17 +112,17 @@ def _as_handed_in(root: Path, entry: EntryFile) -> Iterator[Check]:
     )
 
 
-def _recomputed(one: Subject, entry: EntryFile | None) -> Iterator[Check]:
+def _recomputed(one: Subject, entry: EntryFile | None, how: How) -> Iterator[Check]:
     yield from recomputed(one, demanded(one.run.manifest.suite.name))
     if entry is not None:
-        yield check("recomputed", "it says of itself what its run says", _entry_faults(one, entry))
+        yield check("recomputed", "it says of itself what its run says", _entry_faults(one, entry, how.placed))
         yield check("recomputed", "every score follows from the rows", score_faults(one))
         yield check(
             "recomputed", "it holds no text, no place of a machine and no secret", dict.fromkeys(leaks(one.root))
         )
 
 
-def _entry_faults(one: Subject, entry: EntryFile) -> Iterator[str]:
+def _entry_faults(one: Subject, entry: EntryFile, placed: bool) -> Iterator[str]:
     manifest = one.run.manifest
     said = {
         "suite": (
@@ -133,7 +135,7 @@ def _entry_faults(one: Subject, entry: EntryFile) -> Iterator[str]:
     }
     yield from (f"{name} is {mine}, and {theirs} in the run" for name, (mine, theirs) in said.items() if mine != theirs)
     places = one.root.resolve().parts[-3:]
-    if (places[0], places[-1]) != (f"{manifest.suite.name}__v{manifest.suite.version}", entry.spec_sha):
+    if placed and (places[0], places[-1]) != (f"{manifest.suite.name}__v{manifest.suite.version}", entry.spec_sha):
         yield f"it lies in {'/'.join(places)}, which is the place of another entry"
 
 

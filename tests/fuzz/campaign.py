@@ -33,9 +33,15 @@ from benchmark.run.request import Request
 from benchmark.spec import Named, resolve_defense
 from benchmark.spec import settings as settings_of
 from benchmark.suite_file import load_suite
-from leaderboard.board.aggregate import leaderboard
-from leaderboard.board.schema import Leaderboard
-from leaderboard.rows.run import read_run
+from leaderboard.board.aggregate import leaderboard, suite_board
+from leaderboard.board.schema import Leaderboard, SuiteBoard
+from leaderboard.bundle.archive import unpacked
+from leaderboard.bundle.layout import ENTRY, allowed
+from leaderboard.bundle.leaks import leaks
+from leaderboard.bundle.reading import digests, read_bundle
+from leaderboard.rows.manifest import Manifest
+from leaderboard.rows.run import Run, read_run
+from leaderboard.verification.rows_hold import cell_faults, company_faults
 from tests.fuzz import inputs
 from tests.leaderboard import row_factory
 
@@ -183,6 +189,56 @@ def ask_board(text: str, folder: Path) -> None:
     ensure(Leaderboard.model_validate_json(board.model_dump_json()) == board, text)
 
 
+def ask_entry(change: tuple[str, bytes], folder: Path) -> None:
+    """A file of an entry is something else, under a hash that is right."""
+    name, data = change
+    root = folder / "entries" / "toy__v1" / "b__clamp" / "sha-clamp"
+    path, before = root / name, _below(folder)
+    whole, sealed = path.read_bytes(), (root / ENTRY).read_bytes()
+    try:
+        path.write_bytes(data)
+        if name != ENTRY:
+            said = json.loads(sealed)
+            (root / ENTRY).write_text(json.dumps(said | {"files": digests(root)}))
+        bundle = read_bundle(root)
+        told = [fault for c in (*bundle.run.cells, *bundle.run.fresh) for fault in cell_faults(c.plan, c.rows, "run-1")]
+        told += [*company_faults([(c.plan, c.rows) for c in bundle.run.cells]), *leaks(root)]
+        ensure(all(isinstance(one, str) and one for one in told), told)
+    finally:
+        path.write_bytes(whole)
+        (root / ENTRY).write_bytes(sealed)
+    ensure(_below(folder) == before, "a file was made or lost")
+
+
+def ask_archive(data: bytes, folder: Path) -> None:
+    file, before = put(folder, "any.zip", data), _below(folder)
+    with unpacked(file) as root:
+        ensure(all(allowed(name) or name == ENTRY for name in _below(root)), _below(root))
+    ensure(_below(folder) == before, "a file was made outside")
+
+
+def ask_scores(made: list[inputs.Fate], folder: Path) -> None:
+    """However examples turned out, each of them is counted once, and no number is out of its bounds."""
+    rows = [row for number, fate in enumerate(made) for row in inputs.rows_of(number, fate)]
+    measured = row_factory.cell(row_factory.table(rows))
+    task = row_factory.frozen("ioi")
+    run = Run(Manifest.model_validate(row_factory.manifest(["ioi"], ["clamp"], tasks=task)), (measured,), (), {})
+    entry = suite_board([run], resamples=20).entries[0]
+    result, eligible = entry.per_task["ioi"], [fate for fate in made if fate.eligible]
+    suppressed = [fate for fate in eligible if fate.suppressed]
+    ensure((result.eligible, result.suppressed) == (len(eligible), len(suppressed)), result)
+    curve = result.curves.get("before_edit")
+    if eligible and curve is not None:
+        expected = [sum(fate.holds(budget) for fate in suppressed) / len(eligible) for budget in row_factory.BUDGETS]
+        ensure(all(abs((a.value or 0.0) - b) < 1e-9 for a, b in zip(curve.raw.rs, expected, strict=True)), (curve, expected))
+    again = SuiteBoard.model_validate_json(suite_board([run], resamples=20).model_dump_json())
+    ensure(again == suite_board([run], resamples=20), again)
+
+
+def _below(folder: Path) -> list[str]:
+    return sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file())
+
+
 # --- the kinds
 
 
@@ -196,24 +252,32 @@ def kinds(folder: Path) -> dict[str, Kind]:
     files[f"fits/{fit.name}"] = fit.read_text()
     cell = next(iter(sorted((run / "cells").iterdir())))
     board = leaderboard([row_factory.board(run)]).model_dump(mode="json")
+    place = folder / "entries" / "toy__v1" / "b__clamp"
+    entry = row_factory.write_entry(place / "sha-clamp", row_factory.default_cells([0.1, 0.2], [0.1, 0.2]))
+    said = {p.relative_to(entry).as_posix(): p.read_text() for p in sorted(entry.rglob("*.json"))}
     specs = st.one_of(*(inputs.changed(base) for base in (inputs.CLAMP, inputs.CLAMP, *inputs.OTHERS)))
     stranger = inputs.changed(dict(inputs.CLAMP), inputs.stranger)
     settings = [(k, v) for k, v in inputs.CLAMP.items() if k not in ("defense", "name")]
     right = st.sampled_from(settings).map(lambda pair: f"{pair[0]}={inputs.as_yaml(pair[1]).strip()}")
     named = st.tuples(st.sampled_from([k for k, _ in settings]), inputs.values.map(json.dumps)).map("=".join)
     return {
-        "YAML": Kind(inputs.texts(st.one_of(inputs.stranger, stranger), inputs.as_yaml), ask_yaml, 0.24),
+        "YAML": Kind(inputs.texts(st.one_of(inputs.stranger, stranger), inputs.as_yaml), ask_yaml, 0.2),
         "JSON": Kind(inputs.texts(inputs.values, inputs.as_json), ask_json, 0.1),
         "-D": Kind(
-            st.lists(st.one_of(right, right, named, inputs.edited(right)), min_size=1, max_size=2), ask_option, 0.2
+            st.lists(st.one_of(right, right, named, inputs.edited(right)), min_size=1, max_size=2), ask_option, 0.17
         ),
         "spec": Kind(
-            st.one_of(inputs.texts(specs, inputs.as_yaml), inputs.texts(specs, inputs.as_json)), ask_spec, 0.2
+            st.one_of(inputs.texts(specs, inputs.as_yaml), inputs.texts(specs, inputs.as_json)), ask_spec, 0.17
         ),
         "suite": Kind(inputs.texts(inputs.changed(inputs.SUITE), inputs.as_yaml), ask_suite, 0.08),
         "request": Kind(inputs.texts(inputs.changed(inputs.REQUEST), inputs.as_yaml), ask_request, 0.12),
         "run": Kind(_files(files), ask_run, 0.03),
         "rows": Kind(_bytes(f"cells/{cell.name}", cell.read_bytes()), ask_run, 0.02),
+        "entry": Kind(
+            st.one_of(_files(said), _bytes("rows.parquet", (entry / "rows.parquet").read_bytes())), ask_entry, 0.05
+        ),
+        "archive": Kind(inputs.archives(said), ask_archive, 0.02),
+        "scores": Kind(st.lists(inputs.fates, min_size=1, max_size=12), ask_scores, 0.03),
         "leaderboard": Kind(inputs.texts(inputs.changed(board), inputs.as_json), ask_board, 0.01),
     }
 

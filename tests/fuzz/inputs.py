@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import copy
+import io
 import json
+import zipfile
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import yaml
 from hypothesis import strategies as st
+
+from tests.leaderboard import row_factory
 
 NASTY = [
     "", " ", "yes", "no", "on", "~", "null", "true", "True", "010", "0x1F", "1_000", "1:30", "12:30:45",
@@ -180,3 +184,71 @@ REQUEST: Mapping[str, Any] = {
     "options": {"count": 5, "error-term": "drop"},
     "protocol": "paper",
 }
+
+
+class Fate(NamedTuple):
+    """What became of an example, and how its rows lie in the file."""
+
+    eligible: bool
+    suppressed: bool
+    first: float
+    """Smallest budget at which it came back."""
+    failed: bool
+    """The attack raised on it."""
+    twice: bool
+    """Its rows are there twice."""
+
+    def holds(self, budget: float) -> bool:
+        """Whether it still holds at a budget."""
+        return self.failed or budget < self.first
+
+
+fates = st.builds(
+    Fate,
+    eligible=st.booleans(),
+    suppressed=st.booleans(),
+    first=st.sampled_from([*row_factory.BUDGETS, row_factory.NEVER]),
+    failed=st.booleans(),
+    twice=st.booleans(),
+)
+
+
+def rows_of(number: int, fate: Fate) -> list[dict[str, object]]:
+    """The rows of an example."""
+    held = fate.eligible and fate.suppressed
+    rows = [
+        row_factory.row(
+            f"e{number:03d}",
+            budget,
+            eligible=fate.eligible,
+            suppressed=held,
+            recovered=held and not fate.holds(budget),
+            status="error" if fate.failed and held else "ok" if held else "not_run",
+        )
+        for budget in row_factory.BUDGETS
+    ]
+    return rows * (1 + fate.twice)
+
+
+@st.composite
+def archives(draw: Any, files: Mapping[str, str]) -> bytes:
+    """A ZIP file of an entry with up to three members of other names, or bytes; then perhaps cut or overwritten."""
+    members = {name: text.encode() for name, text in files.items()}
+    for _ in range(draw(st.integers(0, 3))):
+        name = draw(
+            st.one_of(st.sampled_from(["../x", "/x", "a/../../x", "entry.json", "fits/é.json"]), st.text(max_size=9))
+        )
+        members[name] = draw(st.binary(max_size=20))
+    made = io.BytesIO()
+    with zipfile.ZipFile(made, "w", draw(st.sampled_from([zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED]))) as packed:
+        for name, content in members.items():
+            packed.writestr(zipfile.ZipInfo(name.encode("utf-8", "ignore").decode() or "x"), content)
+    whole, at = made.getvalue(), draw(st.integers(0, 4000))
+    what = draw(st.sampled_from(["whole", "whole", "cut", "over"]))
+    return (
+        whole
+        if what == "whole"
+        else whole[:at]
+        if what == "cut"
+        else whole[:at] + draw(st.binary(max_size=4)) + whole[at + 4 :]
+    )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,8 @@ import pyarrow.parquet as pq
 from benchmark.contracts.row import SCHEMA
 from leaderboard.board.aggregate import suite_board
 from leaderboard.board.schema import Entry, SuiteBoard
+from leaderboard.bundle.reading import digests
+from leaderboard.rows.files import Rows, write_together
 from leaderboard.rows.manifest import ThreatRecord
 from leaderboard.rows.plan import PlannedCell
 from leaderboard.rows.reference import COMPARED, compared
@@ -303,6 +306,34 @@ def write_run(
             kept = retained.get(defense, 1.0) if isinstance(retained, Mapping) else retained
             more = dict(fits or {}) if defense != "none" else {}
             dump(directory / "fits" / f"{task}__{defense}.json", fit(task, defense, kept) | more)
+    return directory
+
+
+def write_entry(directory: Path, cells: Sequence[MeasuredCell], **changes: object) -> Path:
+    """The same as what is handed in: an entry of the first cell's defense, which no suite stands behind."""
+    run = write_run(directory.with_name(f"{directory.name}-run"), cells, **changes)  # type: ignore[arg-type]
+    directory.mkdir(parents=True)
+    for name in ("run.json", "plan.json"):
+        (directory / name).write_bytes((run / name).read_bytes())
+    shutil.copytree(run / "fits", directory / "fits")
+    measured = Rows(run)
+    write_together(directory / "rows.parquet", {key: measured.cell(key) for key in measured.keys})
+    dump(directory / "spec.json", {"defense": "sae-clamp", "name": "clamp"})
+    dump(directory / "scores.json", {})
+    said = json.loads((run / "run.json").read_text())
+    dump(
+        directory / "entry.json",
+        {
+            "suite": {name: str(said["suite"][name]) for name in ("name", "version", "hash")},
+            "defense": cells[0].plan.defense,
+            "spec_sha": f"sha-{cells[0].plan.defense}",
+            "run_id": said["run_id"],
+            "needs_code": False,
+            "submitter": {"title": "A", "organisation": "B", "contact": "a@b.org", "licence": "MIT"},
+            "submitted": "2026-01-01",
+            "files": digests(directory),
+        },
+    )
     return directory
 
 
