@@ -13,7 +13,7 @@ from benchmark.model.gguf_file import TERMS
 from benchmark.model.package import PACKAGE
 from benchmark.model.sources import to_fetch
 from benchmark.sae.source import asked_of_hub
-from benchmark.spec import Named
+from benchmark.spec import Named, settings
 from benchmark.suite import Suite
 
 WHOLE = ("*",)
@@ -65,15 +65,23 @@ def needs(suite: Suite, defenses: Sequence[Named], tasks: Sequence[str]) -> list
     """
     places = {s: f"SAE at {site}" for site, sources in suite.saes.items() for s in sources}
     for named in defenses:
-        places = {s: f"SAE of {named.name}" for s in _strings(named.spec, "sae")} | places
-    settings = {name: suite.tasks[name].settings for name in tasks}
-    models = {s: f"model of {name}" for name in tasks for s in _strings(settings[name], "model")}  # a judge's, say
-    data = {s: f"data of {name}" for name in tasks for s in _strings(settings[name], "source") if s.startswith(HUB)}
+        places = {s: f"SAE of {named.name}" for s in _strings(_as_written(named), "sae")} | places
+    given = {name: suite.tasks[name].settings for name in tasks}
+    models = {s: f"model of {name}" for name in tasks for s in _strings(given[name], "model")}  # a judge's, say
+    data = {s: f"data of {name}" for name in tasks for s in _strings(given[name], "source") if s.startswith(HUB)}
     found = [_of_model("model", suite.model.source)]
     found += [_of_sae(what, source) for source, what in places.items()]
     found += [_of_model(what, source) for source, what in models.items()]
     found += [_of_data(what, source) for source, what in data.items()]
     return [need for need in found if need is not None]
+
+
+def _as_written(named: Named) -> Any:
+    """The settings of a defense with its sources by their names; nothing of one that no file can say."""
+    try:
+        return settings(named.defense)
+    except UsageError:
+        return {}
 
 
 def announce(found: Sequence[Need], tell: Callable[[str], None], *, offline: bool) -> None:

@@ -46,7 +46,7 @@ def unpacked(file: Path) -> Iterator[Path]:
 
 
 def _unpack(packed: zipfile.ZipFile, folder: Path, file: Path) -> Path:
-    members = [member for member in packed.infolist() if not member.is_dir()]
+    members = [member for member in packed.infolist() if not member.filename.endswith("/")]
     entries = [PurePosixPath(m.filename).parent for m in members if PurePosixPath(m.filename).name == ENTRY]
     if len(entries) != 1:
         raise UsageError(f"{file} holds {len(entries)} entries; give a ZIP file of one entry's folder")

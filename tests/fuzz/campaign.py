@@ -230,7 +230,8 @@ def ask_scores(made: list[inputs.Fate], folder: Path) -> None:
     curve = result.curves.get("before_edit")
     if eligible and curve is not None:
         expected = [sum(fate.holds(budget) for fate in suppressed) / len(eligible) for budget in row_factory.BUDGETS]
-        ensure(all(abs((a.value or 0.0) - b) < 1e-9 for a, b in zip(curve.raw.rs, expected, strict=True)), (curve, expected))
+        pairs = zip(curve.raw.rs, expected, strict=True)
+        ensure(all(abs((found.value or 0.0) - share) < 1e-9 for found, share in pairs), (curve, expected))
     again = SuiteBoard.model_validate_json(suite_board([run], resamples=20).model_dump_json())
     ensure(again == suite_board([run], resamples=20), again)
 

@@ -87,6 +87,15 @@ def test_a_local_suite_needs_nothing(suite: str) -> None:
     assert asked(suite) == []
 
 
+def test_a_spec_with_an_sae_of_its_own_needs_what_it_names(suite: str, hub: Path, tmp_path: Path) -> None:
+    (tmp_path / "own").mkdir()
+    for sae, lacking in (("own", 0), (SAES, 1)):
+        spec = {"defense": "sae-clamp", "layers": [{"site": SITE, "sae": sae}]}
+        (tmp_path / "spec.yaml").write_text(yaml.safe_dump(spec))
+        found = asked(suite, defense=str(tmp_path / "spec.yaml"))
+        assert [need.source for need in found if not need.here] == [SAES][:lacking]
+
+
 def test_sizes_terms_and_commands_are_told_before_anything_is_fetched(
     remote: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:

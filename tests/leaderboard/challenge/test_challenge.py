@@ -84,8 +84,8 @@ def test_the_board_ranks_by_what_is_best_known_and_credits_it(recorded: Recorded
 
 def test_an_attack_that_finds_nothing_new_is_not_recorded(toy_entry: Path, tmp_path: Path) -> None:
     weak = {"restarts": 1, "ascent": {"steps": 1}}
-    where = {"directory": tmp_path / "run", "challenges": tmp_path / "kept"}
-    found = challenge(read_bundle(toy_entry), "recovery", weak, FORM_2, **where)
+    run, kept = tmp_path / "run", tmp_path / "kept"
+    found = challenge(read_bundle(toy_entry), "recovery", weak, FORM_2, directory=run, challenges=kept)
     assert found.folder is None and not any(fall.fell for fall in found.falls)
     assert not list((tmp_path / "kept").rglob("*.parquet"))
 
