@@ -17,6 +17,7 @@ from leaderboard.bundle.layout import CERTIFICATE
 from leaderboard.rows.recorded import strict_json
 from leaderboard.scores.values import Strict
 from leaderboard.verification.checks import STAGES, Check
+from leaderboard.verification.replayed import DONE
 from leaderboard.verification.rerun import Rerun
 
 CLAIMED: Tier = "claimed"
@@ -56,8 +57,9 @@ def tier(checks: Sequence[Check]) -> Tier:
     """The last stage that was checked and holds, with all before it."""
     reached: Tier = CLAIMED
     for stage in STAGES:
-        own = [check.ok for check in checks if check.stage == stage]
-        if not own or not all(own):
+        own = [check for check in checks if check.stage == stage]
+        done = stage != "replayed" or any(check.what == DONE for check in own)
+        if not own or not done or not all(check.ok for check in own):
             break
         reached = stage
     return reached

@@ -20,6 +20,8 @@ NORM = 1e-3
 LEAK = 1e-4
 """Relative leak into what a constraint protects: ten times what a run lets pass."""
 INVALID = "invalid"
+DONE = "every stored perturbation does what its row says"
+"""The check without which nothing counts as replayed."""
 
 
 def store_faults(one: Subject, folder: Path) -> Iterator[str]:
@@ -36,8 +38,8 @@ def store_faults(one: Subject, folder: Path) -> Iterator[str]:
             yield f"{file.name} of {_where(cell)} is another file than it was"
 
 
-def replayed(one: Subject, found: Found, folder: Path) -> Iterator[Check]:
-    """The checks, one by one.
+def refitted(one: Subject, found: Found, folder: Path) -> Iterator[Check]:
+    """The checks of the defense, fitted again and not attacked, one by one.
 
     Args:
         folder: where the process with the model left its tables.
@@ -56,13 +58,14 @@ def replayed(one: Subject, found: Found, folder: Path) -> Iterator[Check]:
     count = sum(map(len, rows.values()))
     faults = (fault for task in tasks for fault in _reference_faults(one, task, rows[task]))
     yield said("the model shows and the defense suppresses what the rows say", faults, f"{count} examples")
-    measured = {
-        (r["cell_key"], r["example_id"], r["budget_eps"]): r
-        for t in tasks
-        for r in rows_of(folder, t, "replayed", REPLAYED)
-    }
+
+
+def replayed(one: Subject, found: Found, folder: Path) -> Iterator[Check]:
+    """The check of what is stored."""
+    rows = [row for task in found.tasks for row in rows_of(folder, task, "replayed", REPLAYED)]
+    measured = {(row["cell_key"], row["example_id"], row["budget_eps"]): row for row in rows}
     faults = (fault for cell in _own(one) for fault in _cell_faults(one, cell, measured))
-    yield said("every stored perturbation does what its row says", faults, f"{len(measured)} perturbations")
+    yield check("replayed", DONE, faults, looked_at=f"{len(measured)} perturbations")
 
 
 def _own(one: Subject) -> list[MeasuredCell]:

@@ -26,7 +26,7 @@ from leaderboard.verification.checks import Check, check
 from leaderboard.verification.demanded import demanded
 from leaderboard.verification.live import Asked
 from leaderboard.verification.recomputed import Subject, recomputed, score_faults, subject
-from leaderboard.verification.replayed import replayed, store_faults
+from leaderboard.verification.replayed import refitted, replayed, store_faults
 from leaderboard.verification.rerun import Rerun, rerun, reruns
 
 PRIVATE = "private"
@@ -93,6 +93,7 @@ def verify(where: str, how: How | None = None, hear: Callable[[Check], None] = l
     if how.live and sound and keep(_stored(one, entry, how)):
         with tempfile.TemporaryDirectory() as folder:
             found = _live(one, entry, how, Path(folder))
+            keep(refitted(one, found, Path(folder)))
             if how.replay:
                 keep(replayed(one, found, Path(folder)))
             if how.share is not None and found.failed is None:

@@ -21,9 +21,10 @@ from leaderboard.board.compare import compare
 from leaderboard.board.side import side
 from leaderboard.bundle.reading import read_bundle, read_entry
 from leaderboard.submission.submit import submit, withdraw
+from leaderboard.verification import verify as module
 from leaderboard.verification.verify import How, verify
 from tests.leaderboard.conftest import FORM, SPEC
-from tests.leaderboard.verification.tampering import copied, edit_json
+from tests.leaderboard.verification.tampering import copied, edit_json, in_this_process
 
 DAY = date(2026, 2, 1)
 
@@ -189,6 +190,36 @@ def test_a_defense_of_code_brings_its_file_along_and_is_run_with_leave_only(of_c
     assert verify(str(entry)).tier == "recomputed", "which runs nothing of it"
     with pytest.raises(UsageError, match="is a Python file of somebody's: read .*code, and run it only where"):
         verify(str(entry), How(replay=True))
+
+
+def test_code_that_breaks_a_promise_is_recomputed_at_most(
+    toy_suite: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It says that its edit looks at one position, and looks at all of them."""
+    monkeypatch.setattr(provenance, "_git", lambda: {"commit": "c" * 40, "dirty": False})
+    monkeypatch.setattr(module, "apart", in_this_process)
+    (tmp_path / "shrink.py").write_text(CODE.replace("h * (1 - self.by)", "h - self.by * h.mean(1, keepdim=True)"))
+    evaluate(f"{tmp_path / 'shrink.py'}:Shrink", suite=toy_suite, output_dir=tmp_path / "run")
+    entry = handed_in(tmp_path / "run", tmp_path / "entries", perturbations=True)
+    for how in (How(replay=True, allow_code=True), How(replay=True, share=1.0, allow_code=True)):
+        found = verify(str(entry), how)
+        assert found.tier == "recomputed"
+        told = "\n".join(line for check in found.checks if not check.ok for line in check.evidence)
+        assert "it does not keep the promise" in told and "promise-broken" in told
+
+
+def test_code_that_keeps_its_promises_is_replayed(
+    of_code: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "apart", in_this_process)
+    found = verify(str(handed_in(of_code, tmp_path, perturbations=True)), How(replay=True, allow_code=True))
+    assert found.tier == "replayed", [check for check in found.checks if not check.ok]
+
+
+def test_a_sample_alone_is_not_replayed(of_code: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "apart", in_this_process)
+    found = verify(str(of_code), How(share=0.5, allow_code=True))
+    assert found.tier == "recomputed" and {check.stage for check in found.checks} >= {"replayed", "re-run"}
 
 
 def test_code_that_is_other_now_is_refused(of_code: Path, tmp_path: Path) -> None:

@@ -4,20 +4,31 @@ from __future__ import annotations
 
 import json
 import shutil
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
+import pytest
 
 from benchmark.contracts.row import SCHEMA
 from leaderboard.bundle.layout import ENTRY, ROWS, SCORES
 from leaderboard.bundle.reading import digests
 from leaderboard.rows.files import CellFile, Rows, write_together
 from leaderboard.rows.run import read_run
+from leaderboard.verification import live
 from leaderboard.verification.recomputed import scores_of
 
 Row = dict[str, Any]
+
+
+def in_this_process(asked: Path, folder: Path) -> int:
+    """The process with the model is this one, where the toy task is registered."""
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(sys, "argv", ["live", str(asked), str(folder)])
+        live.main()
+    return 0
 
 
 def copied(entry: Path, folder: Path) -> Path:

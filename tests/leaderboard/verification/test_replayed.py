@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +19,16 @@ from leaderboard.verification import live
 from leaderboard.verification import verify as module
 from leaderboard.verification.certificate import Certificate
 from leaderboard.verification.verify import How, verify
-from tests.leaderboard.verification.tampering import Row, cell_of, copied, edit_json, edit_rows, scored, sealed
+from tests.leaderboard.verification.tampering import (
+    Row,
+    cell_of,
+    copied,
+    edit_json,
+    edit_rows,
+    in_this_process,
+    scored,
+    sealed,
+)
 
 REPLAY = How(replay=True, device="cpu")
 RERUN = How(replay=True, share=1.0, device="cpu")
@@ -28,14 +36,7 @@ RERUN = How(replay=True, share=1.0, device="cpu")
 
 @pytest.fixture(autouse=True)
 def here(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The process with the model is this one, where the toy task is registered."""
-
-    def run(asked: Path, folder: Path) -> int:
-        monkeypatch.setattr(sys, "argv", ["live", str(asked), str(folder)])
-        live.main()
-        return 0
-
-    monkeypatch.setattr(module, "apart", run)
+    monkeypatch.setattr(module, "apart", in_this_process)
 
 
 def wrong(found: Certificate) -> str:
