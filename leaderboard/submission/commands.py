@@ -15,7 +15,7 @@ def submit(
     ],
     title: Annotated[str | None, typer.Option(help="What the defense is called on the board.")] = None,
     organisation: Annotated[str | None, typer.Option(help="Who hands it in. Entries are counted by it.")] = None,
-    contact: Annotated[str | None, typer.Option(help="A mail address or a web page, for questions.")] = None,
+    contact: Annotated[str | None, typer.Option(help="A mail address or a web page for questions.")] = None,
     licence: Annotated[str | None, typer.Option(help="Of entry and defense, as SPDX has it: MIT, Apache-2.0.")] = None,
     paper: Annotated[str | None, typer.Option(help="Address of the paper, if there is one.")] = None,
     code: Annotated[str | None, typer.Option(help="Address of the code, if there is one.")] = None,

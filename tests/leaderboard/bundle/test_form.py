@@ -13,7 +13,7 @@ GOOD = {"title": "A clamp", "organisation": "Ada & Co", "contact": "ada@example.
 def test_a_form_is_what_was_answered() -> None:
     form = Form.make({**GOOD, "paper": "https://arxiv.org/abs/2606.18322", "code": None})
     assert form.licence == "Apache-2.0", "as SPDX writes it" and form.code is None
-    assert [name for name, _, needed in questions() if needed] == list(GOOD)
+    assert [name for name, _, needed in questions() if needed] == ["title", "organisation", "licence"]
 
 
 @pytest.mark.parametrize(
@@ -37,5 +37,5 @@ def test_what_is_not_of_its_form_is_told_with_its_flag(name: str, answer: str, s
 
 
 def test_all_that_is_missing_is_told_at_once() -> None:
-    with pytest.raises(UsageError, match="give --organisation, --contact, --licence"):
+    with pytest.raises(UsageError, match="give --organisation, --licence"):
         Form.make({"title": "A clamp", "organisation": None})
