@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from typing import Any, get_args
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
@@ -40,6 +41,7 @@ def environment(board: Leaderboard) -> Environment:
         "web_address": web_address,
         "short": _short,
         "words": words,
+        "settings_text": _settings_text,
         "counted": _counted,
     }
     made.globals |= {
@@ -72,6 +74,11 @@ def _shown(value: Any) -> Any:
 
 def _short(text: str) -> str:
     return text if len(text) <= SHORT else text[: SHORT - 3] + "..."
+
+
+def _settings_text(settings: Mapping[str, Any]) -> str:
+    """As they are given on the command line."""
+    return " ".join(f"{name}={json.dumps(value)}" for name, value in settings.items())
 
 
 def _counted(count: int, one: str, many: str | None = None) -> str:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from leaderboard.board.aggregate import leaderboard
-from leaderboard.board.schema import Entry, Leaderboard, Submission, SuiteBoard
+from leaderboard.board.schema import BestKnown, Credit, Entry, Leaderboard, Submission, SuiteBoard
 from leaderboard.doubt.flags import Flag
 from leaderboard.rows.run import MeasuredCell
 from leaderboard.scores.detection import Detection
@@ -38,6 +38,14 @@ OVERSHOOT = Flag(
     sentence="6 % of the rows overshoot",
     where="ioi/recovery",
     scored=True,
+)
+CREDIT = Credit(
+    organisation="Red Team",
+    attack="gcg",
+    settings={"steps": 64},
+    submitted="2026-02-03",
+    fell=7,
+    gave_way=2,
 )
 SHARE = Estimate(value=0.5, interval=Interval(low=0.4, high=0.6, method="cluster-bootstrap"))
 MONITORED = Detection(false_positives=0.02, recovered=8, detected_share=SHARE, undetected_share=SHARE)
@@ -108,7 +116,12 @@ def _doubtful(entry: Entry) -> Entry:
     idle = result.cells[-1].model_copy(update={"budgets": [], "skipped": "it reads no SAE"})
     more = {"detection": MONITORED, "utility_tasks": [FACTS], "cells": [*result.cells, idle]}
     per_task = entry.per_task | {"ioi": result.model_copy(update=more)}
-    return entry.model_copy(update={"flags": [OVERSHOOT], "per_task": per_task})
+    known = BestKnown(
+        wrs=Estimate(value=0.123, interval=Interval(low=0.1, high=0.2, method="cluster-bootstrap")),
+        per_task={"ioi": Estimate(value=0.123)},
+        credits=[CREDIT],
+    )
+    return entry.model_copy(update={"flags": [OVERSHOOT], "per_task": per_task, "best_known": known})
 
 
 def hostile(plain: Leaderboard) -> Leaderboard:
@@ -132,6 +145,11 @@ def _hostile(entry: Entry, text: str) -> Entry:
             ),
             "model": entry.model.model_copy(update={"id": text, "source": text, "revision": text}),
             "per_task": {text: result.model_copy(update={"cells": cells, "site": text})},
+            "best_known": BestKnown(
+                wrs=SHARE,
+                per_task={text: SHARE},
+                credits=[CREDIT.model_copy(update={"organisation": text, "attack": text, "settings": {text: text}})],
+            ),
             "flags": [flag],
             "verdict": entry.verdict.model_copy(update={"status": "unranked", "reasons": [text]}),
             "rank": None,

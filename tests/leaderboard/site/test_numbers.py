@@ -174,6 +174,19 @@ def test_defenses_over_saes_are_below_their_board(site: dict[str, Page], board: 
     assert [cell.text for cell in table.rows[1]] == ["clamp", "2", *[".50 (.40-.60)"] * 3]
 
 
+def test_what_is_best_known_stands_beside_the_score_with_who_found_it(
+    site: dict[str, Page], board: Leaderboard
+) -> None:
+    suite = board.suites[0]
+    table = next(one for one in site[suite_page(suite.suite)].tables if "best first" in one.caption)
+    place = [cell.text for cell in table.rows[0]].index("Best known")
+    known = {row[1].text.split()[0]: row[place].text for row in table.rows[1:]}
+    assert known["Steering"] == ".12 (.10-.20)" and known["Clamp,"] == "-"
+    text = page_of(site, suite, "steer").text
+    assert "Stronger attacks" in text and "Red Team" in text and "steps=64" in text
+    assert "Stronger attacks" not in page_of(site, suite, "clamp").text
+
+
 def test_the_command_names_suite_and_spec(site: dict[str, Page], board: Leaderboard) -> None:
     spec = "leaderboard/entries/toy__v1/institute-of-clamps__clamp/sha-clamp/spec.json"
     assert f"bench evaluate --suite embedded --defense {spec}" in page_of(site, board.suites[0], "clamp").text
