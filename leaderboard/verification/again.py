@@ -48,7 +48,8 @@ class OfTask(Strict):
     """What was raised; null: nothing."""
     fingerprint: str | None = None
     """How the defense, fitted anew, differs from the run's; null: it does not."""
-    broken_promises: list[str] = []
+    fit: dict[str, JsonValue] = {}
+    """What fitting it anew found, as ``fits/<task>__<defense>.json`` has it."""
     seconds: float = 0.0
 
 

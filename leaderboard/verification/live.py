@@ -26,7 +26,9 @@ from benchmark.measure.group import Group
 from benchmark.measure.remeasure import Measured
 from benchmark.names import public_id
 from benchmark.registry import told
+from benchmark.run.card import card
 from benchmark.run.cell import run_cell
+from benchmark.run.checked import plain
 from benchmark.run.custody import told as said
 from benchmark.run.fingerprint import difference, fingerprint
 from benchmark.run.groups import Undefended, make_group, on_fresh, prepared_task
@@ -156,10 +158,8 @@ class _Work:
                 self._again(name, named, undefended, groups, mine)
         _refuse(left)
         fit = self.run.fits.get((name, named.name))
-        return OfTask(
-            fingerprint=_fingerprint(fit, group),
-            broken_promises=scrutiny(group, undefended)["broken_promises"],
-        )
+        found = {"defense": named.name, **card(group, undefended.retention), **scrutiny(group, undefended)}
+        return OfTask(fingerprint=_fingerprint(fit, group), fit=plain(found, "card"))
 
     def _write(self, name: str, rows: list[dict[str, Any]], schema: pa.Schema) -> None:
         pq.write_table(pa.Table.from_pylist(rows, schema=schema), self.folder / f"{name}.parquet")

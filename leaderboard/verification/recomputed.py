@@ -96,16 +96,16 @@ def run_faults(one: Subject) -> Iterator[str]:
 
 
 def _suite_faults(one: Subject, asked: Demanded) -> Iterator[str]:
-    yield from _differences("suite", asked.suite, one.header.get("suite"))
+    yield from differences("suite", asked.suite, one.header.get("suite"))
     tasks = one.header.get("tasks", {})
     for name, task in asked.tasks.items():
         mine = {key: value for key, value in tasks.get(name, {}).items() if key != "saes"}
-        yield from _differences(f"tasks.{name}", task, mine)
+        yield from differences(f"tasks.{name}", task, mine)
         if one.run.manifest.model.weights_sha != asked.weights[name]:
             yield f"the constants of {name} were measured on another model than was run"
     yield from (f"tasks.{name} is no task of the suite" for name in sorted(set(tasks) - set(asked.tasks)))
     mine = {site: sources[0] for site, sources in one.plan.inputs.saes.items() if sources}
-    yield from _differences("the suite's SAEs, by content,", asked.saes, mine)
+    yield from differences("the suite's SAEs, by content,", asked.saes, mine)
 
 
 def _plan_faults(one: Subject, asked: Demanded) -> Iterator[str]:
@@ -117,7 +117,7 @@ def _plan_faults(one: Subject, asked: Demanded) -> Iterator[str]:
             if not same:
                 yield f"{task}: {_called(cell)} was not run"
             elif cell not in same:
-                yield from _differences(f"{task}: {_called(cell)}", cell, same[0])
+                yield from differences(f"{task}: {_called(cell)}", cell, same[0])
         made = sum(cell.split == "fresh" for cell in planned)
         if made != int(task in asked.fresh):
             yield f"{task}: {made} cells are on examples made for the run, and it has to be {int(task in asked.fresh)}"
@@ -177,11 +177,15 @@ def scores_of(run: Run, defense: str) -> dict[str, Any]:
 
 def score_faults(one: Subject) -> Iterator[str]:
     """Sentences about numbers of ``scores.json`` that do not follow from the rows."""
-    yield from _differences("scores", scores_of(one.run, one.defense), strict_json(one.root / SCORES))
+    yield from differences("scores", scores_of(one.run, one.defense), strict_json(one.root / SCORES))
 
 
-def _differences(where: str, expected: Any, found: Any) -> Iterator[str]:
-    """Where two JSON values differ; numbers of other hardware differ in their last digits."""
+def differences(where: str, expected: Any, found: Any, tolerance: float = 1e-9) -> Iterator[str]:
+    """Sentences about where two JSON values differ.
+
+    Args:
+        tolerance: of numbers, relative, and a tenth of it absolutely: on other hardware they differ.
+    """
     if isinstance(expected, dict) and isinstance(found, dict):
         for key in sorted({*expected, *found}):
             if key not in found:
@@ -189,14 +193,14 @@ def _differences(where: str, expected: Any, found: Any) -> Iterator[str]:
             elif key not in expected:
                 yield f"{where}.{key} is nobody's"
             else:
-                yield from _differences(f"{where}.{key}", expected[key], found[key])
+                yield from differences(f"{where}.{key}", expected[key], found[key], tolerance)
     elif isinstance(expected, list | tuple) and isinstance(found, list | tuple) and len(expected) == len(found):
         for i, pair in enumerate(zip(expected, found, strict=True)):
-            yield from _differences(f"{where}.{i}", *pair)
-    elif not _same(expected, found):
+            yield from differences(f"{where}.{i}", *pair, tolerance)
+    elif not _same(expected, found, tolerance):
         yield f"{where} is {found!r:.80}, and has to be {expected!r:.80}"
 
 
-def _same(a: Any, b: Any) -> bool:
+def _same(a: Any, b: Any, tolerance: float) -> bool:
     numbers = all(isinstance(x, int | float) and not isinstance(x, bool) for x in (a, b))
-    return math.isclose(a, b, rel_tol=1e-9, abs_tol=1e-12) if numbers else a == b and type(a) is type(b)
+    return math.isclose(a, b, rel_tol=tolerance, abs_tol=tolerance / 10) if numbers else a == b and type(a) is type(b)

@@ -7,10 +7,11 @@ from pathlib import Path
 from typing import Any
 
 from benchmark.files import digest_of
+from leaderboard.rows.fits import Fit
 from leaderboard.rows.run import MeasuredCell
 from leaderboard.verification.again import REFERENCE, REPLAYED, Found, rows_of
 from leaderboard.verification.checks import Check, check
-from leaderboard.verification.recomputed import Subject, scored
+from leaderboard.verification.recomputed import Subject, differences, scored
 
 EXACT, ROUNDED = 1e-2, 1e-1
 """Largest difference of a margin or a drift, relative to 1 + its size, that other hardware makes: of fp32 and fp64, and
@@ -20,6 +21,11 @@ NORM = 1e-3
 LEAK = 1e-4
 """Relative leak into what a constraint protects: ten times what a run lets pass."""
 INVALID = "invalid"
+MEASURED = {
+    *("utility", "idempotence_gap", "suppressed_fit", "nondeterminism", "edit_moved", "monitor_false_positives"),
+    *("suppressed_share", "side_effects"),
+}
+"""Of the record of a fit; what lm-eval says is not asked again."""
 DONE = "every stored perturbation does what its row says"
 """The check without which nothing counts as replayed."""
 
@@ -53,6 +59,7 @@ def refitted(one: Subject, found: Found, folder: Path) -> Iterator[Check]:
         "the defense can be fitted again, keeps its promises and leaves nothing behind", _fit_faults(found, tasks)
     )
     yield said("fitted again it is the same defense", _other_fits(found))
+    yield said("it costs and does without an attack what its record says", _other_records(one, found))
     yield said("nothing contradicts the measurement", _contradictions(one))
     rows = {task: rows_of(folder, task, "reference", REFERENCE) for task in tasks}
     count = sum(map(len, rows.values()))
@@ -87,13 +94,28 @@ def _fit_faults(found: Found, tasks: list[str]) -> Iterator[str]:
         elif result.failed is not None:
             yield f"{task}: {result.failed}"
         else:
-            yield from (f"{task}: it does not keep the promise {broken}" for broken in result.broken_promises)
+            broken = Fit.model_validate(result.fit).broken_promises
+            yield from (f"{task}: it does not keep the promise {promise}" for promise in broken)
 
 
 def _other_fits(found: Found) -> Iterator[str]:
     for task, result in found.tasks.items():
         if result.fingerprint is not None:
             yield f"{task}: {result.fingerprint}"
+
+
+def _other_records(one: Subject, found: Found) -> Iterator[str]:
+    """What was measured of the fitted defense and enters verdict or flags, and is otherwise now."""
+    for task, result in found.tasks.items():
+        old = one.run.fits.get((task, one.defense))
+        if result.failed is not None:
+            continue
+        if old is None:
+            yield f"{task}: the run has no record of its fit"
+            continue
+        now = Fit.model_validate(result.fit).model_dump(mode="json", include=MEASURED)
+        tolerance = EXACT if one.run.manifest.dtype in ("float32", "float64") else ROUNDED
+        yield from differences(task, now, old.model_dump(mode="json", include=MEASURED), tolerance)
 
 
 def _contradictions(one: Subject) -> Iterator[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -160,6 +161,24 @@ def test_another_defense_under_the_same_rows_is_another_one(toy_entry: Path, tmp
     edit_json(entry / SPEC, lambda spec: spec.update(strength=2.0))
     said = wrong(verify(str(sealed(entry)), REPLAY))
     assert "fitted again it is the same defense" in said and "changes differs by" in said
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (lambda fit: fit["utility"].update(retained=1.25), "toy.utility.retained is 1.25, and has to be"),
+        (lambda fit: fit.update(nondeterminism=0.5), "toy.nondeterminism is 0.5, and has to be 0.0"),
+        (lambda fit: fit.update(edit_moved=9.0), "toy.edit_moved is 9.0"),
+        (lambda fit: fit["suppressed_share"].update(dev=None), "toy.suppressed_share.dev is None"),
+    ],
+)
+def test_a_record_that_flatters_is_measured_again(
+    toy_entry: Path, tmp_path: Path, change: Callable[[Any], None], said: str
+) -> None:
+    entry = copied(toy_entry, tmp_path)
+    edit_json(entry / "fits" / "toy__toy-clamp.json", change)
+    found = verify(str(scored(entry)), How(share=0.1, device="cpu"))
+    assert said in wrong(found) and found.tier == "recomputed"
 
 
 def test_a_defense_that_cannot_be_made_is_told(toy_entry: Path, tmp_path: Path) -> None:
