@@ -58,6 +58,8 @@ def refitted(one: Subject, found: Found, folder: Path) -> Iterator[Check]:
     yield said(
         "the defense can be fitted again, keeps its promises and leaves nothing behind", _fit_faults(found, tasks)
     )
+    if found.failed is not None:
+        return
     yield said("fitted again it is the same defense", _other_fits(found))
     yield said("it costs and does without an attack what its record says", _other_records(one, found))
     yield said("nothing contradicts the measurement", _contradictions(one))

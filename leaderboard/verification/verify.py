@@ -94,7 +94,7 @@ def verify(where: str, how: How | None = None, hear: Callable[[Check], None] = l
         with tempfile.TemporaryDirectory() as folder:
             found = _live(one, entry, how, Path(folder))
             keep(refitted(one, found, Path(folder)))
-            if how.replay:
+            if how.replay and found.failed is None:
                 keep(replayed(one, found, Path(folder)))
             if how.share is not None and found.failed is None:
                 again = reruns(one, found, Path(folder))
