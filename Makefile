@@ -6,7 +6,7 @@ READY = $(VENV)/.ready
 # What is imported is compiled then and kept, where somebody's setting says otherwise too: pip would compile everything.
 export PYTHONDONTWRITEBYTECODE =
 
-.PHONY: help install evaluate real board figures test lint types speed chaos fuzz clean
+.PHONY: help install evaluate real board figures docs test lint types speed chaos fuzz clean
 
 help:  ## list the commands
 	@grep -E '^[a-z]+:.*##' Makefile | sed -E 's/:[^#]*## /\t/' | expand -t 12
@@ -40,6 +40,9 @@ figures: $(READY)  ## what the README shows: clamp and bottleneck, a clamp of fo
 	$(BIN)/bench evaluate --defense sae-clamp --defense sae-bottleneck --limit 60 --attribution --no-controls --output-dir runs/readme
 	$(BIN)/bench evaluate --suite cross-layer --task ioi --defense defenses/four_layers.yaml --no-controls --output-dir runs/readme-layers
 	$(BIN)/bench figures runs/readme runs/readme-layers --output-dir figures
+
+docs: $(READY)  ## the pages of docs/ as a site, in build/docs
+	$(BIN)/mkdocs build --strict --quiet
 
 test: $(READY) lint  ## everything that has to hold: lint, types, tests
 	$(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder -p no:benchmark

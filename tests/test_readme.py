@@ -1,44 +1,17 @@
-"""What the README promises is true."""
+"""What README and pages promise of defenses, specs, suites and settings is true."""
 
 from __future__ import annotations
 
 import json
-import re
-import shlex
 from pathlib import Path
-from typing import Any
 
 import pytest
-import typer
 
 from benchmark import evaluate
 from benchmark.catalogue import describe
-from benchmark.cli import COMMANDS, app
 from benchmark.contracts.example import SPLITS
 from benchmark.registry import ATTACKS, DEFENSES, JUDGES, TASKS, Registry, from_file
-
-README, MAKEFILE = ((Path(__file__).parents[1] / name).read_text() for name in ("README.md", "Makefile"))
-
-
-def block(language: str, containing: str) -> str:
-    return next(b for b in re.findall(rf"```{language}\n(.*?)```", README, re.S) if containing in b)
-
-
-def test_every_file_and_heading_that_it_links_to_is_there() -> None:
-    linked = [target for target in re.findall(r"\]\(([^)\s]+)\)", README) if "://" not in target]
-    assert len(linked) > 10 and [target for target in linked if not _is_there(target)] == []
-    assert not _is_there("figures/none.png") and not _is_there("METHOD.md#none")
-
-
-def _is_there(target: str) -> bool:
-    name, _, heading = target.partition("#")
-    file = Path(__file__).parents[1] / (name or "README.md")
-    return file.is_file() and (not heading or heading in _headings(file.read_text()))
-
-
-def _headings(text: str) -> list[str]:
-    """As GitHub calls them in links."""
-    return [re.sub(r"[^\w\- ]", "", line.lower()).replace(" ", "-") for line in re.findall(r"^#+ (.+)$", text, re.M)]
+from tests.documents import MAKEFILE, block, parse, written
 
 
 @pytest.fixture
@@ -105,38 +78,13 @@ def test_inherited_settings_are_documented_and_paragraphs_are_not_broken() -> No
     assert not any("\n" in paragraph for paragraph in about.split("\n\n") if "  " not in paragraph)
 
 
-def test_every_command_that_the_readme_names_exists() -> None:
-    named = set(re.findall(r"`bench (\w+)", README))
-    assert named and named <= set(COMMANDS.names())
-
-
-def written(text: str) -> list[str]:
-    """The calls of ``bench`` in a text's shell lines, continued lines joined, comments left out."""
-    lines = re.sub(r"\\\n\s*", "", text).splitlines()
-    calls = [re.match(r"(?:\t\$\(BIN\)/|\.venv/bin/)?bench (.*)", line) for line in lines]
-    return [call[1].split("#")[0].strip() for call in calls if call]
-
-
-CALLS = [*written(MAKEFILE), *written(README)]
-
-
-def parse(call: str) -> None:
-    """Read a command line as ``bench`` would, without doing what it says."""
-    command: Any = typer.main.get_command(app)
-    arguments = shlex.split(call)
-    context: Any = None
-    while hasattr(command, "get_command"):
-        _, command, arguments = command.resolve_command(context, arguments)
-    command.make_context("bench", arguments)
-
-
-@pytest.mark.parametrize("call", CALLS)
-def test_every_command_line_is_understood(call: str) -> None:
+@pytest.mark.parametrize("call", written(MAKEFILE))
+def test_every_command_line_of_the_makefile_is_understood(call: str) -> None:
     parse(call)
 
 
 def test_a_command_line_that_is_not_understood_is_noticed() -> None:
-    assert len(written(MAKEFILE)) > 3 and len(written(README)) > 2
+    assert len(written(MAKEFILE)) > 3
     with pytest.raises(Exception, match="No such option: --folder"):
         parse("figures runs/x --folder figures")
 

@@ -44,17 +44,17 @@ def _version(package: str) -> str | None:
         return None
 
 
-RESULTS = "leaderboard/entries"
-"""What lies there is made by runs, and changes none."""
+MAKE_RESULTS = ("benchmark", "tasks", "defenses", "attacks", "pyproject.toml", "constraints.txt")
+"""What decides on results; a defense of one's own that lies elsewhere is handed in with its run."""
 
 
 def _git() -> dict[str, Any] | None:
-    """Commit of the checkout that the code runs from, and whether it has uncommitted changes."""
+    """Commit of the checkout that the code runs from, and whether what makes results has uncommitted changes."""
     here = Path(__file__).resolve().parents[2]
     if not (here / ".git").exists():
         return None
     commit = _run(here, "rev-parse", "HEAD")
-    changed = _run(here, "status", "--porcelain", "--", ".", f":(exclude){RESULTS}")
+    changed = _run(here, "status", "--porcelain", "--", *MAKE_RESULTS)
     return None if commit is None else {"commit": commit, "dirty": bool(changed)}
 
 
