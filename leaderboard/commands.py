@@ -36,6 +36,9 @@ def compare(
         typer.Option(help="In the place of the second: a threat model or attack of the first, soft-suffix for one."),
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print everything as JSON.")] = False,
+    figure: Annotated[
+        Path | None, typer.Option(help="Draw it too, into this file: .png, .svg or .pdf. Needs the extra plots.")
+    ] = None,
 ) -> None:
     """Compare two defenses, example by example, or recovery against a baseline attack.
 
@@ -44,13 +47,20 @@ def compare(
     from leaderboard.board.against import against as ways
     from leaderboard.board.compare import compare as defenses
     from leaderboard.board.side import side
+    from leaderboard.figures import compare as drawn
     from leaderboard.tables.compare import render, render_against
 
+    if figure is not None:
+        drawn.check(figure)
     if second is None and against is not None:
         held = ways(side(first), against)
+        if figure is not None:
+            drawn.save(drawn.of_ways(held), figure)
         print(held.model_dump_json(indent=2)) if as_json else render_against(held, Console())
     elif second is not None and against is None:
         found = defenses(side(first), side(second))
+        if figure is not None:
+            drawn.save(drawn.of_defenses(found), figure)
         print(found.model_dump_json(indent=2)) if as_json else render(found, Console())
         raise typer.Exit(int(bool(found.lost)))
     else:

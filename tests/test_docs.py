@@ -24,7 +24,7 @@ from benchmark.suite_file import load_suite
 from tests.documents import LANGUAGES, PAGES, ROOT, block, blocks, check, commands, is_there, links, places
 from tests.leaderboard.conftest import toy_entry, toy_run, toy_suite  # noqa: F401
 
-COMING = {"publish", "report"}
+COMING = {"publish"}
 """Verbs that a page announces."""
 SHELL = [(b.page, command) for b in blocks() if b.language == "sh" for command in commands(b.text)]
 QUICK = ("list", "show", "compare", "verify", "submit", "leaderboard")

@@ -15,7 +15,7 @@ from benchmark.run.differences import differences
 DAMAGED = ".damaged"
 """What the name of a file ends in that was set aside and made again."""
 _KEY = r"[0-9a-f]{8,64}"
-FILES = re.compile(r"\.lock|plan\.json|run\.json|events\.jsonl|stability\.json|leaderboard\.json")
+FILES = re.compile(r"\.lock|plan\.json|run\.json|events\.jsonl|stability\.json|leaderboard\.json|report\.html")
 FOLDERS = {
     "cells": re.compile(rf"{_KEY}\.parquet"),
     "fits": re.compile(r".+\.(json|safetensors)"),

@@ -9,12 +9,13 @@ from benchmark.errors import UsageError
 from leaderboard.board.conditions import conditions
 from leaderboard.board.entries import Scored, score_entry
 from leaderboard.board.side import Side
-from leaderboard.rows.manifest import Role, SuiteRecord
+from leaderboard.rows.manifest import Role, SuiteRecord, Unit
 from leaderboard.rows.run import MeasuredCell
 from leaderboard.scores.compared import Compared, Flips, compared, flips
+from leaderboard.scores.curves import Curve
 from leaderboard.scores.intervals import LEVEL, holm
 from leaderboard.scores.resampling import RESAMPLES, Resampler
-from leaderboard.scores.values import Strict
+from leaderboard.scores.values import Estimate, Strict
 
 
 class Measured(Strict):
@@ -23,6 +24,15 @@ class Measured(Strict):
     defense: str
     run_id: str
     spec_sha: str
+
+
+class Curves(Strict):
+    """Robust suppression of both over the ranked budgets, every recovery counted."""
+
+    unit: Unit
+    budgets: list[float]
+    first: list[Estimate]
+    second: list[Estimate]
 
 
 class ThreatDifference(Strict):
@@ -35,6 +45,12 @@ class ThreatDifference(Strict):
     diagnostic one."""
     flips: Flips
     """Up to the largest ranked budget."""
+    curves: Curves
+
+    @property
+    def significant(self) -> bool:
+        """The two differ, on a threat model that is scored."""
+        return self.p is not None and self.p < 1 - LEVEL
 
 
 class TaskDifference(Strict):
@@ -70,7 +86,7 @@ class Differences(Strict):
             (task, name)
             for task, found in self.per_task.items()
             for name, one in found.threats.items()
-            if one.p is not None and one.p < 1 - LEVEL and (one.area.difference.value or 0.0) > 0
+            if one.significant and (one.area.difference.value or 0.0) > 0
         ]
 
 
@@ -112,7 +128,13 @@ def _task(task: str, first: Side, second: Side, one: Scored, other: Scored) -> T
         area = compared(one.drawn[task].areas.get(name), other.drawn[task].areas.get(name), result.clusters)
         if area is not None:
             p = area.p if threat.scored else None
-            threats[name] = ThreatDifference(role=threat.role, area=area, p=p, flips=flips(mine[name], theirs[name]))
+            threats[name] = ThreatDifference(
+                role=threat.role,
+                area=area,
+                p=p,
+                flips=flips(mine[name], theirs[name]),
+                curves=_curves(threat.unit, *(scored.entry.per_task[task].curves[name] for scored in (one, other))),
+            )
     kept = [scored.entry.per_task[task].utility for scored in (one, other)]
     return TaskDifference(
         eligible=result.eligible,
@@ -121,6 +143,10 @@ def _task(task: str, first: Side, second: Side, one: Scored, other: Scored) -> T
         retained=(kept[0].retained if kept[0] else None, kept[1].retained if kept[1] else None),
         threats=threats,
     )
+
+
+def _curves(unit: Unit, first: Curve, second: Curve) -> Curves:
+    return Curves(unit=unit, budgets=first.budgets, first=first.raw.rs, second=second.raw.rs)
 
 
 def _corrected(found: Mapping[str, TaskDifference]) -> dict[str, TaskDifference]:

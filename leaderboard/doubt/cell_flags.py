@@ -17,6 +17,7 @@ from leaderboard.rows.arrays import Array, carries, flag, real, text, where
 from leaderboard.rows.manifest import Unit
 from leaderboard.rows.run import MeasuredCell
 from leaderboard.rows.selection import attacked, failed, recovers
+from leaderboard.scores.convergence import still_improving
 from leaderboard.scores.outcomes import Outcomes, outcomes
 
 UNBOUNDED_SHARE = 0.95
@@ -37,10 +38,6 @@ def _carries(code: str) -> Callable[[pa.Table], Array]:
     return lambda rows: carries(rows, code)
 
 
-def _still_improving(rows: pa.Table) -> Array:
-    return carries(rows, "not-converged") & ~flag(rows, "recovered")
-
-
 def _near_zero(rows: pa.Table) -> Array:
     return carries(rows, "near-zero-normaliser") | flag(rows, "near_zero")
 
@@ -56,7 +53,7 @@ def _degenerate(rows: pa.Table) -> Array:
 ROW_RULES = (
     RowRule("zero-gradient", 0.01, _carries("zero-gradient"), "the gradient is zero or not finite in {share} of rows"),
     RowRule(
-        "not-converged", 0.1, _still_improving, "the attack was still improving when it stopped, in {share} of rows"
+        "not-converged", 0.1, still_improving, "the attack was still improving when it stopped, in {share} of rows"
     ),
     RowRule(
         "remeasurement-lost",

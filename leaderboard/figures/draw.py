@@ -13,6 +13,7 @@ from typing import Any
 
 from benchmark.errors import UsageError
 from benchmark.files import file_name
+from leaderboard.figures.canvas import of_shares, pyplot
 from leaderboard.figures.lines import Line, lines
 from leaderboard.figures.panels import PANELS, Panel
 from leaderboard.figures.replay import LABELS, replay, replayed
@@ -32,7 +33,7 @@ def draw(runs: Sequence[Run], folder: Path) -> list[Path]:
     Raises:
         UsageError: matplotlib is missing, no rows to draw, or the folder cannot be written.
     """
-    plt = _pyplot()
+    plt = pyplot()
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -113,9 +114,7 @@ def _axes(plt: Any, down: int, across: int, size: tuple[float, float], title: st
     figure, axes = plt.subplots(down, across, figsize=size, squeeze=False, sharey=True, layout="constrained")
     figure.suptitle(title, fontsize=11)
     for axis in axes.flat:
-        axis.set_ylim(-0.03, 1.03)
-        axis.grid(alpha=0.25, linewidth=0.6)
-        axis.spines[["top", "right"]].set_visible(False)
+        of_shares(axis)
     return figure, axes
 
 
@@ -135,15 +134,3 @@ def _save(plt: Any, figure: Any, stem: Path) -> list[Path]:
         figure.savefig(path, dpi=160)
     plt.close(figure)
     return paths
-
-
-def _pyplot() -> Any:
-    try:
-        import matplotlib
-    except ImportError as error:
-        raise UsageError("figures need matplotlib: pip install 'recoverybench[plots]'") from error
-    matplotlib.use("Agg")
-    matplotlib.rcParams.update({"svg.hashsalt": "recoverybench", "font.size": 9})
-    import matplotlib.pyplot as plt
-
-    return plt

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
+from leaderboard.figures.canvas import plain_ticks
 from leaderboard.figures.lines import Line, Point, with_points
 from leaderboard.rows.run import MeasuredCell
 
@@ -32,7 +33,7 @@ def recovery(axis: Any, found: Drawable) -> None:
     for line, points in found:
         axis.plot([p.budget for p in points], [p.share for p in points], label=line.key.label, **_style(line))
     axis.set_xscale("log")
-    _plain_ticks(axis, sorted({p.budget for _, points in found for p in points if p.budget}))
+    plain_ticks(axis, sorted({p.budget for _, points in found for p in points if p.budget}))
     axis.set_xlabel("eps: share of the norm of the stream or of the embeddings", fontsize=7.5)
 
 
@@ -59,10 +60,3 @@ PANELS = (
 
 def _style(line: Line) -> dict[str, Any]:
     return {"color": line.colour, "marker": line.marker, "linestyle": line.dash, "linewidth": 1.5, "markersize": 4.5}
-
-
-def _plain_ticks(axis: Any, budgets: Sequence[float]) -> None:
-    """Budgets as they are written, as many as there is room for."""
-    step = -(-len(budgets) // 6) or 1
-    axis.set_xticks(budgets[::step], [f"{b:g}" for b in budgets[::step]], fontsize=8)
-    axis.minorticks_off()

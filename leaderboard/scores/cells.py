@@ -8,10 +8,11 @@ from typing import Literal
 import numpy as np
 import pyarrow as pa
 
-from leaderboard.rows.arrays import counts, real, text, where
+from leaderboard.rows.arrays import counts, real, text
 from leaderboard.rows.run import MeasuredCell
-from leaderboard.rows.selection import attacked, failed, monitored, ranked, skipped
+from leaderboard.rows.selection import attacked, failed, monitored, skipped
 from leaderboard.scores.detection import detected_share
+from leaderboard.scores.examples import final_outcomes
 from leaderboard.scores.first_success import FirstSuccess, first_success
 from leaderboard.scores.intervals import estimates
 from leaderboard.scores.outcomes import Outcomes, outcomes
@@ -136,15 +137,7 @@ def _points(cell: MeasuredCell, worst: Outcomes, resamples: Resamples) -> list[B
 
 
 def _classes(rows: pa.Table) -> Classes:
-    """Each eligible example once: what it was at the largest ranked budget, the worst over seeds."""
-    kept = ranked(rows)
-    largest = where(kept, real(kept, "budget_eps") == real(kept, "budget_eps").max(initial=-np.inf))
-    said = np.where(text(largest, "status") == "error", "failed", text(largest, "outcome"))
-    found = list(zip(text(largest, "example_id"), said, strict=True))
-    by_example = dict.fromkeys(text(largest, "example_id"), "")
-    for outcome in ("failed", "never_suppressed", "held", "degenerate", "recovered"):
-        by_example.update({example: outcome for example, said in found if said == outcome})
-    classes = list(by_example.values())
+    classes = list(final_outcomes(rows).values())
     return Classes(**{name: classes.count(name) for name in Classes.model_fields})
 
 

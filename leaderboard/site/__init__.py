@@ -13,6 +13,9 @@ in the HTML; scripts add what needs a reader's choice.
   tables are left, which have every number.
 - **Data of a comparison** are scripts, one an entry: from ``file://`` nothing else can be loaded.
 
+- **A report** (``bench report``) is one run as one file, of the same templates, with style sheets and scripts within
+  it, each allowed by its hash; links to the method lead to its end.
+
 Everything that a submission says is untrusted: Jinja2 escapes all of it, characters that nobody sees are made visible,
 and only http and https addresses become links. A content security policy lets pages load the site's own files only.
 """

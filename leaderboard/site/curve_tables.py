@@ -9,6 +9,7 @@ from leaderboard.board.schema import Entry, TaskResult, Threat
 from leaderboard.scores.curves import Curve
 from leaderboard.scores.threats import ROLES, with_role
 from leaderboard.scores.values import NOTHING, Estimate
+from leaderboard.tables.grid import across
 from leaderboard.tables.wording import words
 
 
@@ -63,12 +64,6 @@ def areas(entry: Entry) -> list[str]:
     kinds = {name: curve.threat_model for result in entry.per_task.values() for name, curve in result.curves.items()}
     order = _ordered(entry.threats)
     return sorted(entry.headline.aurc, key=lambda name: order.index(kinds.get(name, name)))
-
-
-def across(panels: int, most: int = 4) -> int:
-    """How many panels stand side by side, so that the rows are as even as they can be."""
-    down = -(-panels // most) or 1
-    return -(-panels // down)
 
 
 def _ordered(threats: Mapping[str, Threat]) -> list[str]:

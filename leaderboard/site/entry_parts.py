@@ -9,10 +9,11 @@ from leaderboard.scores.outcome_shares import outcome_shares
 from leaderboard.scores.values import Estimate
 from leaderboard.site.addresses import entry_key
 from leaderboard.site.cell_tables import cell_tables
-from leaderboard.site.curve_tables import across, areas, threat_curves
+from leaderboard.site.curve_tables import areas, threat_curves
 from leaderboard.site.drift_tables import drift_tables
 from leaderboard.site.rows import title
 from leaderboard.site.untrusted import quoted
+from leaderboard.tables.grid import across
 
 
 def entry_parts(suite: SuiteInfo, entry: Entry) -> dict[str, Any]:

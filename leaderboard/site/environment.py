@@ -62,7 +62,8 @@ def render(made: Environment, page: str, template: str, /, **context: object) ->
     Args:
         page: its address, from which its links go.
     """
-    text = made.get_template(template).render(root=root_of(page), **context)
+    root = root_of(page)
+    text = made.get_template(template).render(root=root, method=f"{root}method.html", **context)
     return text.encode()
 
 

@@ -1,9 +1,8 @@
 "use strict";
 // Sorting and filtering of a table that is whole in the HTML.
 // A cell sorts by its data-value, or else by its text; one that says "-" has no value and stays last in both orders.
-// Of a long table the first hundred rows are shown until all are asked for: laying out a thousand takes a second.
+// Of a long table the first rows are shown until all are asked for: laying out a thousand takes a second.
 
-const FIRST = 100;
 const collator = new Intl.Collator("en", { numeric: true });
 
 function key(cell) {
@@ -28,14 +27,14 @@ function sorted(rows, column, direction) {
   return keyed.map((one) => one.row);
 }
 
-/** What the reader wants to see, as a test of a row. */
+/** What the reader wants to see, as a test of a row: one of the states, what is chosen, and all words. */
 function wish(filters) {
-  const field = (name) => filters.querySelector(`[name="${name}"]`).value;
   const shown = new Set(Array.from(filters.querySelectorAll("[name=status]:checked"), (box) => box.value));
-  const words = field("text").toLowerCase().split(/\s+/).filter(Boolean);
-  const [model, tier] = [field("model"), Number(field("tier"))];
-  return (row) => shown.has(row.dataset.status) && Number(row.dataset.tier) >= tier
-    && (model === "" || row.dataset.model === model) && words.every((word) => row.textContent.toLowerCase().includes(word));
+  const chosen = Array.from(filters.querySelectorAll("select")).filter((one) => one.value !== "");
+  const words = filters.querySelector("[name=text]").value.toLowerCase().split(/\s+/).filter(Boolean);
+  const fits = (given, { value, dataset }) => ("atLeast" in dataset ? Number(given) >= Number(value) : given === value);
+  return (row) => shown.has(row.dataset.status) && chosen.every((one) => fits(row.dataset[one.name], one))
+    && words.every((word) => row.textContent.toLowerCase().includes(word));
 }
 
 function button(...content) {
@@ -51,7 +50,7 @@ function enhance(table, filters) {
   const inFile = Array.from(body.rows);
   const more = button();
   let rows = inFile;
-  let limit = FIRST;
+  let limit = Number(filters.dataset.first);
 
   function refresh() {
     const kept = wish(filters);
@@ -63,7 +62,7 @@ function enhance(table, filters) {
     }
     more.hidden = count <= limit;
     more.textContent = `Show all ${count}`;
-    filters.querySelector("output").textContent = `${count} of ${rows.length} entries`;
+    filters.querySelector("output").textContent = `${count} of ${rows.length} ${filters.dataset.what}`;
   }
 
   function sort(head) {

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
 from leaderboard.board.schema import Leaderboard
 from leaderboard.site.build import build, pages
-from tests.leaderboard.site import boards
+from tests.leaderboard.site import boards, reports
 from tests.leaderboard.site.browser import MISSING, Browser, browser, chromium
 from tests.leaderboard.site.reading import Page, read
 
@@ -36,6 +37,24 @@ def places(board: Leaderboard, tmp_path_factory: pytest.TempPathFactory) -> dict
     folder = tmp_path_factory.mktemp("plain") / "site"
     build(board, folder)
     return boards.places(board, folder)
+
+
+@pytest.fixture(scope="session")
+def reported(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run directory."""
+    return reports.plain(tmp_path_factory.mktemp("reported") / "run")
+
+
+@pytest.fixture(scope="session")
+def html(reported: Path) -> str:
+    """Its report."""
+    return reports.html_of(reported)
+
+
+@pytest.fixture(scope="session")
+def hostile(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """The report of a run that means harm."""
+    return reports.html_of(reports.hostile(tmp_path_factory.mktemp("hostile") / "run"))
 
 
 @pytest.fixture(scope="session")

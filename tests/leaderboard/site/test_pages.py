@@ -12,7 +12,7 @@ import pytest
 from leaderboard.board.schema import Leaderboard
 from leaderboard.doubt.flags import CODES
 from leaderboard.site.build import pages
-from leaderboard.site.curve_tables import across
+from leaderboard.tables.grid import across
 from tests.leaderboard.site.reading import Page
 
 STATIC = Path(str(resources.files("leaderboard.site") / "static"))
