@@ -45,6 +45,7 @@ CHECKED_ELSEWHERE = {
     "benchmark/registry.py: self._unknown({})": "its text lists what is available",
     "benchmark/run/request.py: {}: {}": "each fault of a field says what was given and what there may be",
     "leaderboard/bundle/form.py: {}": "each fault of an answer says what was given and what there may be",
+    "leaderboard/publication/repository.py: the hub refuses {} ({}): {}": "the remedy is a variable beside it",
     "leaderboard/rows/recorded.py: message": "a variable, which ends in `repeat the run`",
     "tasks/data/rows.py: {}: {}": "what `Row.error` is given is told with its row; the data is what has to change",
 }

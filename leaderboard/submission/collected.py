@@ -47,13 +47,23 @@ def collected(root: Path, challenges: Path = CHALLENGES, *, resamples: int = RES
             bundles.append(bundle)
             against[folder], refused = found_for(bundle, challenges)
             left_out += refused
+    return Collected(boards(bundles, against, resamples=resamples), left_out)
+
+
+def boards(
+    bundles: Sequence[Bundle], against: Mapping[Path, Sequence[Challenge]], *, resamples: int = RESAMPLES
+) -> list[SuiteBoard]:
+    """A board a suite, by its name and version.
+
+    Args:
+        against: by the folder of each entry, what was found against it.
+    """
     attempts = Counter(_owner(bundle) for bundle in bundles)
     by_suite: dict[tuple[str, str, str], list[Bundle]] = {}
     for bundle in bundles:
         suite = bundle.entry.suite
         by_suite.setdefault((suite.name, suite.version, suite.hash), []).append(bundle)
-    boards = [_board(by_suite[key], attempts, against, resamples) for key in sorted(by_suite)]
-    return Collected(boards, left_out)
+    return [_board(by_suite[key], attempts, against, resamples) for key in sorted(by_suite)]
 
 
 def _owner(bundle: Bundle) -> tuple[str, str]:

@@ -10,7 +10,7 @@ import leaderboard
 ROOT = Path(leaderboard.__file__).parent
 LAYERS = (
     *("rows", "scores", "doubt", "board", "bundle", "verification", "challenge", "submission"),
-    *("tables", "figures", "site", "commands"),
+    *("tables", "figures", "site", "publication", "commands"),
 )
 ENGINE = {
     *("benchmark.contracts.row", "benchmark.errors", "benchmark.files", "benchmark.names", "benchmark.plain_json"),
