@@ -105,7 +105,7 @@ def test_what_the_text_does_not_keep_is_searched_for_once_more(group: Group, mon
     attack, budgets = Gcg(steps=2, candidates=8), (1.0,)
     plain, tokens = cell(group, attack, budgets)
     hit = next(r["example_id"] for r in plain if r["recovered"])
-    typed, searched = _Search._typed, list[list[str]]()
+    typed, searched = _Search.typed, list[list[str]]()
 
     def losing(self: _Search, target: Any, typist: Any, suffix: torch.Tensor, length: int) -> list[Measured]:
         ids = [e.id for e in target.plain.examples]
@@ -114,7 +114,7 @@ def test_what_the_text_does_not_keep_is_searched_for_once_more(group: Group, mon
         searched.append(ids)
         return [row._replace(recovered=False) if first and i == hit else row for i, row in zip(ids, rows, strict=True)]
 
-    monkeypatch.setattr(_Search, "_typed", losing)
+    monkeypatch.setattr(_Search, "typed", losing)
     found, others = cell(group, attack, budgets)
     assert [ids for ids in searched if hit in ids][1:] == [[hit]], "alone, and once"
     for before, after in zip(plain, found, strict=True):
@@ -124,7 +124,7 @@ def test_what_the_text_does_not_keep_is_searched_for_once_more(group: Group, mon
         assert after["recovered"] or mine
     again = next(r for r in found if r["example_id"] == hit)
     assert again["recovered"] and "remeasurement-lost" not in again["flags"]
-    monkeypatch.setattr(_Search, "_typed", lambda *asked: [r._replace(recovered=False) for r in typed(*asked)])
+    monkeypatch.setattr(_Search, "typed", lambda *asked: [r._replace(recovered=False) for r in typed(*asked)])
     lost, _ = cell(group, attack, budgets)
     assert not any(r["recovered"] for r in lost), "it is asked once more and not until it is"
     assert next(r for r in lost if r["example_id"] == hit)["flags"].count("remeasurement-lost") == 1
@@ -141,7 +141,7 @@ def test_rows_do_not_depend_on_their_pack(group: Group, size: int) -> None:
 
 
 @pytest.mark.parametrize("family", sorted(FAMILIES))
-def test_the_search_sees_what_the_typed_tokens_do(family: str) -> None:
+def test_the_search_sees_what_thetyped_tokens_do(family: str) -> None:
     """Also where embeddings are scaled or positions are added to them: the same readout, to rounding."""
     made = bare(family)
     plain, defense = pack(made, suffix_at=10), {2: Halve()}
@@ -168,7 +168,7 @@ def test_merged_tokens_are_judged_as_the_tokenizer_reads_them(letters: Group) ->
         assert r["margin_attacked"] == pytest.approx(margin, abs=1e-4) and r["delta_norm"] == 1
 
 
-def test_a_text_of_too_many_tokens_is_not_typed(letters: Group) -> None:
+def test_a_text_of_too_many_tokens_is_nottyped(letters: Group) -> None:
     """ef is one token to the search and two to the tokenizer."""
     rows, _ = cell(letters, Typed(tokens=(13,)), (1.0,))
     assert rows
@@ -193,7 +193,7 @@ def test_special_and_unfaithful_tokens_are_not_allowed(group: Group) -> None:
     assert merged.allowed[merged.neutral]
 
 
-def test_prompts_that_do_not_survive_being_typed_are_not_attacked(letters: Group) -> None:
+def test_prompts_that_do_not_survive_beingtyped_are_not_attacked(letters: Group) -> None:
     """A task that hands over tokens which its tokenizer would never make."""
 
     class Unread(Choices):
