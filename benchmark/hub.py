@@ -234,7 +234,6 @@ def _told(source: HubSource, kind: Kind) -> Iterator[None]:
     from huggingface_hub.errors import (
         DryRunError,
         GatedRepoError,
-        HfHubHTTPError,
         HFValidationError,
         LocalEntryNotFoundError,
         RepositoryNotFoundError,
@@ -260,10 +259,19 @@ def _told(source: HubSource, kind: Kind) -> Iterator[None]:
             f"{source.repo} has no revision {source.revision!r}; give a whole commit hash, a tag or a branch of "
             f"{page(source, kind)}/commits/main"
         ) from error
-    except (HfHubHTTPError, OSError) as error:
+    except _failures() as error:
         raise UsageError(
             f"{source} cannot be fetched: {' '.join(str(error).split())[:300]}; repeat it later"
         ) from error
+
+
+def _failures() -> tuple[type[Exception], ...]:
+    """What a connection that fails raises: the library's error and those that it is made of, the transport's among
+    them, which is no OSError."""
+    from huggingface_hub.errors import HfHubHTTPError
+
+    kinds = (kind for kind in HfHubHTTPError.__mro__ if issubclass(kind, Exception) and kind is not Exception)
+    return (OSError, *kinds)
 
 
 def _unreachable(source: HubSource, lacking: list[Missing]) -> UsageError:
@@ -298,11 +306,11 @@ def terms(source: HubSource, kind: Kind = "model") -> str | None:
     """Licence of a repository and whether its owner asks for consent, in words; None: it says nothing, or cannot be
     asked."""
     from huggingface_hub import HfApi
-    from huggingface_hub.errors import HfHubHTTPError, OfflineModeIsEnabled
+    from huggingface_hub.errors import OfflineModeIsEnabled
 
     try:
         info: Any = HfApi().repo_info(source.repo, revision=source.revision, repo_type=kind)
-    except (HfHubHTTPError, OfflineModeIsEnabled, OSError):
+    except (OfflineModeIsEnabled, *_failures()):
         return None
     licence = info.card_data.get("license") if info.card_data else None
     said = [f"licence {licence}"] if licence else []

@@ -18,8 +18,8 @@ ROOT = Path(__file__).parents[1]
 PACKAGES = ("benchmark", "tasks", "defenses", "attacks", "leaderboard")
 RAISED = ("UsageError", "RunDirectoryError")
 ORDERS = """
-add ask call choose close convert copy correct delete do downgrade draw fix fold freeze give hand import install
-keep leave let list load lower make measure move name pass pick pip put quote raise reinstall remove rename
+add ask call choose close convert copy correct delete do downgrade draw end fix fold freeze give hand import install
+keep leave let list load lower make measure move name pack pass pick pip put quote raise reinstall remove rename
 repair repeat replace rerun restore return run save say set shorten show start take train try turn unset update upgrade
 use wait write
 """.split()

@@ -14,7 +14,8 @@ certificate.json      what a maintainer has checked; made anew by `bench verify`
 from __future__ import annotations
 
 import re
-from pathlib import Path
+
+from benchmark.files import file_name
 
 ENTRY = "entry.json"
 RUN = "run.json"
@@ -45,6 +46,7 @@ def allowed(name: str) -> bool:
     return _ALLOWED.fullmatch(name) is not None
 
 
-def place(root: Path, suite: str, version: str, owner: str, spec_sha: str) -> Path:
-    """``<suite>__v<version>/<org>__<defense>/<spec_sha>``."""
-    return root / f"{suite}__v{version}" / owner / spec_sha
+def place(suite: str, version: str, organisation: str, defense: str, spec_sha: str) -> tuple[str, str, str]:
+    """Folders within each other: ``<suite>__v<version>``, ``<org>__<defense>``, ``<spec_sha>``."""
+    owner = re.sub(r"[\s_]+", "-", organisation.strip().lower())
+    return f"{suite}__v{version}", file_name(owner, defense), spec_sha

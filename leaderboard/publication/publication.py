@@ -79,9 +79,8 @@ def is_published(name: str) -> bool:
 
 def place_of(bundle: Bundle) -> str:
     """The folder of an entry in a publication, with slashes."""
-    said = bundle.entry
-    owner = bundle.root.resolve().parent.name
-    return place(Path(RESULTS), said.suite.name, said.suite.version, owner, said.spec_sha).as_posix()
+    said, owner = bundle.entry, bundle.entry.submitter.organisation
+    return "/".join((RESULTS, *place(said.suite.name, said.suite.version, owner, said.defense, said.spec_sha)))
 
 
 def _publishable(folder: Path) -> Bundle:

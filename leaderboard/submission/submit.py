@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
 import shutil
 import tempfile
 from collections.abc import Mapping
@@ -12,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmark.errors import UsageError
-from benchmark.files import file_name, remedy, write_atomically
+from benchmark.files import remedy, write_atomically
 from benchmark.names import checked_name
 from leaderboard.board.side import Side
 from leaderboard.bundle.entry import EntryFile, SuiteName, Withdrawn
@@ -60,8 +59,8 @@ def submit(
     one = subject(root, side.run, side.defense)
     spec = _spec(one)
     suite = side.run.manifest.suite
-    owner = file_name(re.sub(r"[\s_]+", "-", form.organisation.strip().lower()), side.defense)
-    target = place(entries, suite.name, suite.version, owner, side.run.manifest.defenses[side.defense].spec_sha)
+    spec_sha = side.run.manifest.defenses[side.defense].spec_sha
+    target = entries.joinpath(*place(suite.name, suite.version, form.organisation, side.defense, spec_sha))
     if is_entry(target) and read_entry(target).run_id == side.run.manifest.run_id:
         return target
     if target.exists():

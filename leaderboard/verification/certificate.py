@@ -6,7 +6,7 @@ import hashlib
 import json
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Literal
+from typing import Literal, get_args
 
 from pydantic import JsonValue, ValidationError
 
@@ -71,11 +71,18 @@ def identity(entry: EntryFile) -> str:
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
 
-def write(certificate: Certificate, root: Path) -> Path:
-    """Put a certificate beside an entry."""
+def write(certificate: Certificate, root: Path, entry: EntryFile) -> bool:
+    """Put a certificate beside an entry, unless one is there that says more, and nothing was found now.
+
+    Returns:
+        Whether it was written.
+    """
+    tiers = get_args(Tier)
+    if certificate.ok and tiers.index(tier_of(root, entry)) > tiers.index(certificate.tier):
+        return False
     text = json.dumps(certificate.model_dump(mode="json"), indent=1, allow_nan=False, ensure_ascii=False) + "\n"
     write_atomically(root / CERTIFICATE, lambda draft: draft.write_text(text, "utf-8"))
-    return root / CERTIFICATE
+    return True
 
 
 def tier_of(root: Path, entry: EntryFile) -> Tier:

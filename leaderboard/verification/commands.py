@@ -42,6 +42,8 @@ def verify(
     Writes certificate.json into an entry's folder. Exit code 1: something does not hold.
     """
     from leaderboard.bundle.archive import ENDING, unpacked
+    from leaderboard.bundle.layout import CERTIFICATE
+    from leaderboard.bundle.reading import read_entry
     from leaderboard.verification.certificate import write
     from leaderboard.verification.verify import How
     from leaderboard.verification.verify import verify as made
@@ -62,7 +64,11 @@ def verify(
     with unpacked(Path(what)) if packed else nullcontext(what) as folder:
         found = made(str(folder), how, hear)
     if found.entry is not None and not packed:
-        console.print(f"wrote {write(found, Path(what))}", soft_wrap=True)
+        root = Path(what)
+        kept = (
+            "wrote" if write(found, root, read_entry(root)) else "nothing is wrong, and more was checked before: kept"
+        )
+        console.print(f"{kept} {root / CERTIFICATE}", soft_wrap=True)
     console.print(f"{found.defense} on {found.suite}: {found.tier}", soft_wrap=True)
     if as_json:
         print(found.model_dump_json(indent=1))

@@ -75,7 +75,7 @@ def verified(repository: Path, place: str, replayable: Sequence[str], certificat
         made = verify(str(root), How(replay=replay, device="cpu"))
         folder = certificates / Path(place).relative_to(changes.ENTRIES)
         folder.mkdir(parents=True, exist_ok=True)
-        write(made, folder)
+        write(made, folder, entry)
     except BenchError as error:
         return Verified(place, False, "claimed", [str(error)])
     notes = [f"{check.what}: {fault}" for check in made.checks if not check.ok for fault in check.evidence]

@@ -16,7 +16,7 @@ from pydantic import JsonValue
 from benchmark.errors import BenchError, UsageError
 from leaderboard.board.side import OF, side
 from leaderboard.bundle.entry import EntryFile
-from leaderboard.bundle.layout import PERTURBATIONS, SPEC
+from leaderboard.bundle.layout import PERTURBATIONS, SPEC, place
 from leaderboard.bundle.leaks import leaks
 from leaderboard.bundle.reading import changed, is_entry, read_entry, strangers
 from leaderboard.verification import live
@@ -135,9 +135,10 @@ def _entry_faults(one: Subject, entry: EntryFile, placed: bool) -> Iterator[str]
         "run_id": (entry.run_id, manifest.run_id),
     }
     yield from (f"{name} is {mine}, and {theirs} in the run" for name, (mine, theirs) in said.items() if mine != theirs)
-    places = one.root.resolve().parts[-3:]
-    if placed and (places[0], places[-1]) != (f"{manifest.suite.name}__v{manifest.suite.version}", entry.spec_sha):
-        yield f"it lies in {'/'.join(places)}, which is the place of another entry"
+    owner, suite = entry.submitter.organisation, manifest.suite
+    own, lies = place(suite.name, suite.version, owner, one.defense, entry.spec_sha), one.root.resolve().parts[-3:]
+    if placed and lies != own:
+        yield f"it lies in {'/'.join(lies)}, which is the place of another entry; its own is {'/'.join(own)}"
 
 
 def _refuse(one: Subject, entry: EntryFile | None, how: How) -> None:

@@ -10,6 +10,7 @@ import pytest
 from benchmark.errors import UsageError
 from leaderboard.board.aggregate import leaderboard
 from leaderboard.board.schema import Leaderboard
+from leaderboard.bundle.reading import read_entry
 from leaderboard.submission.collected import collected
 from leaderboard.submission.submit import withdraw
 from leaderboard.verification.certificate import write
@@ -31,7 +32,7 @@ def again(entry: Path, folder: Path, **changes: str) -> Path:
 
 def test_entries_are_on_the_board_with_who_handed_them_in(toy_entry: Path, tmp_path: Path) -> None:
     entry = copied(toy_entry, tmp_path)
-    write(verify(str(entry)), entry)
+    write(verify(str(entry)), entry, read_entry(entry))
     other = again(toy_entry, tmp_path, organisation="ada & co")
     withdraw(other, "a fault", today=date(2026, 2, 2))
     found = collected(tmp_path, resamples=50)

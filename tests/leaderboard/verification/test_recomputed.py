@@ -161,11 +161,25 @@ def test_the_certificate_of_another_entry_is_worth_nothing(toy_entry: Path, tmp_
 
     entry = copied(toy_entry, tmp_path)
     assert tier_of(entry, read_entry(entry)) == CLAIMED, "there is none"
-    write(verify(str(entry)), entry)
+    assert write(verify(str(entry)), entry, read_entry(entry))
     assert tier_of(entry, read_entry(entry)) == "recomputed" and verify(str(entry)).ok, "and it is no file of the entry"
     certificate = json.loads((entry / "certificate.json").read_text())
     (entry / "certificate.json").write_text(json.dumps(certificate | {"tier": "re-run"}))
     assert tier_of(entry, read_entry(entry)) == CLAIMED, "a tier that its checks do not bear out"
-    write(verify(str(entry)), entry)
+    write(verify(str(entry)), entry, read_entry(entry))
     edit_json(entry / ENTRY, lambda said: said["submitter"].update(title="Other"))
     assert tier_of(entry, read_entry(entry)) == CLAIMED
+
+
+def test_a_certificate_that_says_more_stays_where_nothing_is_wrong(toy_entry: Path, tmp_path: Path) -> None:
+    from leaderboard.bundle.reading import read_entry
+    from leaderboard.verification.certificate import tier_of, write
+    from leaderboard.verification.checks import check
+    from leaderboard.verification.replayed import DONE
+
+    entry = copied(toy_entry, tmp_path)
+    said, plain = read_entry(entry), verify(str(entry))
+    more = plain.model_copy(update={"checks": [*plain.checks, check("replayed", DONE, [])], "tier": "replayed"})
+    assert write(more, entry, said) and not write(plain, entry, said) and tier_of(entry, said) == "replayed"
+    fault = plain.model_copy(update={"checks": [check("recomputed", "it holds", ["no"])], "tier": "claimed"})
+    assert write(fault, entry, said) and tier_of(entry, said) == "claimed", "what is wrong now counts"
