@@ -56,11 +56,12 @@ def test_nothing_new_writes_nothing(entries: Path, tmp_path: Path) -> None:
 def test_what_leaks_is_left_out_and_told(entries: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     other = copied(entry_of(entries), tmp_path / "more")
     edit_json(other / "spec.json", lambda spec: spec.update(note="see /home/ada/notes.txt"))
-    sealed(other).parent.rename(entries / other.parts[-3] / "eve__clamp")
+    edit_json(other / "entry.json", lambda said: said["submitter"].update(organisation="Eve"))
+    sealed(other).parent.rename(entries / other.parts[-3] / "eve__toy-clamp")
     published(entries, str(tmp_path / "out"), code=1)
     assert "what must not be published: spec.json.note has a place of this machine" in capsys.readouterr().err
-    assert not any("eve__clamp" in name for name in there(tmp_path / "out"))
-    assert "eve__clamp" not in (tmp_path / "out" / "leaderboard.json").read_text()
+    assert not any("eve__toy-clamp" in name for name in there(tmp_path / "out"))
+    assert "eve__toy-clamp" not in (tmp_path / "out" / "leaderboard.json").read_text()
 
 
 def test_an_entry_that_is_not_as_it_was_handed_in_is_not_published(entries: Path) -> None:
@@ -127,8 +128,8 @@ def test_a_place_outside_is_no_place() -> None:
 
 def test_licences_that_differ_are_told_by_entry(entries: Path, tmp_path: Path) -> None:
     other = copied(entry_of(entries), tmp_path / "more")
-    edit_json(other / "entry.json", lambda said: said["submitter"].update(licence="Apache-2.0"))
-    other.parent.rename(entries / other.parts[-3] / "eve__clamp")
+    edit_json(other / "entry.json", lambda said: said["submitter"].update(licence="Apache-2.0", organisation="Eve"))
+    other.parent.rename(entries / other.parts[-3] / "eve__toy-clamp")
     made: Publication = publication(entries)
     card = made.files["README.md"]
     assert isinstance(card, bytes) and b"license: other" in card and b"| Apache-2.0 |" in card
