@@ -39,6 +39,7 @@ def with_parts(made: Path, recipe: Mapping[str, Any], spec_sha: str) -> bool:
     _with_saes(made, spec)
     (made / SPEC).write_text(json.dumps(spec, indent=1) + "\n", "utf-8")
     _refuse_other(made / SPEC, spec_sha)
+    shutil.rmtree(made / CODE / "__pycache__", ignore_errors=True)  # of the class that was just imported
     return is_code
 
 

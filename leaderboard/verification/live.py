@@ -72,6 +72,7 @@ class Asked(Strict):
 def main() -> None:
     asked = Asked.model_validate_json(Path(sys.argv[1]).read_text("utf-8"))
     folder = Path(sys.argv[2])
+    sys.dont_write_bytecode = True  # an entry's code is imported from the entry, which stays as it was handed in
     try:
         found = live(asked, folder)
     except BenchError as error:
