@@ -39,8 +39,6 @@ class EntryFile(Strict):
     defense: str
     spec_sha: str
     run_id: str
-    needs_code: bool
-    """It is a Python file that the entry brings along, and not settings of what is registered."""
     submitter: Form
     submitted: date
     withdrawn: Withdrawn | None = None

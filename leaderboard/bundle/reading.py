@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
-from pathlib import Path
-from typing import NamedTuple
+from pathlib import Path, PurePosixPath
+from typing import Any, NamedTuple
 
 from pydantic import ValidationError
 
 from benchmark.errors import BenchError, RunDirectoryError, UsageError
 from benchmark.files import digest_of
+from benchmark.registry import is_reference
 from leaderboard.bundle.entry import EntryFile
-from leaderboard.bundle.layout import CERTIFICATE, ENTRY, MOST_BYTES, MOST_FILES, REQUIRED, allowed
+from leaderboard.bundle.layout import CERTIFICATE, ENTRY, MOST_BYTES, MOST_FILES, REQUIRED, SPEC, allowed
 from leaderboard.rows.recorded import strict_json
 from leaderboard.rows.run import Run, read_run
 
@@ -62,6 +63,42 @@ def read_entry(root: Path) -> EntryFile:
         raise RunDirectoryError(f"{file} is damaged: {place}: {first['msg']}; hand the run in again") from error
     except OSError as error:
         raise RunDirectoryError(f"{file} cannot be read: {error.strerror}; give an entry that can") from error
+
+
+def needs_code(root: Path) -> bool:
+    """Whether what makes the defense is a Python file, as its spec has it: whoever hands it in is not asked.
+
+    Raises:
+        RunDirectoryError: the spec cannot be read.
+    """
+    return is_reference(str(_spec(root).get("defense")))
+
+
+def spec_faults(root: Path) -> Iterator[str]:
+    """Sentences about what a spec names that is not of its entry: a file beside it, or an SAE of somebody's folder."""
+    spec = _spec(root)
+    what = str(spec.get("defense"))
+    if is_reference(what) and not allowed(what.rpartition(":")[0]):
+        yield f"{SPEC} names the code {what!r:.120}, which is no file of an entry"
+    for source in _saes(spec):
+        way = PurePosixPath(source.replace("\\", "/"))
+        if way.is_absolute() or ".." in way.parts or source.startswith("~"):
+            yield f"{SPEC} names the SAE {source!r:.120}, which is no folder of an entry"
+
+
+def _spec(root: Path) -> dict[str, Any]:
+    try:
+        found = strict_json(root / SPEC)
+    except OSError as error:
+        raise RunDirectoryError(f"{root / SPEC} cannot be read: {error.strerror}; hand the run in again") from error
+    return found if isinstance(found, dict) else {}
+
+
+def _saes(value: Any) -> Iterator[str]:
+    for inner in value.values() if isinstance(value, dict) else value if isinstance(value, list) else ():
+        yield from _saes(inner)
+    if isinstance(value, dict) and isinstance(value.get("sae"), str):
+        yield value["sae"]
 
 
 def strangers(root: Path) -> Iterator[str]:

@@ -35,13 +35,13 @@ def challenge(
     from benchmark.run.display import Live
     from benchmark.run.flags import WRITTEN
     from leaderboard.bundle.form import Form
-    from leaderboard.bundle.reading import read_bundle
+    from leaderboard.bundle.reading import needs_code, read_bundle
     from leaderboard.challenge.record import challenge as made
 
     answers = {"organisation": organisation, "contact": contact, "licence": licence, "paper": paper, "code": code}
     form = Form.make({"title": attack, **answers})
     bundle = read_bundle(entry)
-    if bundle.entry.needs_code and not allow_code:
+    if needs_code(entry) and not allow_code:
         raise UsageError(f"{entry} is a Python file of somebody's: read it, and repeat the command with --allow-code")
     given, console = WRITTEN["attack_settings"](settings or []), terminal()
     with Live(console) as live:

@@ -16,22 +16,18 @@ from benchmark.values import sha
 from leaderboard.bundle.layout import CODE, SPEC, WEIGHTS, allowed
 
 
-def with_parts(made: Path, recipe: Mapping[str, Any], spec_sha: str) -> bool:
+def with_parts(made: Path, recipe: Mapping[str, Any], spec_sha: str) -> None:
     """Write ``spec.json`` into an entry, and what it refers to.
 
     Args:
         recipe: the spec, with places of this machine.
         spec_sha: identity of the defense that was run.
 
-    Returns:
-        Whether the defense is a Python file.
-
     Raises:
         UsageError: the spec makes another defense now, or refers to what an entry cannot hold.
     """
     spec = json.loads(json.dumps(recipe))
-    is_code = is_reference(spec["defense"])
-    if is_code:
+    if is_reference(spec["defense"]):
         file, _, kind = spec["defense"].rpartition(":")
         (made / CODE).mkdir()
         shutil.copyfile(_there(Path(file)), made / CODE / Path(file).name)
@@ -40,7 +36,6 @@ def with_parts(made: Path, recipe: Mapping[str, Any], spec_sha: str) -> bool:
     (made / SPEC).write_text(json.dumps(spec, indent=1) + "\n", "utf-8")
     _refuse_other(made / SPEC, spec_sha)
     shutil.rmtree(made / CODE / "__pycache__", ignore_errors=True)  # of the class that was just imported
-    return is_code
 
 
 def _with_saes(made: Path, value: Any) -> None:

@@ -108,7 +108,7 @@ def _fill(made: Path, one: Subject, spec: Mapping[str, Any], form: Form, perturb
     cells = {cell.key: rows.cell(cell.key) for cell in one.planned if cell.defense in kept and rows.has(cell.key)}
     write_together(made / ROWS, cells)
     _fits(one.root, made, kept)
-    needs_code = with_parts(made, spec, one.run.manifest.defenses[one.defense].spec_sha)
+    with_parts(made, spec, one.run.manifest.defenses[one.defense].spec_sha)
     if perturbations:
         _share(one, made, cells)
     run = read_run(made)
@@ -120,7 +120,6 @@ def _fill(made: Path, one: Subject, spec: Mapping[str, Any], form: Form, perturb
         defense=one.defense,
         spec_sha=one.run.manifest.defenses[one.defense].spec_sha,
         run_id=one.run.manifest.run_id,
-        needs_code=needs_code,
         submitter=form,
         submitted=today,
         files=digests(made),

@@ -14,7 +14,7 @@ from typing import NamedTuple
 
 from benchmark.errors import BenchError
 from leaderboard.bundle.layout import PERTURBATIONS
-from leaderboard.bundle.reading import read_entry
+from leaderboard.bundle.reading import needs_code, read_entry
 from leaderboard.verification import changed as changes
 from leaderboard.verification.certificate import write
 from leaderboard.verification.verify import How, verify
@@ -71,7 +71,7 @@ def verified(repository: Path, place: str, replayable: Sequence[str], certificat
     try:
         entry = read_entry(root)
         shared = (root / PERTURBATIONS).is_dir()
-        replay = shared and not entry.needs_code and entry.suite.name in replayable
+        replay = shared and not needs_code(root) and entry.suite.name in replayable
         made = verify(str(root), How(replay=replay, device="cpu"))
         folder = certificates / Path(place).relative_to(changes.ENTRIES)
         folder.mkdir(parents=True, exist_ok=True)
@@ -79,7 +79,7 @@ def verified(repository: Path, place: str, replayable: Sequence[str], certificat
     except BenchError as error:
         return Verified(place, False, "claimed", [str(error)])
     notes = [f"{check.what}: {fault}" for check in made.checks if not check.ok for fault in check.evidence]
-    if entry.needs_code:
+    if needs_code(root):
         notes.append("it brings code, which was not run: a maintainer has to read it (bench verify --allow-code)")
     elif not replay:
         notes.append("recomputed only: nothing was replayed")

@@ -116,8 +116,7 @@ def _other_records(one: Subject, found: Found) -> Iterator[str]:
             yield f"{task}: the run has no record of its fit"
             continue
         now = Fit.model_validate(result.fit).model_dump(mode="json", include=MEASURED)
-        tolerance = EXACT if one.run.manifest.dtype in ("float32", "float64") else ROUNDED
-        yield from differences(task, now, old.model_dump(mode="json", include=MEASURED), tolerance)
+        yield from differences(task, now, old.model_dump(mode="json", include=MEASURED), _tolerance(one))
 
 
 def _contradictions(one: Subject) -> Iterator[str]:

@@ -14,11 +14,12 @@ from pathlib import Path
 from pydantic import JsonValue
 
 from benchmark.errors import BenchError, UsageError
+from benchmark.values import sha
 from leaderboard.board.side import OF, side
 from leaderboard.bundle.entry import EntryFile
 from leaderboard.bundle.layout import PERTURBATIONS, SPEC, place
 from leaderboard.bundle.leaks import leaks
-from leaderboard.bundle.reading import changed, is_entry, read_entry, strangers
+from leaderboard.bundle.reading import changed, is_entry, needs_code, read_entry, spec_faults, strangers
 from leaderboard.verification import live
 from leaderboard.verification.again import Found, read_found
 from leaderboard.verification.certificate import Certificate, identity, tier
@@ -117,6 +118,7 @@ def _recomputed(one: Subject, entry: EntryFile | None, how: How) -> Iterator[Che
     yield from recomputed(one, demanded(one.run.manifest.suite.name))
     if entry is not None:
         yield check("recomputed", "it says of itself what its run says", _entry_faults(one, entry, how.placed))
+        yield check("recomputed", "its spec names nothing outside of it", spec_faults(one.root))
         yield check("recomputed", "every score follows from the rows", score_faults(one))
         yield check(
             "recomputed", "it holds no text, no place of a machine and no secret", dict.fromkeys(leaks(one.root))
@@ -134,6 +136,8 @@ def _entry_faults(one: Subject, entry: EntryFile, placed: bool) -> Iterator[str]
         "spec_sha": (entry.spec_sha, manifest.defenses[one.defense].spec_sha),
         "run_id": (entry.run_id, manifest.run_id),
     }
+    if sha(one.header["defenses"][one.defense].get("spec")) != entry.spec_sha:
+        yield "the settings and code that its run recorded have another hash than it says"
     yield from (f"{name} is {mine}, and {theirs} in the run" for name, (mine, theirs) in said.items() if mine != theirs)
     owner, suite = entry.submitter.organisation, manifest.suite
     own, lies = place(suite.name, suite.version, owner, one.defense, entry.spec_sha), one.root.resolve().parts[-3:]
@@ -147,7 +151,7 @@ def _refuse(one: Subject, entry: EntryFile | None, how: How) -> None:
     Raises:
         UsageError: code that was not allowed, or perturbations that are not there.
     """
-    if entry is not None and entry.needs_code and not how.allow_code:
+    if entry is not None and needs_code(one.root) and not how.allow_code:
         raise UsageError(
             f"{one.defense} is a Python file of somebody's: read {one.root / 'code'}, and run it only where it can do "
             "no harm; then repeat the command with --allow-code"

@@ -33,7 +33,8 @@ def toy_suite(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     with pytest.MonkeyPatch.context() as patched:
         patched.setattr(recomputed, "RESAMPLES", 100)
         yield "toy"
-    TASKS.known.pop("toy", None), SUITES.known.pop("toy", None)
+    TASKS.known.pop("toy", None)
+    SUITES.known.pop("toy", None)
 
 
 @pytest.fixture(scope="session")

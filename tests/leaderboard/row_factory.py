@@ -328,7 +328,6 @@ def write_entry(directory: Path, cells: Sequence[MeasuredCell], **changes: objec
             "defense": cells[0].plan.defense,
             "spec_sha": f"sha-{cells[0].plan.defense}",
             "run_id": said["run_id"],
-            "needs_code": False,
             "submitter": {"title": "A", "organisation": "B", "contact": "a@b.org", "licence": "MIT"},
             "submitted": "2026-01-01",
             "files": digests(directory),

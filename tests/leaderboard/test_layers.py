@@ -14,7 +14,7 @@ LAYERS = (
 )
 ENGINE = {
     *("benchmark.contracts.row", "benchmark.errors", "benchmark.files", "benchmark.names", "benchmark.plain_json"),
-    *("benchmark.terminal", "benchmark.values"),
+    *("benchmark.registry", "benchmark.terminal", "benchmark.values"),
 }
 RUNNING = ("verification", "challenge", "submission")
 """Layers that ask a suite what it demands, and run its model."""

@@ -19,12 +19,12 @@ from benchmark.spec import resolve_defense
 from benchmark.values import sha
 from leaderboard.board.compare import compare
 from leaderboard.board.side import side
-from leaderboard.bundle.reading import read_bundle, read_entry
+from leaderboard.bundle.reading import needs_code, read_bundle
 from leaderboard.submission.submit import submit, withdraw
 from leaderboard.verification import verify as module
 from leaderboard.verification.verify import How, verify
 from tests.leaderboard.conftest import FORM, SPEC
-from tests.leaderboard.verification.tampering import copied, edit_json, in_this_process
+from tests.leaderboard.verification.tampering import copied, edit_json, in_this_process, sealed
 
 DAY = date(2026, 2, 1)
 
@@ -41,7 +41,7 @@ def test_an_entry_is_the_run_less_what_is_nobodys_business(toy_run: Path, tmp_pa
     entry = handed_in(toy_run, tmp_path)
     assert entry.relative_to(tmp_path).parts[:2] == ("toy__v1", entry.parent.name)
     bundle = read_bundle(entry)
-    assert bundle.entry.submitted == DAY and bundle.entry.submitter == FORM and not bundle.entry.needs_code
+    assert bundle.entry.submitted == DAY and bundle.entry.submitter == FORM and not needs_code(entry)
     kept = {path.relative_to(entry).as_posix() for path in entry.rglob("*") if path.is_file()}
     assert {"entry.json", "run.json", "plan.json", "rows.parquet", "scores.json", "spec.json"} <= kept
     assert not any(name.startswith(("private", "perturbations", "events")) for name in kept)
@@ -181,7 +181,7 @@ def of_code(toy_suite: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_a_defense_of_code_brings_its_file_along_and_is_run_with_leave_only(of_code: Path, tmp_path: Path) -> None:
     entry = handed_in(of_code, tmp_path, perturbations=True)
-    assert (entry / "code" / "shrink.py").read_text() == CODE and read_entry(entry).needs_code
+    assert (entry / "code" / "shrink.py").read_text() == CODE and needs_code(entry)
     assert json.loads((entry / "spec.json").read_text()) == {
         "defense": "code/shrink.py:Shrink",
         "name": "Shrink",
@@ -190,6 +190,35 @@ def test_a_defense_of_code_brings_its_file_along_and_is_run_with_leave_only(of_c
     assert verify(str(entry)).tier == "recomputed", "which runs nothing of it"
     with pytest.raises(UsageError, match="is a Python file of somebody's: read .*code, and run it only where"):
         verify(str(entry), How(replay=True))
+
+
+@pytest.mark.parametrize("code", ["code/evil.py:Evil", "code/evil.py", "../evil.py:Evil", "/x/evil.py:Evil"])
+def test_code_is_never_run_because_an_entry_does_not_say_so(
+    toy_entry: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, code: str
+) -> None:
+    """Whoever hands it in names a Python file in the spec of what looks like settings."""
+    monkeypatch.setattr(module, "apart", in_this_process)
+    entry = copied(toy_entry, tmp_path)
+    (entry / "code").mkdir()
+    for place in (entry / "code" / "evil.py", entry.parent / "evil.py"):
+        place.write_text("import pathlib\npathlib.Path(__file__).with_suffix('.ran').touch()\nclass Evil: ...\n")
+    edit_json(entry / "spec.json", lambda spec: spec.update(defense=code))
+    try:
+        found = verify(str(sealed(entry)), How(replay=True))
+        assert found.tier == "claimed", "or it names what is no file of it"
+    except UsageError as error:
+        assert "is a Python file of somebody's" in str(error)
+    assert not list(tmp_path.rglob("*.ran"))
+
+
+@pytest.mark.parametrize("place", ["../../sae", "/srv/sae", "~/sae", "weights/../../sae"])
+def test_an_sae_outside_of_an_entry_is_not_looked_for(toy_entry: Path, tmp_path: Path, place: str) -> None:
+    entry = copied(toy_entry, tmp_path)
+    layer = {"site": "blocks.1.hook_resid_post", "sae": place}
+    edit_json(entry / "spec.json", lambda spec: spec.update(layers=[layer]))
+    found = verify(str(sealed(entry)))
+    told = [line for check in found.checks if not check.ok for line in check.evidence]
+    assert found.tier == "claimed" and any("which is no folder of an entry" in line for line in told)
 
 
 def test_code_that_breaks_a_promise_is_recomputed_at_most(

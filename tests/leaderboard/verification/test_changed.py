@@ -15,7 +15,6 @@ SAID = {
     "defense": "clamp",
     "spec_sha": "0123abcd",
     "run_id": "r",
-    "needs_code": False,
     "submitter": FORM.model_dump(),
     "submitted": "2026-11-01",
     "files": {"rows.parquet": "0" * 64},

@@ -60,7 +60,8 @@ def test_code_is_not_run_and_a_maintainer_is_asked(toy_entry: Path, repository: 
     entry = copied(toy_entry, repository / ENTRIES)
     (entry / "code").mkdir()
     (entry / "code" / "mine.py").write_text("raise SystemExit(7)\n")
-    edit_json(sealed(entry) / "entry.json", lambda said: said.update(needs_code=True))
+    edit_json(entry / "spec.json", lambda spec: spec.update(defense="code/mine.py:Mine"))
+    sealed(entry)
     code, told = verified(repository, tmp_path, "--replay", "toy")
     assert code == 0 and "a maintainer has to read it" in told and "| recomputed |" in told
 
