@@ -39,7 +39,7 @@ def read_bundle(root: Path) -> Bundle:
         RunDirectoryError: a file cannot be read.
     """
     entry = read_entry(root)
-    wrong = list(strangers(root)) or list(changed(root, entry))
+    wrong = list(strangers(root)) or list(changed(root, entry)) or list(spec_faults(root))
     if wrong:
         raise UsageError(f"{root} is not as it was handed in: {'; '.join(wrong)}; restore it, or hand the run in again")
     return Bundle(root, entry, read_run(root))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -21,6 +22,20 @@ from tests.tiny import ToyTask, suite_file
 
 FORM = Form(title="Toy clamp", organisation="Ada & Co", contact="https://example.org/ada", licence="MIT")
 SPEC = "{defense: sae-clamp, strength: 3.0, count: 24, contrast: 0.0, rate_ratio: 0.0}"
+
+
+def clamp(folder: Path) -> str:
+    """A spec file of a clamp, in a folder."""
+    (folder / "toy-clamp.yaml").write_text(SPEC)
+    return str(folder / "toy-clamp.yaml")
+
+
+def evaluated(defense: Any, suite: str, folder: Path, **options: Any) -> Path:
+    """The directory of a run, of a commit without changes, in a folder."""
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(provenance, "_git", lambda: {"commit": "c" * 40, "dirty": False})
+        evaluate(defense, suite=suite, output_dir=folder / "run", **options)
+    return folder / "run"
 
 
 @pytest.fixture(scope="session")
@@ -41,11 +56,7 @@ def toy_suite(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 def toy_run(toy_suite: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A whole run of a clamp on it, of a commit."""
     folder = tmp_path_factory.mktemp("run")
-    (folder / "toy-clamp.yaml").write_text(SPEC)
-    with pytest.MonkeyPatch.context() as patched:
-        patched.setattr(provenance, "_git", lambda: {"commit": "c" * 40, "dirty": False})
-        evaluate(str(folder / "toy-clamp.yaml"), suite=toy_suite, output_dir=folder / "run")
-    return folder / "run"
+    return evaluated(clamp(folder), toy_suite, folder)
 
 
 @pytest.fixture(scope="session")

@@ -9,9 +9,7 @@ import pyarrow as pa
 import pytest
 
 from attacks.recovery import Recovery
-from benchmark.contracts.attack import Attempt
 from benchmark.errors import UsageError
-from benchmark.run import provenance
 from leaderboard.board.side import side
 from leaderboard.bundle.form import Form
 from leaderboard.bundle.reading import Bundle, read_bundle
@@ -20,7 +18,8 @@ from leaderboard.challenge.reading import FILE, found_for, read_challenge
 from leaderboard.challenge.record import Recorded, challenge
 from leaderboard.submission.collected import collected
 from leaderboard.submission.submit import submit
-from tests.leaderboard.conftest import FORM, SPEC
+from tests.leaderboard.conftest import FORM, clamp, evaluated
+from tests.leaderboard.verification.tampering import nothing
 
 FORM_2 = Form(title="recovery", organisation="Grace", contact="grace@example.org", licence="MIT")
 
@@ -28,19 +27,11 @@ FORM_2 = Form(title="recovery", organisation="Grace", contact="grace@example.org
 @pytest.fixture(scope="module")
 def blind(toy_suite: str, tmp_path_factory: pytest.TempPathFactory) -> Bundle:
     """An entry whose recovery attack did nothing, so that whoever searches finds something."""
-    import torch
-
-    from benchmark import evaluate
-
     folder = tmp_path_factory.mktemp("blind")
-    (folder / "toy-clamp.yaml").write_text(SPEC)
-    with pytest.MonkeyPatch.context() as patched:
-        patched.setattr(provenance, "_git", lambda: {"commit": "c" * 40, "dirty": False})
-        with pytest.MonkeyPatch.context() as weak:
-            still = lambda _, p: Attempt(p.zeros(), torch.ones_like(p.budget, dtype=torch.bool))  # noqa: E731
-            weak.setattr(Recovery, "run", still)
-            evaluate(str(folder / "toy-clamp.yaml"), suite=toy_suite, output_dir=folder / "run")
-        return read_bundle(submit(folder / "run", side(str(folder / "run")), FORM, folder / "entries"))
+    with pytest.MonkeyPatch.context() as weak:
+        weak.setattr(Recovery, "run", nothing)
+        run = evaluated(clamp(folder), toy_suite, folder)
+    return read_bundle(submit(run, side(str(run)), FORM, folder / "entries"))
 
 
 @pytest.fixture(scope="module")

@@ -12,9 +12,7 @@ from typing import Any
 import pytest
 import yaml
 
-from benchmark import evaluate
 from benchmark.errors import UsageError
-from benchmark.run import provenance
 from benchmark.spec import resolve_defense
 from benchmark.values import sha
 from leaderboard.board.compare import compare
@@ -23,7 +21,7 @@ from leaderboard.bundle.reading import needs_code, read_bundle
 from leaderboard.submission.submit import submit, withdraw
 from leaderboard.verification import verify as module
 from leaderboard.verification.verify import How, verify
-from tests.leaderboard.conftest import FORM, SPEC
+from tests.leaderboard.conftest import FORM, SPEC, clamp, evaluated
 from tests.leaderboard.verification.tampering import copied, edit_json, in_this_process, sealed
 
 DAY = date(2026, 2, 1)
@@ -120,18 +118,8 @@ def test_what_may_not_be_handed_in_is_told_with_what_to_do(
     assert nothing_below(tmp_path / "entries")
 
 
-def test_a_run_without_attacks_or_controls_of_the_suite_is_refused(
-    toy_suite: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(provenance, "_git", lambda: {"commit": "c" * 40, "dirty": False})
-    (tmp_path / "toy-clamp.yaml").write_text(SPEC)
-    evaluate(
-        str(tmp_path / "toy-clamp.yaml"),
-        suite=toy_suite,
-        attacks=["recovery"],
-        controls=False,
-        output_dir=tmp_path / "run",
-    )
+def test_a_run_without_attacks_or_controls_of_the_suite_is_refused(toy_suite: str, tmp_path: Path) -> None:
+    evaluated(clamp(tmp_path), toy_suite, tmp_path, attacks=["recovery"], controls=False)
     with pytest.raises(UsageError) as told:
         handed_in(tmp_path / "run", tmp_path / "entries")
     assert "gcg (token_suffix/none, goal behavior) was not run" in str(told.value)
@@ -173,10 +161,7 @@ def of_code(toy_suite: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A run of a defense that is a Python file."""
     folder = tmp_path_factory.mktemp("code")
     (folder / "shrink.py").write_text(CODE)
-    with pytest.MonkeyPatch.context() as patched:
-        patched.setattr(provenance, "_git", lambda: {"commit": "c" * 40, "dirty": False})
-        evaluate(f"{folder / 'shrink.py'}:Shrink", suite=toy_suite, output_dir=folder / "run", options={"by": 0.75})
-    return folder / "run"
+    return evaluated(f"{folder / 'shrink.py'}:Shrink", toy_suite, folder, options={"by": 0.75})
 
 
 def test_a_defense_of_code_brings_its_file_along_and_is_run_with_leave_only(of_code: Path, tmp_path: Path) -> None:
@@ -225,10 +210,9 @@ def test_code_that_breaks_a_promise_is_recomputed_at_most(
     toy_suite: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """It says that its edit looks at one position, and looks at all of them."""
-    monkeypatch.setattr(provenance, "_git", lambda: {"commit": "c" * 40, "dirty": False})
     monkeypatch.setattr(module, "apart", in_this_process)
     (tmp_path / "shrink.py").write_text(CODE.replace("h * (1 - self.by)", "h - self.by * h.mean(1, keepdim=True)"))
-    evaluate(f"{tmp_path / 'shrink.py'}:Shrink", suite=toy_suite, output_dir=tmp_path / "run")
+    evaluated(f"{tmp_path / 'shrink.py'}:Shrink", toy_suite, tmp_path)
     entry = handed_in(tmp_path / "run", tmp_path / "entries", perturbations=True)
     for how in (How(replay=True, allow_code=True), How(replay=True, share=1.0, allow_code=True)):
         found = verify(str(entry), how)
@@ -265,16 +249,13 @@ def test_code_that_is_other_now_is_refused(of_code: Path, tmp_path: Path) -> Non
     assert nothing_below(tmp_path)
 
 
-def test_an_sae_of_its_own_is_brought_along(
-    toy_suite: str, toy_run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_an_sae_of_its_own_is_brought_along(toy_suite: str, tmp_path: Path) -> None:
     from tests.tiny import SITE, fitted_sae_folder
 
-    monkeypatch.setattr(provenance, "_git", lambda: {"commit": "c" * 40, "dirty": False})
     fitted_sae_folder(tmp_path / "own-sae", seed=7)
     spec = yaml.safe_load(SPEC) | {"layers": [{"site": SITE, "sae": "own-sae"}]}
     (tmp_path / "own.yaml").write_text(yaml.safe_dump(spec))
-    evaluate(str(tmp_path / "own.yaml"), suite=toy_suite, output_dir=tmp_path / "run")
+    evaluated(str(tmp_path / "own.yaml"), toy_suite, tmp_path)
     entry = handed_in(tmp_path / "run", tmp_path / "entries")
     assert json.loads((entry / "spec.json").read_text())["layers"][0]["sae"] == "weights/own-sae"
     assert {path.suffix for path in (entry / "weights" / "own-sae").iterdir()} <= {".json", ".safetensors"}
@@ -283,13 +264,10 @@ def test_an_sae_of_its_own_is_brought_along(
     assert sha(resolve_defense(str(moved / "spec.json")).spec) == entry.name
 
 
-def test_what_was_made_in_python_cannot_be_handed_in(
-    toy_suite: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_what_was_made_in_python_cannot_be_handed_in(toy_suite: str, tmp_path: Path) -> None:
     from tests.toy_run import DEFENSE
 
-    monkeypatch.setattr(provenance, "_git", lambda: {"commit": "c" * 40, "dirty": False})
-    evaluate(DEFENSE, suite=toy_suite, output_dir=tmp_path / "run", attacks=["recovery"], controls=False)
+    evaluated(DEFENSE, toy_suite, tmp_path, attacks=["recovery"], controls=False)
     edit_json(tmp_path / "run" / "run.json", lambda run: run["defenses"]["sae-clamp"].update(recipe=None))
     with pytest.raises(UsageError, match="was made in Python, and no spec makes it again: write a spec file"):
         handed_in(tmp_path / "run", tmp_path / "entries")

@@ -11,7 +11,9 @@ from typing import Any
 
 import pyarrow as pa
 import pytest
+import torch
 
+from benchmark.contracts.attack import Attempt
 from benchmark.contracts.row import SCHEMA
 from leaderboard.bundle.layout import ENTRY, ROWS, SCORES
 from leaderboard.bundle.reading import digests
@@ -21,6 +23,11 @@ from leaderboard.verification import live
 from leaderboard.verification.recomputed import scores_of
 
 Row = dict[str, Any]
+
+
+def nothing(attack: Any, problem: Any) -> Attempt:
+    """What an attack does that does not look anywhere, in the place of its ``run``."""
+    return Attempt(problem.zeros(), torch.ones_like(problem.budget, dtype=torch.bool))
 
 
 def in_this_process(asked: Path, folder: Path) -> int:

@@ -8,7 +8,6 @@ from typing import Any
 
 import pyarrow.parquet as pq
 import pytest
-import torch
 from safetensors.torch import load_file, save_file
 
 from attacks.recovery import Recovery
@@ -20,6 +19,7 @@ from leaderboard.verification import live
 from leaderboard.verification import verify as module
 from leaderboard.verification.certificate import Certificate
 from leaderboard.verification.verify import How, verify
+from tests.leaderboard.conftest import clamp, evaluated
 from tests.leaderboard.verification.tampering import (
     Row,
     cell_of,
@@ -27,6 +27,7 @@ from tests.leaderboard.verification.tampering import (
     edit_json,
     edit_rows,
     in_this_process,
+    nothing,
     scored,
     sealed,
 )
@@ -217,27 +218,14 @@ def test_an_attack_that_was_made_blind_is_found_by_a_real_one(
     toy_suite: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The attack of the run did nothing; every row hangs together, and the sample falls."""
-    from benchmark import evaluate
-    from benchmark.run import provenance
-
-    monkeypatch.setattr(provenance, "_git", lambda: {"commit": "c" * 40, "dirty": False})
-    spec = tmp_path / "toy-clamp.yaml"
-    spec.write_text("{defense: sae-clamp, strength: 3.0, count: 24, contrast: 0.0, rate_ratio: 0.0}")
-    blind = lambda self, problem: _nothing(problem)  # noqa: E731
     with monkeypatch.context() as patched:
-        patched.setattr(Recovery, "run", blind)
-        evaluate(str(spec), suite=toy_suite, output_dir=tmp_path / "run")
+        patched.setattr(Recovery, "run", nothing)
+        evaluated(clamp(tmp_path), toy_suite, tmp_path)
     found = verify(str(tmp_path / "run"), RERUN)
     assert found.tier == "replayed", "what is stored does what the rows say"
     fallen = [one for one in found.reruns if one.fell]
     assert fallen and any("before_edit" in one.cell and one.area_again < one.area for one in fallen)
     assert "rows that held fell" in wrong(found)
-
-
-def _nothing(problem: Any) -> Any:
-    from benchmark.contracts.attack import Attempt
-
-    return Attempt(problem.zeros(), torch.ones_like(problem.budget, dtype=torch.bool))
 
 
 def test_a_smaller_share_is_a_seeded_part(toy_entry: Path) -> None:
