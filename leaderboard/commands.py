@@ -108,6 +108,9 @@ def build(
     output_dir: Annotated[
         Path, typer.Option("--output-dir", "-o", help="Folder of the site: empty, or one that holds a site.")
     ] = Path("board"),
+    docs: Annotated[
+        Path | None, typer.Option(help="Built documentation (make docs), which the site then carries and links to.")
+    ] = None,
 ) -> None:
     """Score all entries of all suites: leaderboard.json, and the site. Exit code 1: an entry cannot be read."""
     from leaderboard.board.aggregate import leaderboard
@@ -116,9 +119,11 @@ def build(
     from leaderboard.submission.submit import ENTRIES
 
     found = collected(entries or ENTRIES)
-    made(leaderboard(found.boards), output_dir)
+    made(leaderboard(found.boards), output_dir, docs)
     print(output_dir / "leaderboard.json")
     print(output_dir / "index.html")
+    for line in found.waiting:
+        print(f"not counted yet: {line}", file=sys.stderr)
     for line in found.left_out:
         print(f"left out: {line}", file=sys.stderr)
     raise typer.Exit(int(bool(found.left_out)))

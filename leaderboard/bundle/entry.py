@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 from datetime import date
 from typing import Annotated, Literal
 
@@ -44,3 +46,9 @@ class EntryFile(Strict):
     withdrawn: Withdrawn | None = None
     files: dict[str, Digest]
     """Of every file but this one and the certificate: its place in the entry, and its SHA-256."""
+
+
+def identity(said: Strict) -> str:
+    """Hash of what somebody handed in: who, what, and every file; not whether it was withdrawn."""
+    content = said.model_dump(mode="json", exclude={"withdrawn"})
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path, PurePosixPath
 from typing import Any, NamedTuple
 
@@ -39,7 +39,7 @@ def read_bundle(root: Path) -> Bundle:
         RunDirectoryError: a file cannot be read.
     """
     entry = read_entry(root)
-    wrong = list(strangers(root)) or list(changed(root, entry)) or list(spec_faults(root))
+    wrong = list(strangers(root)) or list(changed(root, entry.files)) or list(spec_faults(root))
     if wrong:
         raise UsageError(f"{root} is not as it was handed in: {'; '.join(wrong)}; restore it, or hand the run in again")
     return Bundle(root, entry, read_run(root))
@@ -101,8 +101,12 @@ def _saes(value: Any) -> Iterator[str]:
         yield value["sae"]
 
 
-def strangers(root: Path) -> Iterator[str]:
-    """Sentences about what no entry has: links, other files, too many of them, or too much."""
+def strangers(root: Path, listing: str = ENTRY) -> Iterator[str]:
+    """Sentences about what nobody may hand in: links, other files, too many of them, or too much.
+
+    Args:
+        listing: the file that lists the others.
+    """
     count, size = 0, 0
     for place, is_link, length in _below(root):
         count, size = count + 1, size + length
@@ -111,26 +115,34 @@ def strangers(root: Path) -> Iterator[str]:
             return
         if is_link:
             yield f"{place} is a link or no plain file"
-        elif place not in (ENTRY, CERTIFICATE) and not allowed(place):
-            yield f"{place!r:.120} is no file of an entry"
+        elif place not in (listing, CERTIFICATE) and not allowed(place):
+            yield f"{place!r:.120} is no file that is handed in"
     if size > MOST_BYTES:
         yield f"it has {size} bytes, more than {MOST_BYTES}"
 
 
-def changed(root: Path, entry: EntryFile) -> Iterator[str]:
-    """Sentences about files that are not those that ``entry.json`` lists."""
-    there = {place for place, is_link, _ in _below(root) if not is_link} - {ENTRY, CERTIFICATE}
-    yield from (f"{name!r:.120} is listed, and no file of an entry" for name in entry.files if not allowed(name))
-    yield from (f"{name} is missing" for name in sorted({*entry.files, *REQUIRED} - there) if allowed(name))
-    yield from (f"{name} is not listed" for name in sorted(there - {*entry.files}))
-    for name in sorted(there & {*entry.files}):
-        if digest_of(root / name) != entry.files[name]:
+def changed(
+    root: Path, listed: Mapping[str, str], required: Sequence[str] = REQUIRED, listing: str = ENTRY
+) -> Iterator[str]:
+    """Sentences about files that are not those that were handed in.
+
+    Args:
+        listed: SHA-256 of each, by its place.
+        required: places that have to be there.
+        listing: the file that lists the others.
+    """
+    there = {place for place, is_link, _ in _below(root) if not is_link} - {listing, CERTIFICATE}
+    yield from (f"{name!r:.120} is listed, and no file that is handed in" for name in listed if not allowed(name))
+    yield from (f"{name} is missing" for name in sorted({*listed, *required} - there) if allowed(name))
+    yield from (f"{name} is not listed" for name in sorted(there - {*listed}))
+    for name in sorted(there & {*listed}):
+        if digest_of(root / name) != listed[name]:
             yield f"{name} was changed: it has another hash"
 
 
-def digests(root: Path) -> dict[str, str]:
-    """The SHA-256 of every file of an entry but ``entry.json`` and the certificate, by its place."""
-    there = sorted(place for place, _, _ in _below(root) if place not in (ENTRY, CERTIFICATE))
+def digests(root: Path, listing: str = ENTRY) -> dict[str, str]:
+    """The SHA-256 of every file but the one that lists them and the certificate, by its place."""
+    there = sorted(place for place, _, _ in _below(root) if place not in (listing, CERTIFICATE))
     return {place: digest_of(root / place) for place in there}
 
 

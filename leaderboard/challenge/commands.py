@@ -57,4 +57,5 @@ def challenge(
         console.print("nothing that held came back: nothing is recorded")
     else:
         console.print(f"{found.folder}", soft_wrap=True)
-        console.print("commit this folder, and open a pull request", soft_wrap=True)
+        told = f"commit this folder, and open a pull request; it counts after bench verify --replay {found.folder}"
+        console.print(told, soft_wrap=True)

@@ -4,6 +4,9 @@ challenge.json        who attacked which entry, and the SHA-256 of every other f
 run.json, plan.json   of the run that attacked, less what is of the machine
 rows.parquet          its rows
 fits/                 what fitting the defense anew found
+perturbations/        by content: what each recovery wrote
+code/                 the attack's Python file, if it is one
+certificate.json      what a maintainer has checked; before its recoveries were replayed, none of them counts
 """
 
 from __future__ import annotations
@@ -16,17 +19,16 @@ from typing import Literal, NamedTuple
 from pydantic import JsonValue, ValidationError
 
 from benchmark.errors import BenchError, RunDirectoryError, UsageError
-from benchmark.files import digest_of
-from leaderboard.bundle.entry import Digest
+from benchmark.registry import is_reference
+from leaderboard.bundle.entry import Digest, identity
 from leaderboard.bundle.form import Form
-from leaderboard.bundle.layout import FITS, PLAN, ROWS, RUN
-from leaderboard.bundle.reading import Bundle
+from leaderboard.bundle.layout import CODE, PLAN, ROWS, RUN
+from leaderboard.bundle.reading import Bundle, changed, is_entry, strangers
+from leaderboard.bundle.rows_hold import cell_faults, company_faults
 from leaderboard.rows.files import Rows
 from leaderboard.rows.recorded import strict_json
 from leaderboard.rows.run import MeasuredCell, Run, read_run
 from leaderboard.scores.values import Strict
-from leaderboard.verification.certificate import identity
-from leaderboard.verification.rows_hold import cell_faults, company_faults
 
 FILE = "challenge.json"
 CHALLENGES = Path("leaderboard") / "challenges"
@@ -69,8 +71,8 @@ def read_challenge(root: Path, bundle: Bundle) -> Challenge:
         UsageError: it is not of this entry, or its rows do not hold or contradict the entry's.
         RunDirectoryError: a file cannot be read.
     """
-    said = _said(root)
-    wrong = list(_strange(root, said, bundle))
+    said = read_said(root)
+    wrong = list(form_faults(root, said, bundle))
     if not wrong:
         found = Challenge(root, said, read_run(root))
         wrong = list(faults(found, bundle))
@@ -124,24 +126,52 @@ def _clusters(rows: object) -> dict[str, str]:
     return {pair["example_id"]: pair["cluster_id"] for pair in pairs}
 
 
-def _said(root: Path) -> ChallengeFile:
+def is_challenge(folder: Path) -> bool:
+    """Whether a folder says that it is a challenge."""
+    return (folder / FILE).is_file()
+
+
+def entry_of(root: Path) -> Path:
+    """The folder of the entry that a challenge is against: at the same place, among the entries beside the challenges.
+
+    Raises:
+        UsageError: there is none.
+    """
+    challenges, place = root.resolve().parents[3], root.resolve().parts[-4:-1]
+    entry = challenges.parent.joinpath("entries", *place)
+    if not is_entry(entry):
+        raise UsageError(f"{root} is a challenge of {entry}, which is not there: put it beside the entries")
+    return entry
+
+
+def needs_code(challenge: ChallengeFile) -> bool:
+    """Whether the attack is a Python file of somebody's."""
+    return is_reference(challenge.attack)
+
+
+def attack_of(root: Path, said: ChallengeFile) -> str:
+    """The attack, as a request names it."""
+    return str((root / CODE).resolve() / said.attack) if needs_code(said) else said.attack
+
+
+def read_said(root: Path) -> ChallengeFile:
+    """``challenge.json`` of a folder.
+
+    Raises:
+        RunDirectoryError: it cannot be read.
+    """
     try:
         return ChallengeFile.model_validate(strict_json(root / FILE))
     except (ValidationError, OSError) as error:
         raise RunDirectoryError(f"{root / FILE} cannot be read: {str(error).splitlines()[0]}; make it again") from error
 
 
-def _strange(root: Path, said: ChallengeFile, bundle: Bundle) -> Iterator[str]:
+def form_faults(root: Path, said: ChallengeFile, bundle: Bundle) -> Iterator[str]:
+    """Sentences about files that are not those of a challenge of this entry."""
     if said.entry != identity(bundle.entry):
         yield "it is of another entry"
-    there = {path.relative_to(root).as_posix(): path for path in root.rglob("*") if not path.is_dir()}
-    there.pop(FILE, None)
-    for name, path in sorted(there.items()):
-        plain = name in (RUN, PLAN, ROWS) or (
-            path.parent.name == FITS and path.suffix == ".json" and name.count("/") == 1
-        )
-        if path.is_symlink() or not plain:
-            yield f"{name!r:.80} is no file of a challenge"
-        elif said.files.get(name) != digest_of(path):
-            yield f"{name} was changed: it has another hash"
-    yield from (f"{name!r:.80} is missing" for name in sorted(set(said.files) - set(there)))
+    yield from strangers(root, FILE)
+    yield from changed(root, said.files, (RUN, PLAN, ROWS), FILE)
+    file, _, kind = said.attack.rpartition(":")
+    if is_reference(said.attack) and (not kind or f"{CODE}/{file}" not in said.files):
+        yield f"its attack is {said.attack!r:.80}, and that file is not in it"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import tempfile
 from collections.abc import Mapping, Sequence
 from datetime import date
@@ -11,22 +12,25 @@ from typing import Any, NamedTuple
 
 from benchmark.errors import UsageError
 from benchmark.files import file_name
+from benchmark.registry import is_reference
 from benchmark.run.fingerprint import difference
 from benchmark.run.listener import Listener
 from benchmark.run.request import Request
 from benchmark.run.runner import evaluate
+from leaderboard.bundle.entry import identity
 from leaderboard.bundle.form import Form
-from leaderboard.bundle.layout import FITS, PLAN, ROWS, RUN, SPEC
+from leaderboard.bundle.layout import CODE, FITS, PLAN, ROWS, RUN
 from leaderboard.bundle.leaks import leaks
+from leaderboard.bundle.perturbations import share
 from leaderboard.bundle.public import public_header, public_plan
 from leaderboard.bundle.reading import Bundle, digests
 from leaderboard.challenge.best_known import Fall, falls
 from leaderboard.challenge.reading import CHALLENGES, FILE, Challenge, ChallengeFile, faults
+from leaderboard.challenge.running import asked
 from leaderboard.rows.files import Rows, write_together
 from leaderboard.rows.plan import Plan
 from leaderboard.rows.recorded import parse, strict_json
 from leaderboard.rows.run import Run, read_run
-from leaderboard.verification.certificate import identity
 
 
 class Recorded(NamedTuple):
@@ -62,21 +66,8 @@ def challenge(
     Raises:
         UsageError: it cannot be run, or its rows cannot stand beside the entry's.
     """
-    manifest = bundle.run.manifest
-    asked: dict[str, Any] = {
-        "defense": [str((bundle.root / SPEC).resolve())],
-        "suite": manifest.suite.name,
-        "tasks": tasks,
-        "attacks": [attack],
-        "attack_settings": dict(settings),
-        "seed": manifest.seed,
-        "dtype": manifest.dtype,
-        "device": device,
-        "controls": False,
-        "utility": False,
-        "output_dir": directory,
-    }
-    request = Request.make({name: value for name, value in asked.items() if value is not None}, "challenge")
+    fields = asked(bundle, attack, settings, tasks, device)
+    request = Request.make(fields if directory is None else fields | {"output_dir": directory}, "challenge")
     result = evaluate(request, listener=listener)
     if result.status != "complete":
         raise UsageError(f"{result.failed} cells of {result.directory} failed: repeat the command to try them again")
@@ -121,6 +112,7 @@ def _recorded(
         made = Path(draft) / "challenge"
         made.mkdir()
         _fill(made, source, run, bundle.entry.defense)
+        _with_code(made, attack)
         said = ChallengeFile(
             entry=identity(bundle.entry),
             defense=bundle.entry.defense,
@@ -128,7 +120,7 @@ def _recorded(
             settings=dict(settings),
             challenger=form,
             submitted=today,
-            files=digests(made),
+            files=digests(made, FILE),
         )
         found = Challenge(made, said, read_run(made))
         wrong = [*faults(found, bundle), *dict.fromkeys(leaks(made))]
@@ -142,6 +134,14 @@ def _recorded(
     return Recorded(target, fell)
 
 
+def _with_code(made: Path, attack: str) -> None:
+    """An attack of somebody's own comes along, so that what it found can be measured again."""
+    if is_reference(attack):
+        file = Path(attack.rpartition(":")[0])
+        (made / CODE).mkdir()
+        shutil.copyfile(file, made / CODE / file.name)
+
+
 def _fill(made: Path, source: Path, run: Run, defense: str) -> None:
     plan = parse(Plan, source / PLAN)
     (made / RUN).write_text(json.dumps(public_header(strict_json(source / RUN), plan, {defense})), "utf-8")
@@ -150,7 +150,9 @@ def _fill(made: Path, source: Path, run: Run, defense: str) -> None:
     content["cells"] = [cell for cell in content["cells"] if cell["key"] in kept]
     (made / PLAN).write_text(json.dumps(content), "utf-8")
     rows = Rows(source)
-    write_together(made / ROWS, {key: rows.cell(key) for key in sorted(kept)})
+    cells = {key: rows.cell(key) for key in sorted(kept)}
+    write_together(made / ROWS, cells)
+    share(source, made, (cell.perturbations for cell in cells.values()))
     (made / FITS).mkdir()
     for file in sorted((source / FITS).glob("*.json")):
         record = json.loads(file.read_text("utf-8"))

@@ -2,7 +2,7 @@
 
 ``recovery``: share of the suppressed examples that came back, over the budget, an attack a line and a task a panel.
 ``drift``: the same share against how far the protected latents moved. ``replay``: what the parts of the perturbations
-that recovered do alone, where a run measured that.
+that recovered do alone, where a run measured that. Every share has its interval of 95 %.
 """
 
 from __future__ import annotations
@@ -15,13 +15,13 @@ from benchmark.errors import UsageError
 from benchmark.files import file_name
 from leaderboard.figures.canvas import of_shares, pyplot
 from leaderboard.figures.lines import Line, lines
-from leaderboard.figures.panels import PANELS, Panel
+from leaderboard.figures.panels import PANELS, Drawable, Panel
 from leaderboard.figures.replay import LABELS, replay, replayed
 from leaderboard.rows.run import MeasuredCell, Run
 from leaderboard.scores.resampling import Resampler
 
 ACROSS = 3
-"""Panels side by side, where a panel is a task."""
+"""Most panels side by side, where a panel is a task."""
 
 Tasks = Mapping[str, list[MeasuredCell]]
 """The cells of one defense, by task."""
@@ -60,7 +60,8 @@ def _figures(
     plt: Any, defense: str, tasks: Tasks, drawn: Sequence[Line], resampler: Resampler
 ) -> Iterator[tuple[str, Any]]:
     for panel in PANELS:
-        figure = _by_task(plt, panel, tasks, drawn, f"{panel.title}: {defense}")
+        found = {task: panel.drawable(drawn, cells, resampler) for task, cells in tasks.items()}
+        figure = _by_task(plt, panel, found, drawn, f"{panel.title}: {defense}")
         if figure is not None:
             yield panel.name, figure
     figure = _by_attack(plt, tasks, resampler, f"Replayed parts of recoveries: {defense}")
@@ -68,14 +69,12 @@ def _figures(
         yield "replay", figure
 
 
-def _by_task(plt: Any, panel: Panel, tasks: Tasks, drawn: Sequence[Line], title: str) -> Any:
+def _by_task(plt: Any, panel: Panel, by_task: Mapping[str, Drawable], drawn: Sequence[Line], title: str) -> Any:
     """A panel a task, of those that have something to draw; null: none has."""
-    found = {task: panel.drawable(drawn, cells) for task, cells in tasks.items()}
-    found = {task: one for task, one in found.items() if one}
+    found = {task: one for task, one in by_task.items() if one}
     if not found:
         return None
-    across = min(len(found), ACROSS)
-    down = -(-len(found) // across)
+    down, across = grid(len(found))
     figure, axes = _axes(plt, down, across, (max(3.4 * across + 0.6, 4.6), 3.1 * down + 0.9), title)
     for axis in axes.flat[len(found) :]:
         axis.axis("off")
@@ -86,6 +85,12 @@ def _by_task(plt: Any, panel: Panel, tasks: Tasks, drawn: Sequence[Line], title:
         axis.set_ylabel("share that recovers")
     _legend(figure, axes, [line.key.label for line in drawn])
     return figure
+
+
+def grid(panels: int) -> tuple[int, int]:
+    """Rows and columns in which so many panels leave the least room: 2 x 2 for four."""
+    down = -(-panels // ACROSS)
+    return down, -(-panels // down)
 
 
 def _by_attack(plt: Any, tasks: Tasks, resampler: Resampler, title: str) -> Any:

@@ -13,7 +13,10 @@ from leaderboard.rows.arrays import known_median, real
 from leaderboard.rows.manifest import Role
 from leaderboard.rows.run import MeasuredCell
 from leaderboard.rows.selection import attacked, skipped
+from leaderboard.scores.intervals import estimates
 from leaderboard.scores.outcomes import outcomes
+from leaderboard.scores.resampling import Resampler
+from leaderboard.scores.values import Interval
 
 Kind = Role | Literal["wrong", "blind"]
 """The role of an attack's threat model, or what a control is: aimed at a wrong target, or at nothing."""
@@ -70,6 +73,8 @@ class Point(NamedTuple):
     budget: float
     share: float
     """Recovered, of the suppressed examples."""
+    interval: Interval | None
+    """Of 95 %, over clusters."""
     drift: float | None
     """Median L2 change of the protected pre-activations over all attacked examples: activations have a dead zone."""
 
@@ -99,23 +104,27 @@ def _line(key: Key, place: int) -> Line:
     return Line(key, colour, marker, dash)
 
 
-def with_points(drawn: Sequence[Line], cells: Sequence[MeasuredCell]) -> Iterator[tuple[Line, list[Point]]]:
+def with_points(
+    drawn: Sequence[Line], cells: Sequence[MeasuredCell], resampler: Resampler
+) -> Iterator[tuple[Line, list[Point]]]:
     """The lines that the cells of one task and defense have points for."""
     for line in drawn:
-        found = points([cell for cell in cells if key_of(cell) == line.key])
+        found = points([cell for cell in cells if key_of(cell) == line.key], resampler)
         if found:
             yield line, found
 
 
-def points(cells: Sequence[MeasuredCell]) -> list[Point]:
-    """A point a ranked budget; where several cells share a line, an example counts once any of them recovered it."""
+def points(cells: Sequence[MeasuredCell], resampler: Resampler) -> list[Point]:
+    """A point a ranked budget of a task; where cells share a line, an example counts once any of them recovered it."""
     rows = [cell.rows for cell in cells if not skipped(cell.rows)]
     worst = outcomes(pa.concat_tables(rows)) if rows else None
     if worst is None or not worst.suppressed.any():
         return []
     moved = attacked(pa.concat_tables(rows))
     budgets, drift = real(moved, "budget_eps"), real(moved, "drift_pre_abs")
+    suppressed, resamples = worst.suppressed, resampler.of(cells[0].plan.task, worst.clusters)
+    shares = estimates(worst.recovered[suppressed], worst.clusters[suppressed], resamples)
     return [
-        Point(float(budget), float(share), known_median(drift[np.equal(budgets, budget)]))
-        for budget, share in zip(worst.budgets, worst.recovered_shares(), strict=True)
+        Point(float(budget), share.value or 0.0, share.interval, known_median(drift[np.equal(budgets, budget)]))
+        for budget, share in zip(worst.budgets, shares, strict=True)
     ]

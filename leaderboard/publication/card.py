@@ -38,6 +38,7 @@ rows = load_dataset(PLACE, "{first}", split="rows")  # PLACE: this repository's 
 An entry is a folder `results/<suite>__v<version>/<org>__<defense>/<spec_sha>/`; `entry.json` says who handed it in and
 has the hash of every file. Every score follows from the rows: `bench verify FOLDER` makes it again. Code, weights and
 perturbations that `entry.json` lists and that are not here were not published. Withdrawn entries stay, and say why.
+`challenges/` has, at the same place, the rows of stronger attacks that count against an entry.
 
 | entry | licence | checked | withdrawn |
 |---|---|---|---|

@@ -3,12 +3,13 @@
 README.md             the data set card: what to load, entry by entry under which licence
 leaderboard.json      the board of these entries
 results/<suite>__v<version>/<org>__<defense>/<spec_sha>/    an entry, with its certificate; artifacts by choice
+challenges/<the same>/<challenge>/   what was found against it and counts, with its certificate
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime, time
 from pathlib import Path
 from typing import NamedTuple
@@ -18,16 +19,18 @@ from leaderboard.board.aggregate import leaderboard
 from leaderboard.bundle.layout import CERTIFICATE, CODE, ENTRY, PERTURBATIONS, WEIGHTS, allowed, place
 from leaderboard.bundle.leaks import leaks
 from leaderboard.bundle.reading import Bundle, found_below, read_bundle
-from leaderboard.challenge.reading import CHALLENGES, Challenge, found_for
+from leaderboard.challenge.reading import CHALLENGES, FILE, Challenge
 from leaderboard.publication.card import CARD, RESULTS, card
 from leaderboard.scores.resampling import RESAMPLES
 from leaderboard.submission.collected import boards
+from leaderboard.verification.counting import counting
 
 BOARD = "leaderboard.json"
 ARTIFACTS = (CODE, WEIGHTS, PERTURBATIONS)
 """Folders of an entry that are published by choice."""
 _NAME = r"[A-Za-z0-9_@+-][A-Za-z0-9_.@+-]*"
-_PLACE = re.compile(rf"{RESULTS}(?:/{_NAME}){{3}}")
+FOUND = "challenges"
+_PLACE = re.compile(rf"{RESULTS}(?:/{_NAME}){{3}}|{FOUND}(?:/{_NAME}){{4}}")
 
 Content = bytes | Path
 """Of a file that is published: its bytes, or the file that has them."""
@@ -67,14 +70,16 @@ def publication(
         why = "; ".join(left_out[:3]) or "it is empty"
         raise UsageError(f"{root} has no entry that can be published: {why}; hand one in: bench submit RUN_DIR")
     against, refused = _against(bundles, challenges)
-    files = {CARD: card(bundles), **_entries(bundles, artifacts), BOARD: _board(bundles, against, resamples)}
-    return Publication(files, [*left_out, *refused])
+    rows = {**_entries(bundles, artifacts), **_challenges(bundles, against, artifacts)}
+    return Publication({CARD: card(bundles), **rows, BOARD: _board(bundles, against, resamples)}, left_out + refused)
 
 
 def is_published(name: str) -> bool:
     """Whether a publication may have a file at this place."""
-    folder, inner = "/".join(name.split("/")[:4]), "/".join(name.split("/")[4:])
-    return name in (CARD, BOARD) or bool(_PLACE.fullmatch(folder)) and (inner in (ENTRY, CERTIFICATE) or allowed(inner))
+    depth, listing = (5, FILE) if name.startswith(f"{FOUND}/") else (4, ENTRY)
+    folder, inner = "/".join(name.split("/")[:depth]), "/".join(name.split("/")[depth:])
+    placed = _PLACE.fullmatch(folder) is not None
+    return name in (CARD, BOARD) or placed and (inner in (listing, CERTIFICATE) or allowed(inner))
 
 
 def place_of(bundle: Bundle) -> str:
@@ -100,18 +105,30 @@ def _publishable(folder: Path) -> Bundle:
 
 
 def _against(bundles: Mapping[str, Bundle], challenges: Path) -> tuple[dict[Path, list[Challenge]], list[str]]:
-    """By the folder of each entry what was found against it; and what cannot be told, with why."""
+    """By the folder of each entry what counts against it; and what cannot be told, with why."""
     against, refused = dict[Path, list[Challenge]](), list[str]()
     for bundle in bundles.values():
-        found, why = found_for(bundle, challenges)
+        found, waiting, why = counting(bundle, challenges)
         leaking = [one.root for one in found if any(leaks(one.root))]
         against[bundle.root] = [one for one in found if one.root not in leaking]
-        refused += why + [f"{place} has what must not be published; make it again" for place in leaking]
+        refused += why + waiting + [f"{place} has what must not be published; make it again" for place in leaking]
     return against, refused
 
 
 def _entries(bundles: Mapping[str, Bundle], artifacts: bool) -> dict[str, Content]:
-    return {f"{where}/{name}": one.root / name for where, one in bundles.items() for name in _names(one, artifacts)}
+    names = {where: _names(one.root, ENTRY, one.entry.files, artifacts) for where, one in bundles.items()}
+    return {f"{where}/{name}": bundles[where].root / name for where, found in names.items() for name in found}
+
+
+def _challenges(
+    bundles: Mapping[str, Bundle], against: Mapping[Path, Sequence[Challenge]], artifacts: bool
+) -> dict[str, Content]:
+    return {
+        f"{FOUND}/{where.partition('/')[2]}/{one.root.name}/{name}": one.root / name
+        for where, bundle in bundles.items()
+        for one in against[bundle.root]
+        for name in _names(one.root, FILE, one.said.files, artifacts)
+    }
 
 
 def _board(bundles: Mapping[str, Bundle], against: Mapping[Path, Sequence[Challenge]], resamples: int) -> bytes:
@@ -119,10 +136,10 @@ def _board(bundles: Mapping[str, Bundle], against: Mapping[Path, Sequence[Challe
     return f"{leaderboard(made, generated_at=_newest(bundles, against)).model_dump_json(indent=1)}\n".encode()
 
 
-def _names(bundle: Bundle, artifacts: bool) -> Sequence[str]:
-    kept = [name for name in bundle.entry.files if artifacts or name.split("/")[0] not in ARTIFACTS]
-    certified = [CERTIFICATE] if (bundle.root / CERTIFICATE).is_file() else []
-    return [ENTRY, *sorted(kept), *certified]
+def _names(root: Path, listing: str, files: Iterable[str], artifacts: bool) -> Sequence[str]:
+    kept = [name for name in files if artifacts or name.split("/")[0] not in ARTIFACTS]
+    certified = [CERTIFICATE] if (root / CERTIFICATE).is_file() else []
+    return [listing, *sorted(kept), *certified]
 
 
 def _newest(bundles: Mapping[str, Bundle], against: Mapping[Path, Sequence[Challenge]]) -> datetime:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from importlib.resources import files as resources
 from pathlib import Path
 
 from jinja2 import Environment
 
+from benchmark.errors import UsageError
 from leaderboard.board.schema import Leaderboard, SuiteBoard, Threat
 from leaderboard.site import addresses, rows
 from leaderboard.site.compared import compare_parts, scripts
@@ -16,23 +17,44 @@ from leaderboard.site.environment import environment, render
 from leaderboard.site.flag_page import flags
 from leaderboard.site.folder import replace
 
+DOCS = "docs"
 TOP = 5
 """Entries of a suite that the first page shows."""
 
 
-def build(board: Leaderboard, folder: Path) -> list[Path]:
+def build(board: Leaderboard, folder: Path, docs: Path | None = None) -> list[Path]:
     """Write the site of a board into a folder, in the place of an earlier one; the paths.
 
+    Args:
+        docs: built pages of the documentation, which the site carries and links to.
+
     Raises:
-        UsageError: an entry is there twice, or the folder holds something else or cannot be written.
+        UsageError: an entry is there twice, there are no such pages, or the folder holds something else or cannot be
+            written.
     """
-    return replace(folder, pages(board))
+    return replace(folder, pages(board, {} if docs is None else carried(docs)))
 
 
-def pages(board: Leaderboard) -> dict[str, bytes]:
-    """Every file of the site by its path: a pure function."""
+def pages(board: Leaderboard, docs: Mapping[str, bytes] | None = None) -> dict[str, bytes]:
+    """Every file of the site by its path: a pure function.
+
+    Args:
+        docs: the documentation that it carries, by path.
+    """
     addresses.refuse_repeats(board)
-    return dict(_pages(board))
+    return {**dict(_pages(board, bool(docs))), **(docs or {})}
+
+
+def carried(docs: Path) -> dict[str, bytes]:
+    """The files of built documentation, by their path on the site.
+
+    Raises:
+        UsageError: it is none.
+    """
+    if not (docs / "index.html").is_file():
+        raise UsageError(f"{docs} has no index.html: build the pages first (make docs), or leave --docs out")
+    files = sorted(path for path in docs.rglob("*") if path.is_file())
+    return {f"{DOCS}/{path.relative_to(docs).as_posix()}": path.read_bytes() for path in files}
 
 
 def board_page(made: Environment, board: SuiteBoard) -> bytes:
@@ -55,8 +77,9 @@ def static_files() -> dict[str, bytes]:
     return {f"static/{file.name}": file.read_bytes() for file in sorted(folder.iterdir(), key=lambda one: one.name)}
 
 
-def _pages(board: Leaderboard) -> Iterator[tuple[str, bytes]]:
+def _pages(board: Leaderboard, documented: bool) -> Iterator[tuple[str, bytes]]:
     made = environment(board)
+    made.globals["docs"] = f"{DOCS}/index.html" if documented else None
     yield "index.html", render(made, "index.html", "index.html", suites=[(one, _top(one)) for one in board.suites])
     yield "method.html", render(made, "method.html", "method.html", flags=flags(), threats=_threats(board))
     yield "leaderboard.json", f"{board.model_dump_json(indent=1)}\n".encode()

@@ -46,6 +46,7 @@ def environment(board: Leaderboard) -> Environment:
     }
     made.globals |= {
         "board": board,
+        "docs": None,
         "compare_page": compare_page,
         "entry_page": entry_page,
         "suite_page": suite_page,

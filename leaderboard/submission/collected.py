@@ -14,10 +14,11 @@ from leaderboard.board.paired_defenses import comparisons
 from leaderboard.board.schema import BestKnown, Credit, Submission, SuiteBoard
 from leaderboard.bundle.reading import Bundle, found_below, readable
 from leaderboard.challenge.best_known import best_known, falls
-from leaderboard.challenge.reading import CHALLENGES, Challenge, found_for
+from leaderboard.challenge.reading import CHALLENGES, Challenge
 from leaderboard.doubt.verdicts import Verdict
 from leaderboard.scores.resampling import RESAMPLES, Resampler
 from leaderboard.verification.certificate import tier_of
+from leaderboard.verification.counting import counting
 
 MOST_COMPARED = 40
 """Entries of a suite of which every two are compared, best first: of more, the pairs would fill the file."""
@@ -29,7 +30,9 @@ class Collected(NamedTuple):
     boards: list[SuiteBoard]
     """By name and version of the suite."""
     left_out: list[str]
-    """Entries that cannot be read, each with why."""
+    """Entries and challenges that cannot be read, each with why."""
+    waiting: list[str]
+    """Challenges that do not count before they are verified, each with how."""
 
 
 def collected(root: Path, challenges: Path = CHALLENGES, *, resamples: int = RESAMPLES) -> Collected:
@@ -38,16 +41,17 @@ def collected(root: Path, challenges: Path = CHALLENGES, *, resamples: int = RES
     Raises:
         UsageError: there is no such folder.
     """
-    bundles, left_out, against = list[Bundle](), list[str](), dict[Path, list[Challenge]]()
+    bundles, left_out, waiting, against = list[Bundle](), list[str](), list[str](), dict[Path, list[Challenge]]()
     for folder in found_below(root):
         bundle, why = readable(folder)
         if bundle is None:
             left_out.append(str(why))
         else:
             bundles.append(bundle)
-            against[folder], refused = found_for(bundle, challenges)
+            against[folder], later, refused = counting(bundle, challenges)
             left_out += refused
-    return Collected(boards(bundles, against, resamples=resamples), left_out)
+            waiting += later
+    return Collected(boards(bundles, against, resamples=resamples), left_out, waiting)
 
 
 def boards(

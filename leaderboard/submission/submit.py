@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shutil
 import tempfile
 from collections.abc import Mapping
 from datetime import date
@@ -16,11 +15,12 @@ from benchmark.names import checked_name
 from leaderboard.board.side import Side
 from leaderboard.bundle.entry import EntryFile, SuiteName, Withdrawn
 from leaderboard.bundle.form import Form
-from leaderboard.bundle.layout import ENTRY, FITS, PERTURBATIONS, PLAN, ROWS, RUN, SCORES, place
+from leaderboard.bundle.layout import ENTRY, FITS, PLAN, ROWS, RUN, SCORES, place
 from leaderboard.bundle.leaks import leaks
+from leaderboard.bundle.perturbations import share
 from leaderboard.bundle.public import public_header, public_plan
 from leaderboard.bundle.reading import digests, is_entry, read_entry
-from leaderboard.rows.files import CellFile, Rows, write_together
+from leaderboard.rows.files import Rows, write_together
 from leaderboard.rows.recorded import strict_json
 from leaderboard.rows.run import read_run
 from leaderboard.submission.parts import with_parts
@@ -110,7 +110,7 @@ def _fill(made: Path, one: Subject, spec: Mapping[str, Any], form: Form, perturb
     _fits(one.root, made, kept)
     with_parts(made, spec, one.run.manifest.defenses[one.defense].spec_sha)
     if perturbations:
-        _share(one, made, cells)
+        share(one.root, made, (cell.perturbations for cell in cells.values()))
     run = read_run(made)
     _json(made / SCORES, scores_of(run, one.defense))
     _refuse(one, made)
@@ -149,16 +149,6 @@ def _fits(root: Path, made: Path, kept: set[str]) -> None:
         record = json.loads(file.read_text("utf-8"))
         if record.get("defense") in kept:
             _json(made / FITS / file.name, record)
-
-
-def _share(one: Subject, made: Path, cells: Mapping[str, CellFile]) -> None:
-    """Copy what the attacks on the defense wrote."""
-    (made / PERTURBATIONS).mkdir()
-    for digest in sorted({cell.perturbations for cell in cells.values()} - {""}):
-        file = one.root / "private" / f"{digest}.safetensors"
-        if not file.is_file():
-            raise UsageError(f"{file} is missing: repeat the run's command, which makes it again")
-        shutil.copyfile(file, made / PERTURBATIONS / file.name)
 
 
 def _json(file: Path, content: Mapping[str, Any]) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Sequence
 from pathlib import Path
@@ -12,7 +11,7 @@ from pydantic import JsonValue, ValidationError
 
 from benchmark.files import write_atomically
 from leaderboard.board.schema import Tier
-from leaderboard.bundle.entry import EntryFile
+from leaderboard.bundle.entry import identity
 from leaderboard.bundle.layout import CERTIFICATE
 from leaderboard.rows.recorded import strict_json
 from leaderboard.scores.values import Strict
@@ -28,7 +27,7 @@ class Certificate(Strict):
 
     schema_version: Literal[1] = 1
     entry: str | None
-    """Hash of the entry that it is about; null: a run that nobody has handed in."""
+    """Hash of the entry, or the challenge, that it is about; null: a run that nobody has handed in."""
     suite: str
     defense: str
     run_id: str
@@ -65,30 +64,29 @@ def tier(checks: Sequence[Check]) -> Tier:
     return reached
 
 
-def identity(entry: EntryFile) -> str:
-    """Hash of an entry: who, what, and every file; not whether it was withdrawn."""
-    content = entry.model_dump(mode="json", exclude={"withdrawn"})
-    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
-
-
-def write(certificate: Certificate, root: Path, entry: EntryFile) -> bool:
-    """Put a certificate beside an entry, unless one is there that says more, and nothing was found now.
+def write(certificate: Certificate, root: Path, said: Strict) -> bool:
+    """Put a certificate beside what it is about, unless one is there that says more, and nothing was found now.
 
     Returns:
         Whether it was written.
     """
     tiers = get_args(Tier)
-    if certificate.ok and tiers.index(tier_of(root, entry)) > tiers.index(certificate.tier):
+    if certificate.ok and tiers.index(tier_of(root, said)) > tiers.index(certificate.tier):
         return False
     text = json.dumps(certificate.model_dump(mode="json"), indent=1, allow_nan=False, ensure_ascii=False) + "\n"
     write_atomically(root / CERTIFICATE, lambda draft: draft.write_text(text, "utf-8"))
     return True
 
 
-def tier_of(root: Path, entry: EntryFile) -> Tier:
-    """What the certificate beside an entry says; where there is none, or it is of other files, it is claimed."""
+def tier_of(root: Path, said: Strict) -> Tier:
+    """What the certificate beside an entry or a challenge says; where there is none, or it is of other files, that is
+    claimed.
+
+    Args:
+        said: what lists its files.
+    """
     try:
         found = Certificate.model_validate(strict_json(root / CERTIFICATE))
     except (OSError, ValidationError):
         return CLAIMED
-    return found.tier if found.entry == identity(entry) and found.tier == tier(found.checks) else CLAIMED
+    return found.tier if found.entry == identity(said) and found.tier == tier(found.checks) else CLAIMED

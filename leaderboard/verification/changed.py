@@ -1,4 +1,4 @@
-"""What a pull request may change of the entries: new ones come whole, and an old one may be withdrawn."""
+"""What a pull request may change: new entries and challenges come whole, and an old entry may be withdrawn."""
 
 from __future__ import annotations
 
@@ -12,10 +12,12 @@ from benchmark.errors import BenchError
 from benchmark.plain_json import from_json
 from leaderboard.bundle.entry import EntryFile
 from leaderboard.bundle.layout import CERTIFICATE, ENTRY, allowed
+from leaderboard.challenge.reading import FILE as CHALLENGE
 
 ENTRIES = "leaderboard/entries"
+CHALLENGES = "leaderboard/challenges"
 _NAME = r"[A-Za-z0-9_@+-][A-Za-z0-9_.@+-]*"
-_FILE = re.compile(rf"({ENTRIES}(?:/{_NAME}){{3}})/(.+)")
+_FILE = re.compile(rf"({ENTRIES}(?:/{_NAME}){{3}}|{CHALLENGES}(?:/{_NAME}){{4}})/(.+)")
 PLAIN = "100644"
 """How git has a file that is no link, no module and no program."""
 
@@ -34,7 +36,7 @@ class Changed(NamedTuple):
     """What is handed in."""
 
     new: list[str]
-    """Folders of entries."""
+    """Folders of entries and challenges."""
     withdrawn: list[str]
     """Folders of entries that were there."""
     refused: list[str]
@@ -49,11 +51,16 @@ def changed(paths: Iterable[Path], before: Callable[[str], str], after: Callable
         after: as it is handed in.
     """
     paths = list(paths)
-    new = {_parts(path.name)[0] for path in paths if path.status == "A" and _parts(path.name)[1] == ENTRY}
+    new = {
+        folder
+        for path in paths
+        for folder, inner in [_parts(path.name)]
+        if (path.status, inner) == ("A", _listing(folder))
+    }
     withdrawn, refused = list[str](), list[str]()
     for path in paths:
         folder, inner = _parts(path.name)
-        if folder not in new and (path.status, path.mode, inner) == ("M", PLAIN, ENTRY):
+        if folder not in new and (path.status, path.mode, inner, _listing(folder)) == ("M", PLAIN, ENTRY, ENTRY):
             if _is_withdrawal(before(path.name), after(path.name)):
                 withdrawn.append(folder)
             else:
@@ -63,22 +70,27 @@ def changed(paths: Iterable[Path], before: Callable[[str], str], after: Callable
     return Changed(sorted(new), sorted(withdrawn), refused)
 
 
+def _listing(folder: str) -> str:
+    """The file that lists the others."""
+    return CHALLENGE if folder.startswith(CHALLENGES) else ENTRY
+
+
 def _parts(name: str) -> tuple[str, str]:
-    """The folder of an entry and the place in it; both empty: it is no file of an entry."""
+    """The folder of an entry or a challenge, and the place in it; both empty: it is no file of either."""
     found = _FILE.fullmatch(name)
     return (found[1], found[2]) if found else ("", "")
 
 
 def _why_not(path: Path, folder: str, inner: str, new: set[str]) -> str | None:
     if not folder:
-        return "is no file of an entry: hand it in by another pull request"
+        return "is no file of an entry or a challenge: hand it in by another pull request"
     if inner == CERTIFICATE:
         return "is what a maintainer writes: leave it out"
     if folder not in new:
-        return "is of an entry that is there, or of one without its entry.json: leave entries as they were handed in"
+        return f"is of one that is there, or that comes without its {_listing(folder)}: leave it as it was handed in"
     if path.status != "A" or path.mode != PLAIN:
-        return "is no plain new file: hand the folder in as `bench submit` writes it"
-    return None if inner == ENTRY or allowed(inner) else "is nothing that an entry has: leave it out"
+        return "is no plain new file: hand the folder in as `bench` writes it"
+    return None if inner == _listing(folder) or allowed(inner) else "is nothing that is handed in: leave it out"
 
 
 def _is_withdrawal(before: str, after: str) -> bool:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Literal
 
 from leaderboard.scores.values import Strict
@@ -24,6 +24,22 @@ class Check(Strict):
     ok: bool
     evidence: list[str]
     """What was found; of many faults the first ones."""
+
+
+class Made:
+    """The checks that were made so far."""
+
+    def __init__(self, hear: Callable[[Check], None]) -> None:
+        self.checks: list[Check] = []
+        self._hear = hear
+
+    def keep(self, found: Iterable[Check]) -> bool:
+        """Hear every check as it is made; whether all of these hold."""
+        before = len(self.checks)
+        for one in found:
+            self.checks.append(one)
+            self._hear(one)
+        return all(one.ok for one in self.checks[before:])
 
 
 def check(stage: Stage, what: str, faults: Iterable[str], *, looked_at: str = "") -> Check:

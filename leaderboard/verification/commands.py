@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 def verify(
     what: Annotated[
-        str, typer.Argument(help="An entry's folder or ZIP file, or a run directory, RUN_DIR::DEFENSE of several.")
+        str, typer.Argument(help="An entry's folder or ZIP file, a challenge's, or a run directory, RUN_DIR::DEFENSE.")
     ],
     replay: Annotated[
         bool, typer.Option("--replay", help="Fit the defense and measure every stored perturbation on the live model.")
@@ -39,13 +39,14 @@ def verify(
 ) -> None:
     """Check a result: that scores follow from rows, rows from perturbations, and no harder attack does better.
 
-    Writes certificate.json into an entry's folder. Exit code 1: something does not hold.
+    Writes certificate.json into the folder of an entry or a challenge. Exit code 1: something does not hold.
     """
     from leaderboard.bundle.archive import ENDING, unpacked
     from leaderboard.bundle.layout import CERTIFICATE
     from leaderboard.bundle.reading import read_entry
+    from leaderboard.challenge.reading import is_challenge, read_said
     from leaderboard.verification.certificate import write
-    from leaderboard.verification.verify import How
+    from leaderboard.verification.how import How
     from leaderboard.verification.verify import verify as made
 
     if rerun is not None and not 0 < rerun <= 1:
@@ -65,9 +66,8 @@ def verify(
         found = made(str(folder), how, hear)
     if found.entry is not None and not packed:
         root = Path(what)
-        kept = (
-            "wrote" if write(found, root, read_entry(root)) else "nothing is wrong, and more was checked before: kept"
-        )
+        written = write(found, root, read_said(root) if is_challenge(root) else read_entry(root))
+        kept = "wrote" if written else "nothing is wrong, and more was checked before: kept"
         console.print(f"{kept} {root / CERTIFICATE}", soft_wrap=True)
     console.print(f"{found.defense} on {found.suite}: {found.tier}", soft_wrap=True)
     if as_json:

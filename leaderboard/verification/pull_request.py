@@ -1,4 +1,4 @@
-"""``python -m leaderboard.verification.pull_request``: verify every entry that a pull request hands in.
+"""``python -m leaderboard.verification.pull_request``: verify every entry and challenge that a pull request hands in.
 
 Nothing of the pull request is run, and nothing that it says reaches the log of the job: the summary is of escaped text.
 """
@@ -13,11 +13,15 @@ from pathlib import Path
 from typing import NamedTuple
 
 from benchmark.errors import BenchError
+from leaderboard.bundle.entry import EntryFile
 from leaderboard.bundle.layout import PERTURBATIONS
 from leaderboard.bundle.reading import needs_code, read_entry
+from leaderboard.challenge.reading import ChallengeFile, entry_of, is_challenge, read_said
+from leaderboard.challenge.reading import needs_code as is_code
 from leaderboard.verification import changed as changes
 from leaderboard.verification.certificate import write
-from leaderboard.verification.verify import How, verify
+from leaderboard.verification.how import How
+from leaderboard.verification.verify import verify
 
 LONGEST = 300
 """Characters of a cell of the summary."""
@@ -62,33 +66,41 @@ def changed_paths(repository: Path, base: str, head: str) -> list[changes.Path]:
 
 
 def verified(repository: Path, place: str, replayable: Sequence[str], certificates: Path) -> Verified:
-    """Verify a new entry; its certificate is written beside those of the others.
+    """Verify what is new; its certificate is written beside those of the others.
 
     Args:
-        replayable: suites whose perturbations are replayed, where an entry shares them and needs no code.
+        replayable: suites whose perturbations are replayed, where they are shared and no code is needed.
     """
     root = repository / place
     try:
-        entry = read_entry(root)
-        shared = (root / PERTURBATIONS).is_dir()
-        replay = shared and not needs_code(root) and entry.suite.name in replayable
+        said, suite, code = _handed_in(root)
+        replay = (root / PERTURBATIONS).is_dir() and not code and suite in replayable
         made = verify(str(root), How(replay=replay, device="cpu"))
-        folder = certificates / Path(place).relative_to(changes.ENTRIES)
+        folder = certificates / Path(place).relative_to("leaderboard")
         folder.mkdir(parents=True, exist_ok=True)
-        write(made, folder, entry)
+        write(made, folder, said)
     except BenchError as error:
         return Verified(place, False, "claimed", [str(error)])
     notes = [f"{check.what}: {fault}" for check in made.checks if not check.ok for fault in check.evidence]
-    if needs_code(root):
+    if code:
         notes.append("it brings code, which was not run: a maintainer has to read it (bench verify --allow-code)")
     elif not replay:
         notes.append("recomputed only: nothing was replayed")
     return Verified(place, made.ok, made.tier, notes)
 
 
+def _handed_in(root: Path) -> tuple[EntryFile | ChallengeFile, str, bool]:
+    """What lists the files of a folder, the suite, and whether anything of it is code."""
+    if not is_challenge(root):
+        entry = read_entry(root)
+        return entry, entry.suite.name, needs_code(root)
+    said, attacked = read_said(root), entry_of(root)
+    return said, read_entry(attacked).suite.name, is_code(said) or needs_code(attacked)
+
+
 def summary(found: changes.Changed, made: Sequence[Verified]) -> Iterator[str]:
     """Lines of Markdown."""
-    yield "## Entries of this pull request"
+    yield "## What this pull request hands in"
     for line in found.refused:
         yield f"- not allowed: {_inert(line)}"
     for place in found.withdrawn:
@@ -96,7 +108,7 @@ def summary(found: changes.Changed, made: Sequence[Verified]) -> Iterator[str]:
     if found.refused:
         yield "\nNothing was verified."
     if made:
-        yield "\n| entry | holds | tier | notes |\n|---|---|---|---|"
+        yield "\n| what | holds | tier | notes |\n|---|---|---|---|"
     for one in made:
         notes = "<br>".join(map(_inert, one.notes))
         yield f"| {_inert(one.place)} | {'yes' if one.ok else '**no**'} | {one.tier} | {notes} |"

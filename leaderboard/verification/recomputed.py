@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 from leaderboard.board.entries import score_entry
 from leaderboard.board.schema import Entry
 from leaderboard.bundle.layout import PLAN, RUN, SCORES
+from leaderboard.bundle.rows_hold import cell_faults, company_faults
 from leaderboard.doubt.coverage import coverage_reasons
 from leaderboard.rows.files import Rows
 from leaderboard.rows.plan import Plan, PlannedCell
@@ -18,7 +19,6 @@ from leaderboard.rows.run import Run
 from leaderboard.scores.resampling import RESAMPLES, Resampler
 from leaderboard.verification.checks import Check, check
 from leaderboard.verification.demanded import Demanded
-from leaderboard.verification.rows_hold import cell_faults, company_faults
 
 OF_A_CELL = (
     "attack",

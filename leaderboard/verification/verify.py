@@ -3,65 +3,37 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 import tempfile
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
 from pydantic import JsonValue
 
-from benchmark.errors import BenchError, UsageError
+from benchmark.errors import UsageError
 from benchmark.values import sha
 from leaderboard.board.side import OF, side
-from leaderboard.bundle.entry import EntryFile
+from leaderboard.bundle.entry import EntryFile, identity
 from leaderboard.bundle.layout import PERTURBATIONS, SPEC, place
 from leaderboard.bundle.leaks import leaks
+from leaderboard.bundle.perturbations import PRIVATE
 from leaderboard.bundle.reading import changed, is_entry, needs_code, read_entry, spec_faults, strangers
-from leaderboard.verification import live
-from leaderboard.verification.again import Found, read_found
-from leaderboard.verification.certificate import Certificate, identity, tier
-from leaderboard.verification.checks import Check, check
+from leaderboard.challenge.reading import is_challenge
+from leaderboard.verification import apart
+from leaderboard.verification.again import Found
+from leaderboard.verification.against import verify_challenge
+from leaderboard.verification.certificate import Certificate, tier
+from leaderboard.verification.checks import Check, Made, check
 from leaderboard.verification.demanded import demanded
+from leaderboard.verification.how import How
 from leaderboard.verification.live import Asked
 from leaderboard.verification.recomputed import Subject, recomputed, score_faults, subject
-from leaderboard.verification.replayed import refitted, replayed, store_faults
+from leaderboard.verification.replayed import as_recorded, refitted, replayed, store_faults
 from leaderboard.verification.rerun import Rerun, rerun, reruns
-
-PRIVATE = "private"
-
-
-@dataclass(frozen=True)
-class How:
-    """What is checked beyond what follows from the rows."""
-
-    replay: bool = False
-    """Whether what is stored is replayed on the live defended model."""
-    share: float | None = None
-    """Of the attacked cells, the part that is attacked again; None: none."""
-    times: int = 2
-    """Their steps and restarts, as a multiple of the run's."""
-    seed: int = 1
-    """Of the sample, and of its searches."""
-    perturbations: Path | None = None
-    """Folder of what is replayed; None: the entry's own, or the run's."""
-    allow_code: bool = False
-    """A defense that is a Python file may be run."""
-    device: str = "auto"
-    offline: bool = False
-    placed: bool = True
-    """The folder lies where an entry lies, which is checked; what was unpacked lies anywhere."""
-
-    @property
-    def live(self) -> bool:
-        """Whether a model is needed."""
-        return self.replay or self.share is not None
 
 
 def verify(where: str, how: How | None = None, hear: Callable[[Check], None] = lambda _: None) -> Certificate:
-    """Check ``ENTRY``, or ``RUN_DIR[::DEFENSE]``.
+    """Check ``ENTRY``, ``RUN_DIR[::DEFENSE]`` or a challenge.
 
     Args:
         hear: is told every check, as it is made.
@@ -71,36 +43,30 @@ def verify(where: str, how: How | None = None, hear: Callable[[Check], None] = l
     """
     how = how or How()
     root = Path(where.partition(OF)[0])
+    if is_challenge(root):
+        return verify_challenge(root, how, hear)
     entry = read_entry(root) if is_entry(root) else None
-    checks: list[Check] = []
-
-    def keep(found: Iterator[Check]) -> bool:
-        """Hear every check; whether all of them hold."""
-        made = []
-        for one in found:
-            made.append(one)
-            hear(one)
-        checks.extend(made)
-        return all(one.ok for one in made)
-
-    if entry is not None and not keep(_as_handed_in(root, entry)):
-        return _certificate(entry, None, checks, how)
+    made = Made(hear)
+    if entry is not None and not made.keep(_as_handed_in(root, entry)):
+        return _certificate(entry, None, made.checks, how)
     chosen = side(where)
     one = subject(root, chosen.run, chosen.defense)
-    sound = keep(_recomputed(one, entry, how))
+    sound = made.keep(_recomputed(one, entry, how))
     found, again = None, list[Rerun]()
     if how.live and sound:
         _refuse(one, entry, how)
-    if how.live and sound and keep(_stored(one, entry, how)):
+    if how.live and sound and made.keep(_stored(one, entry, how)):
         with tempfile.TemporaryDirectory() as folder:
             found = _live(one, entry, how, Path(folder))
-            keep(refitted(one, found, Path(folder)))
+            made.keep(refitted(one, found, Path(folder)))
+            if found.failed is None:
+                made.keep(as_recorded(one, found))
             if how.replay and found.failed is None:
-                keep(replayed(one, found, Path(folder)))
+                made.keep(replayed(one, found, Path(folder)))
             if how.share is not None and found.failed is None:
                 again = reruns(one, found, Path(folder))
-                keep(rerun(one, found, Path(folder), again))
-    return _certificate(entry, one, checks, how, found, again)
+                made.keep(rerun(one, found, Path(folder), again))
+    return _certificate(entry, one, made.checks, how, found, again)
 
 
 def _as_handed_in(root: Path, entry: EntryFile) -> Iterator[Check]:
@@ -109,7 +75,7 @@ def _as_handed_in(root: Path, entry: EntryFile) -> Iterator[Check]:
     yield check(
         "recomputed",
         "every file is the one that was handed in",
-        changed(root, entry),
+        changed(root, entry.files),
         looked_at=f"{len(entry.files)} files",
     )
 
@@ -188,19 +154,7 @@ def _live(one: Subject, entry: EntryFile | None, how: How, folder: Path) -> Foun
         times=how.times,
         seed=how.seed,
     )
-    (folder / "asked.json").write_text(asked.model_dump_json(), "utf-8")
-    code = apart(folder / "asked.json", folder)
-    try:
-        return read_found(folder)
-    except BenchError:
-        failed = f"the process in which the defense is run ended with {code} and left nothing"
-        return Found(failed=failed, same_code=False, tasks={}, sampled=[], environment={})
-
-
-def apart(asked: Path, folder: Path) -> int:
-    """Do what is asked in a process of its own, and wait for its exit code."""
-    command = [sys.executable, "-m", live.__name__, str(asked), str(folder)]
-    return subprocess.run(command, check=False).returncode
+    return apart.ask(asked, folder)
 
 
 def _request(one: Subject, entry: EntryFile | None, how: How, folder: Path) -> dict[str, JsonValue]:

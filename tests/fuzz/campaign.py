@@ -39,9 +39,9 @@ from leaderboard.bundle.archive import unpacked
 from leaderboard.bundle.layout import ENTRY, allowed
 from leaderboard.bundle.leaks import leaks
 from leaderboard.bundle.reading import digests, read_bundle
+from leaderboard.bundle.rows_hold import cell_faults, company_faults
 from leaderboard.rows.manifest import Manifest
 from leaderboard.rows.run import Run, read_run
-from leaderboard.verification.rows_hold import cell_faults, company_faults
 from tests.fuzz import inputs
 from tests.leaderboard import row_factory
 

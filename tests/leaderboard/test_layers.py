@@ -9,7 +9,7 @@ import leaderboard
 
 ROOT = Path(leaderboard.__file__).parent
 LAYERS = (
-    *("rows", "scores", "doubt", "board", "bundle", "verification", "challenge", "submission"),
+    *("rows", "scores", "doubt", "board", "bundle", "challenge", "verification", "submission"),
     *("tables", "figures", "site", "publication", "commands"),
 )
 ENGINE = {

@@ -3,23 +3,34 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
+import torch
+from safetensors.torch import load_file, save_file
 
 from attacks.recovery import Recovery
 from benchmark.errors import UsageError
+from benchmark.files import digest_of
 from leaderboard.board.side import side
 from leaderboard.bundle.form import Form
-from leaderboard.bundle.reading import Bundle, read_bundle
+from leaderboard.bundle.layout import PERTURBATIONS
+from leaderboard.bundle.reading import Bundle, digests, read_bundle
 from leaderboard.challenge.best_known import best_known, falls
-from leaderboard.challenge.reading import FILE, found_for, read_challenge
+from leaderboard.challenge.reading import FILE, found_for, read_challenge, read_said
 from leaderboard.challenge.record import Recorded, challenge
+from leaderboard.rows.files import Rows
 from leaderboard.submission.collected import collected
 from leaderboard.submission.submit import submit
+from leaderboard.verification import apart
+from leaderboard.verification.certificate import write
+from leaderboard.verification.how import How
+from leaderboard.verification.verify import verify
 from tests.leaderboard.conftest import FORM, clamp, evaluated
-from tests.leaderboard.verification.tampering import nothing
+from tests.leaderboard.verification.tampering import edit_json, edit_rows, in_this_process, nothing
 
 FORM_2 = Form(title="recovery", organisation="Grace", contact="grace@example.org", licence="MIT")
 
@@ -42,6 +53,26 @@ def recorded(blind: Bundle, tmp_path_factory: pytest.TempPathFactory) -> Recorde
     )
 
 
+@pytest.fixture(scope="module")
+def verified(recorded: Recorded, blind: Bundle, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A copy beside its entry, with the certificate of a replay."""
+    folder = beside(recorded, blind, tmp_path_factory.mktemp("verified"))
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(apart, "run", in_this_process)
+        found = verify(str(folder), How(replay=True, device="cpu"))
+    assert found.tier == "replayed", [check for check in found.checks if not check.ok]
+    assert write(found, folder, read_said(folder))
+    return folder
+
+
+def beside(recorded: Recorded, blind: Bundle, root: Path) -> Path:
+    """Copies of the entry and of the challenge, where they lie in a repository."""
+    assert recorded.folder is not None
+    shutil.copytree(blind.root.parents[2], root / "entries")
+    shutil.copytree(recorded.folder.parents[3], root / "challenges")
+    return root.joinpath("challenges", *recorded.folder.parts[-4:])
+
+
 def test_what_a_stronger_attack_brings_back_is_recorded(recorded: Recorded, blind: Bundle) -> None:
     assert recorded.folder is not None
     found = read_challenge(recorded.folder, blind)
@@ -60,17 +91,25 @@ def test_the_worst_case_is_over_both(recorded: Recorded, blind: Bundle) -> None:
     assert best_known(blind.run, []) == blind.run
 
 
-def test_the_board_ranks_by_what_is_best_known_and_credits_it(recorded: Recorded, blind: Bundle) -> None:
-    assert recorded.folder is not None
-    root, challenges = blind.root.parents[2], recorded.folder.parents[3]
+def test_the_board_ranks_by_what_is_best_known_and_credits_it(
+    verified: Path, recorded: Recorded, blind: Bundle
+) -> None:
+    root, challenges = blind.root.parents[2], verified.parents[3]
     plain, known = (collected(root, folder, resamples=50) for folder in (root, challenges))
     before, after = (found.boards[0].entries[0] for found in (plain, known))
-    assert before.best_known is None and known.left_out == []
+    assert before.best_known is None and known.left_out == known.waiting == []
     assert after.headline == before.headline, "what the suite's own attacks did stays beside it"
     assert after.best_known is not None
     (credit,) = after.best_known.credits
     assert (credit.organisation, credit.attack, credit.settings) == ("Grace", "recovery", {"restarts": 4})
     assert credit.fell == sum(fall.fell for fall in recorded.falls) > 0
+
+
+def test_what_was_not_replayed_does_not_count(recorded: Recorded, blind: Bundle) -> None:
+    assert recorded.folder is not None
+    found = collected(blind.root.parents[2], recorded.folder.parents[3], resamples=50)
+    assert found.boards[0].entries[0].best_known is None and found.left_out == []
+    assert [f"bench verify --replay {recorded.folder}" in line for line in found.waiting] == [True]
 
 
 def test_an_attack_that_finds_nothing_new_is_not_recorded(toy_entry: Path, tmp_path: Path) -> None:
@@ -93,10 +132,6 @@ def test_a_challenge_counts_against_its_own_entry_alone(recorded: Recorded, toy_
 
 
 def test_a_challenge_that_was_changed_does_not_count(recorded: Recorded, blind: Bundle, tmp_path: Path) -> None:
-    import shutil
-
-    import pyarrow.parquet as pq
-
     assert recorded.folder is not None
     folder = tmp_path.joinpath(*recorded.folder.parts[-4:])
     shutil.copytree(recorded.folder, folder)
@@ -107,8 +142,6 @@ def test_a_challenge_that_was_changed_does_not_count(recorded: Recorded, blind: 
     with pytest.raises(UsageError, match="rows.parquet was changed"):
         read_challenge(folder, blind)
     said = json.loads((folder / FILE).read_text())
-    from benchmark.files import digest_of
-
     said["files"]["rows.parquet"] = digest_of(folder / "rows.parquet")
     (folder / FILE).write_text(json.dumps(said))
     with pytest.raises(UsageError, match="rows are recovered, and never suppressed"):
@@ -116,5 +149,55 @@ def test_a_challenge_that_was_changed_does_not_count(recorded: Recorded, blind: 
     kept, refused = found_for(blind, folder.parents[3])
     assert kept == [] and len(refused) == 1
     (folder / "more.txt").write_text("")
-    with pytest.raises(UsageError, match="'more.txt' is no file of a challenge"):
+    with pytest.raises(UsageError, match="'more.txt' is no file that is handed in"):
         read_challenge(folder, blind)
+
+
+def test_recoveries_that_no_perturbation_bears_out_do_not_count(
+    recorded: Recorded, blind: Bundle, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Rows that are plausible, every hash right, and files of perturbations that do nothing."""
+    monkeypatch.setattr(apart, "run", in_this_process)
+    folder = beside(recorded, blind, tmp_path)
+    for key in Rows(folder).keys:
+        old = folder / PERTURBATIONS / f"{Rows(folder).cell(key).perturbations}.safetensors"
+        save_file({name: torch.zeros_like(delta) for name, delta in load_file(old).items()}, tmp_path / "zeros")
+        old.unlink()
+        digest = digest_of(tmp_path / "zeros")
+        shutil.copyfile(tmp_path / "zeros", old.with_name(f"{digest}.safetensors"))
+        edit_rows(folder, key, lambda rows: rows, digest)
+    edit_json(folder / FILE, lambda said: said.update(files=digests(folder, FILE)))
+    assert verify(str(folder), How(device="cpu")).tier == "recomputed"
+    found = verify(str(folder), How(replay=True, device="cpu"))
+    assert found.tier == "recomputed" and not found.ok
+    (wrong,) = [check for check in found.checks if not check.ok]
+    assert "another margin than the perturbation leads to" in "".join(wrong.evidence)
+
+
+def test_what_is_asked_of_an_entry_alone_is_refused(verified: Path) -> None:
+    with pytest.raises(UsageError, match="--rerun is for entries: give --replay"):
+        verify(str(verified), How(share=0.1))
+
+
+def test_a_challenge_lies_beside_its_entry(verified: Path, tmp_path: Path) -> None:
+    alone = tmp_path.joinpath("challenges", *verified.parts[-4:])
+    shutil.copytree(verified, alone)
+    with pytest.raises(UsageError, match="is not there: put it beside the entries"):
+        verify(str(alone))
+
+
+def test_an_attack_of_ones_own_comes_along_and_is_run_by_who_allows_it(
+    blind: Bundle, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(apart, "run", in_this_process)
+    mine = tmp_path / "mine.py"
+    mine.write_text('from attacks.recovery import Recovery\n\n\nclass Harder(Recovery):\n    """As it is."""\n')
+    made = challenge(
+        blind, f"{mine}:Harder", {}, FORM_2, directory=tmp_path / "run", challenges=tmp_path / "challenges"
+    )
+    assert made.folder is not None
+    shutil.copytree(blind.root.parents[2], tmp_path / "entries")
+    assert read_said(made.folder).attack == "mine.py:Harder" and (made.folder / "code" / "mine.py").is_file()
+    with pytest.raises(UsageError, match="repeat the command with --allow-code"):
+        verify(str(made.folder), How(replay=True, device="cpu"))
+    assert verify(str(made.folder), How(replay=True, device="cpu", allow_code=True)).tier == "replayed"

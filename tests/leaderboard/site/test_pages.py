@@ -9,9 +9,10 @@ from pathlib import Path
 
 import pytest
 
+from benchmark.errors import UsageError
 from leaderboard.board.schema import Leaderboard
 from leaderboard.doubt.flags import CODES
-from leaderboard.site.build import pages
+from leaderboard.site.build import carried, pages
 from leaderboard.tables.grid import across
 from tests.leaderboard.site.reading import Page
 
@@ -28,6 +29,27 @@ def test_there_is_a_page_for_each_thing(site: dict[str, Page], board: Leaderboar
 
 def test_the_same_board_gives_the_same_bytes(files: dict[str, bytes], board: Leaderboard) -> None:
     assert pages(Leaderboard.model_validate_json(board.model_dump_json())) == files
+
+
+def test_the_documentation_is_carried_and_linked_from_every_page(board: Leaderboard, tmp_path: Path) -> None:
+    (tmp_path / "css").mkdir()
+    (tmp_path / "index.html").write_text("<p>read me</p>")
+    (tmp_path / "css" / "pages.css").write_text("p {}")
+    made = pages(board, carried(tmp_path))
+    assert made["docs/index.html"] == b"<p>read me</p>" and made["docs/css/pages.css"] == b"p {}"
+    for path, content in made.items():
+        if path.endswith(".html") and not path.startswith("docs/"):
+            page = Page(path, content.decode())
+            assert [a for a in page.addresses if page.target(a)[0] == "docs/index.html"], path
+
+
+def test_without_documentation_nothing_links_to_it(files: dict[str, bytes]) -> None:
+    assert not any(b"docs/index.html" in content for content in files.values())
+
+
+def test_a_folder_without_pages_is_no_documentation(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="build the pages first .make docs."):
+        carried(tmp_path)
 
 
 def test_the_board_itself_is_a_file_of_the_site(files: dict[str, bytes], board: Leaderboard) -> None:

@@ -19,7 +19,7 @@ from leaderboard.board.compare import compare
 from leaderboard.board.side import side
 from leaderboard.bundle.reading import needs_code, read_bundle
 from leaderboard.submission.submit import submit, withdraw
-from leaderboard.verification import verify as module
+from leaderboard.verification import apart
 from leaderboard.verification.verify import How, verify
 from tests.leaderboard.conftest import FORM, SPEC, clamp, evaluated
 from tests.leaderboard.verification.tampering import copied, edit_json, in_this_process, sealed
@@ -182,7 +182,7 @@ def test_code_is_never_run_because_an_entry_does_not_say_so(
     toy_entry: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, code: str
 ) -> None:
     """Whoever hands it in names a Python file in the spec of what looks like settings."""
-    monkeypatch.setattr(module, "apart", in_this_process)
+    monkeypatch.setattr(apart, "run", in_this_process)
     entry = copied(toy_entry, tmp_path)
     (entry / "code").mkdir()
     for place in (entry / "code" / "evil.py", entry.parent / "evil.py"):
@@ -210,7 +210,7 @@ def test_code_that_breaks_a_promise_is_recomputed_at_most(
     toy_suite: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """It says that its edit looks at one position, and looks at all of them."""
-    monkeypatch.setattr(module, "apart", in_this_process)
+    monkeypatch.setattr(apart, "run", in_this_process)
     (tmp_path / "shrink.py").write_text(CODE.replace("h * (1 - self.by)", "h - self.by * h.mean(1, keepdim=True)"))
     evaluated(f"{tmp_path / 'shrink.py'}:Shrink", toy_suite, tmp_path)
     entry = handed_in(tmp_path / "run", tmp_path / "entries", perturbations=True)
@@ -224,13 +224,13 @@ def test_code_that_breaks_a_promise_is_recomputed_at_most(
 def test_code_that_keeps_its_promises_is_replayed(
     of_code: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(module, "apart", in_this_process)
+    monkeypatch.setattr(apart, "run", in_this_process)
     found = verify(str(handed_in(of_code, tmp_path, perturbations=True)), How(replay=True, allow_code=True))
     assert found.tier == "replayed", [check for check in found.checks if not check.ok]
 
 
 def test_a_sample_alone_is_not_replayed(of_code: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "apart", in_this_process)
+    monkeypatch.setattr(apart, "run", in_this_process)
     found = verify(str(of_code), How(share=0.5, allow_code=True))
     assert found.tier == "recomputed" and {check.stage for check in found.checks} >= {"replayed", "re-run"}
 

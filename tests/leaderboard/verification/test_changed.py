@@ -40,12 +40,12 @@ def test_a_new_entry_comes_whole() -> None:
         (("A", "defenses/mine.py"), "hand it in by another pull request"),
         (("M", "Makefile"), "hand it in by another pull request"),
         (("A", "leaderboard/entries/toy__v1/entry.json"), "hand it in by another pull request"),
-        (("A", f"{PLACE}/../../x/entry.json"), "is nothing that an entry has"),
+        (("A", f"{PLACE}/../../x/entry.json"), "is nothing that is handed in"),
         (("A", f"{PLACE}/certificate.json"), "is what a maintainer writes: leave it out"),
-        (("A", f"{PLACE}/notes.txt"), "is nothing that an entry has: leave it out"),
-        (("M", f"{PLACE.replace('ada', 'eve')}/rows.parquet"), "leave entries as they were handed in"),
-        (("D", f"{PLACE.replace('ada', 'eve')}/entry.json"), "leave entries as they were handed in"),
-        (("A", f"{PLACE.replace('ada', 'eve')}/rows.parquet"), "leave entries as they were handed in"),
+        (("A", f"{PLACE}/notes.txt"), "is nothing that is handed in: leave it out"),
+        (("M", f"{PLACE.replace('ada', 'eve')}/rows.parquet"), "leave it as it was handed in"),
+        (("D", f"{PLACE.replace('ada', 'eve')}/entry.json"), "leave it as it was handed in"),
+        (("A", f"{PLACE.replace('ada', 'eve')}/rows.parquet"), "leave it as it was handed in"),
         (Path("A", "120000", f"{PLACE}/run.json"), "is no plain new file"),
         (Path("A", "160000", f"{PLACE}/code/x.py"), "is no plain new file"),
         (Path("A", "100755", f"{PLACE}/code/x.py"), "is no plain new file"),
@@ -54,6 +54,23 @@ def test_a_new_entry_comes_whole() -> None:
 def test_nothing_else_comes_with_it(path: tuple[str, str] | Path, told: str) -> None:
     found = asked(*NEW, path)
     assert len(found.refused) == 1 and told in found.refused[0]
+
+
+AGAINST = f"{PLACE.replace('entries', 'challenges')}/eve__gcg__01"
+
+
+def test_a_new_challenge_comes_whole_and_stays_as_it_is() -> None:
+    new = [("A", f"{AGAINST}/{name}") for name in ("challenge.json", "rows.parquet", "perturbations/" + "0" * 64)]
+    new[2] = ("A", f"{new[2][1]}.safetensors")
+    assert asked(*new) == Changed([AGAINST], [], [])
+    for path, told in {
+        ("A", f"{AGAINST}/certificate.json"): "is what a maintainer writes",
+        ("A", f"{AGAINST}/entry.json"): "is nothing that is handed in",
+        ("M", f"{AGAINST.replace('eve', 'ada')}/challenge.json"): "comes without its challenge.json",
+        ("D", f"{AGAINST.replace('eve', 'ada')}/rows.parquet"): "leave it as it was handed in",
+    }.items():
+        found = asked(*new, path)
+        assert len(found.refused) == 1 and told in found.refused[0]
 
 
 def test_an_entry_may_be_withdrawn() -> None:

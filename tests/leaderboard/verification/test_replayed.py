@@ -15,8 +15,7 @@ from benchmark.errors import UsageError
 from benchmark.files import digest_of
 from leaderboard.bundle.layout import ENTRY, PERTURBATIONS, SPEC
 from leaderboard.rows.files import Rows
-from leaderboard.verification import live
-from leaderboard.verification import verify as module
+from leaderboard.verification import apart, live
 from leaderboard.verification.certificate import Certificate
 from leaderboard.verification.verify import How, verify
 from tests.leaderboard.conftest import clamp, evaluated
@@ -38,7 +37,7 @@ RERUN = How(replay=True, share=1.0, device="cpu")
 
 @pytest.fixture(autouse=True)
 def here(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "apart", in_this_process)
+    monkeypatch.setattr(apart, "run", in_this_process)
 
 
 def wrong(found: Certificate) -> str:
