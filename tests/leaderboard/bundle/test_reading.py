@@ -76,7 +76,7 @@ def _pickle(entry: Path) -> None:
     [
         (_link, "spec.json is a link or no plain file"),
         (_folder_link, "weights is a link or no plain file"),
-        (_pickle, "'weights/model.pt' is no file of an entry"),
+        (_pickle, "'weights/model.pt' is no file that is handed in"),
     ],
 )
 def test_what_does_not_belong_is_told_and_not_read(
@@ -92,7 +92,7 @@ def test_what_does_not_belong_is_told_and_not_read(
 def test_files_that_are_listed_elsewhere_are_not_looked_for(toy_entry: Path, tmp_path: Path) -> None:
     entry = copied(toy_entry, tmp_path)
     edit_json(entry / ENTRY, lambda said: said["files"].update({"../../secret": "0" * 64}))
-    with pytest.raises(UsageError, match=r"'../../secret' is listed, and no file of an entry"):
+    with pytest.raises(UsageError, match=r"'../../secret' is listed, and no file that is handed in"):
         read_bundle(entry)
 
 

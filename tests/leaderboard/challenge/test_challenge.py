@@ -17,11 +17,12 @@ from benchmark.errors import UsageError
 from benchmark.files import digest_of
 from leaderboard.board.side import side
 from leaderboard.bundle.form import Form
-from leaderboard.bundle.layout import PERTURBATIONS
+from leaderboard.bundle.layout import CERTIFICATE, PERTURBATIONS
 from leaderboard.bundle.reading import Bundle, digests, read_bundle
 from leaderboard.challenge.best_known import best_known, falls
 from leaderboard.challenge.reading import FILE, found_for, read_challenge, read_said
 from leaderboard.challenge.record import Recorded, challenge
+from leaderboard.publication.publication import is_published, publication
 from leaderboard.rows.files import Rows
 from leaderboard.submission.collected import collected
 from leaderboard.submission.submit import submit
@@ -31,6 +32,8 @@ from leaderboard.verification.how import How
 from leaderboard.verification.verify import verify
 from tests.leaderboard.conftest import FORM, clamp, evaluated
 from tests.leaderboard.verification.tampering import edit_json, edit_rows, in_this_process, nothing
+from tests.leaderboard.verification.test_pull_request import git
+from tests.leaderboard.verification.test_pull_request import verified as handed_in
 
 FORM_2 = Form(title="recovery", organisation="Grace", contact="grace@example.org", licence="MIT")
 
@@ -201,3 +204,34 @@ def test_an_attack_of_ones_own_comes_along_and_is_run_by_who_allows_it(
     with pytest.raises(UsageError, match="repeat the command with --allow-code"):
         verify(str(made.folder), How(replay=True, device="cpu"))
     assert verify(str(made.folder), How(replay=True, device="cpu", allow_code=True)).tier == "replayed"
+
+
+def test_a_pull_request_with_a_challenge_is_replayed(
+    recorded: Recorded, blind: Bundle, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(apart, "run", in_this_process)
+    repository = tmp_path / "repository"
+    folder = beside(recorded, blind, repository / "leaderboard")
+    git(repository, "init", "-q")
+    git(repository, "add", "leaderboard/entries")
+    git(repository, "commit", "-q", "-m", "base")
+    code, told = handed_in(repository, tmp_path, "--replay", "toy")
+    assert code == 0 and "| yes | replayed |" in told
+    assert (tmp_path / "certificates" / "challenges").joinpath(*folder.parts[-4:], CERTIFICATE).is_file()
+
+
+def test_what_counts_is_published_with_the_entry(verified: Path) -> None:
+    made = publication(verified.parents[4] / "entries", verified.parents[3], resamples=50)
+    place = "/".join(["challenges", *verified.parts[-4:]])
+    names = {name.removeprefix(place + "/") for name in made.files if name.startswith(place)}
+    assert {FILE, CERTIFICATE, "rows.parquet"} <= names and made.left_out == []
+    assert all(map(is_published, made.files)) and not is_published(f"{place}/entry.json")
+    whole = publication(verified.parents[4] / "entries", verified.parents[3], artifacts=True, resamples=50)
+    assert any(f"{place}/{PERTURBATIONS}/" in name for name in whole.files)
+
+
+def test_what_was_not_replayed_is_not_published(recorded: Recorded, blind: Bundle, tmp_path: Path) -> None:
+    folder = beside(recorded, blind, tmp_path)
+    made = publication(tmp_path / "entries", tmp_path / "challenges", resamples=50)
+    assert not any(name.startswith("challenges/") for name in made.files)
+    assert [f"bench verify --replay {folder}" in line for line in made.left_out] == [True]

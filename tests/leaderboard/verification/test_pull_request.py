@@ -41,7 +41,7 @@ def test_a_good_entry_holds_and_has_its_certificate(toy_entry: Path, repository:
     entry = copied(toy_entry, repository / ENTRIES)
     code, told = verified(repository, tmp_path)
     assert code == 0 and "| yes | recomputed | <code>recomputed only&#58; nothing was replayed</code> |" in told
-    assert (tmp_path / "certificates").joinpath(*entry.parts[-3:], CERTIFICATE).is_file()
+    assert (tmp_path / "certificates" / "entries").joinpath(*entry.parts[-3:], CERTIFICATE).is_file()
     assert not (entry / CERTIFICATE).exists()
 
 
