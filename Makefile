@@ -50,7 +50,7 @@ docs: $(READY)  ## the pages of docs/ as a site, in build/docs
 	$(BIN)/mkdocs build --strict --quiet
 
 test: $(READY) lint  ## everything that has to hold: lint, types, tests
-	$(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder -p no:benchmark
+	$(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder
 
 lint: $(READY)
 	$(BIN)/ruff check .
@@ -59,8 +59,11 @@ lint: $(READY)
 types: $(READY)
 	$(BIN)/pyright
 
-speed: $(READY)  ## time an attack step against the full pass and against the published loop
-	$(BIN)/python -m pytest -s tests/speed/attack_step.py --benchmark-columns=median,iqr,rounds -p no:cacheprovider
+DEVICE ?= cpu
+SHAPES ?= gpt2
+
+speed: $(READY)  ## time an attack step against the full pass and the published loop: make speed DEVICE=cuda SHAPES="smollm2 gemma-2-2b"
+	$(BIN)/python -m tests.speed --device $(DEVICE) $(SHAPES:%=--shape %)
 
 INPUTS ?= 100000
 SEED ?= 0

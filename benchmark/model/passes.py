@@ -247,7 +247,8 @@ class TailPass:
 
     def _prefix(self, lines: Tensor) -> dict[int, tuple[Tensor, Tensor]]:
         """Keys and values of each line; kept while the same lines are asked for again."""
-        if self._gathered is None or not torch.equal(self._gathered[0], lines):
+        known = self._gathered
+        if known is None or (known[0] is not lines and not torch.equal(known[0], lines)):  # to compare, a device waits
             self._gathered = (lines, {i: (k[lines], v[lines]) for i, (k, v) in self.prefix.items()})
         return self._gathered[1]
 

@@ -14,8 +14,8 @@ from torch.utils._pytree import tree_map_only
 class Joined:
     """Keys, or values, of a prefix (rows, heads, prefix, d_head) and of the tail behind it, in place of one tensor.
 
-    On a CPU, attention takes the two as they are: copying the prefix at every step, and forming the prefix's gradient
-    that nobody asks for, would take longer than the attention itself. Whatever else looks gets them concatenated.
+    Attention on a GPU, or of fp32, takes the two as they are: copying the prefix at every step, and forming the prefix's gradient that nobody
+    asks for, would take longer than the attention itself. Whatever else looks gets them concatenated.
     """
 
     def __init__(self, prefix: Tensor, tail: Tensor) -> None:
@@ -49,7 +49,7 @@ def serves(query: Any, key: Any, value: Any, /, *, is_causal: bool = False, drop
     """Whether ``attend`` can take the place of this attention."""
     parted = isinstance(key, Joined) and isinstance(value, Joined)
     plain = not is_causal and not dropout_p and not (rest.get("enable_gqa") and rest.get("attn_mask") is not None)
-    return parted and plain and query.device.type == "cpu" and query.dtype == torch.float32
+    return parted and plain and (query.device.type == "cuda" or query.dtype == torch.float32)
 
 
 def attend(query: Tensor, key: Joined, value: Joined, mask: Tensor | None, scale: float | None) -> Tensor:
@@ -63,5 +63,5 @@ def attend(query: Tensor, key: Joined, value: Joined, mask: Tensor | None, scale
     scores = torch.cat([query @ key.prefix.mT, query @ key.tail.mT], -1)
     if mask is not None:
         scores = scores + mask if mask.is_floating_point() else scores.masked_fill(~mask, -torch.inf)
-    share = scores.softmax(-1)
+    share = scores.softmax(-1, dtype=torch.promote_types(scores.dtype, torch.float32)).to(query.dtype)
     return (share[..., :prefix] @ value.prefix + share[..., prefix:] @ value.tail).reshape(*shape[:-1], -1)

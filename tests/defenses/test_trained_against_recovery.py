@@ -23,7 +23,7 @@ def recovered(group: Group, threat: str) -> float:
 
 
 def test_recovery_costs_more_on_unseen_examples_also_behind_the_edit_where_it_was_not_trained() -> None:
-    few = undefended("ioi", sample=32, test=80)
+    few = undefended("ioi", sample=32, test=60)
     trained, plain = (defended(few, RecoveryTrained(ascent=steps)) for steps in (2, 0))
     for group in (trained, plain):
         suppressed, kept = shares(few, group)
