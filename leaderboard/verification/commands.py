@@ -69,6 +69,8 @@ def verify(
         written = write(found, root, read_said(root) if is_challenge(root) else read_entry(root))
         kept = "wrote" if written else "nothing is wrong, and more was checked before: kept"
         console.print(f"{kept} {root / CERTIFICATE}", soft_wrap=True)
+    if rerun is not None and not replay and found.ok:
+        console.print("a tier supposes those before it: give --replay too for more than recomputed", soft_wrap=True)
     console.print(f"{found.defense} on {found.suite}: {found.tier}", soft_wrap=True)
     if as_json:
         print(found.model_dump_json(indent=1))
