@@ -14,8 +14,8 @@ from torch.utils._pytree import tree_map_only
 class Joined:
     """Keys, or values, of a prefix (rows, heads, prefix, d_head) and of the tail behind it, in place of one tensor.
 
-    Attention on a GPU, or of fp32, takes the two as they are: copying the prefix at every step, and forming the prefix's gradient that nobody
-    asks for, would take longer than the attention itself. Whatever else looks gets them concatenated.
+    On a GPU, or of fp32, attention takes the two as they are: copying the prefix at every step, and forming the
+    gradient that nobody asks for, would take longer than the attention itself. Whatever else looks gets them joined.
     """
 
     def __init__(self, prefix: Tensor, tail: Tensor) -> None:

@@ -55,6 +55,15 @@ class Bill:
         self.forwards += sum(n or 0 for n in rows["forwards"].to_pylist())
         self.backwards += sum(n or 0 for n in rows["backwards"].to_pylist())
 
+    def merge(self, other: Bill) -> None:
+        """Put another bill on this one."""
+        for task, kinds in other.seconds.items():
+            for kind, seconds in kinds.items():
+                self.add(task, kind, seconds)
+        self.rows += other.rows
+        self.forwards += other.forwards
+        self.backwards += other.backwards
+
     @property
     def total(self) -> float:
         return sum(sum(kinds.values()) for kinds in self.seconds.values())

@@ -11,7 +11,6 @@ from benchmark.run.parts import PARTS
 from benchmark.run.plan import Plan, access, suite_attacks
 from benchmark.run.prepare import Prepared
 from benchmark.run.provenance import environment
-from benchmark.run.saes import Saes
 from benchmark.run.task_view import TaskView
 from benchmark.spec import Named, recipe
 from benchmark.suite import Frozen, Suite, TaskSettings
@@ -22,7 +21,10 @@ SCHEMA_VERSION = 2
 
 
 def header(
-    prepared: Prepared, frozen: Mapping[str, Frozen], saes: Mapping[str, Saes], state: Mapping[str, Any]
+    prepared: Prepared,
+    frozen: Mapping[str, Frozen],
+    saes: Mapping[str, Sequence[Mapping[str, Any]]],
+    state: Mapping[str, Any],
 ) -> dict[str, Any]:
     """As JSON values.
 
@@ -55,7 +57,7 @@ def header(
         "tasks": {
             name: {
                 **described_task(plan.suite.tasks[name], plan.tasks[name], models, frozen[name]),
-                "saes": saes[name].found,
+                "saes": list(saes[name]),
             }
             for name in frozen
         },

@@ -134,6 +134,12 @@ class Request(BaseModel):
     """Also ask each evaluated defense the suite's utility tasks (lm-eval), where it names any."""
     options: Annotated[Mapping[str, Any], BeforeValidator(_settings), Flag(("-D",))] = {}
     """Setting of every given defense, key=value. Repeatable."""
+    executor: Annotated[Literal["local", "ray"], Flag(("--executor",))] = "local"
+    """local: this machine, a worker a GPU; ray: a Ray cluster. Never changes a result."""
+    workers: Annotated[Whole | None, Field(ge=1, lt=2**16), Flag(("--workers",))] = None
+    """Processes that share the work, each with the model. Default: one a GPU, and one where there is none."""
+    address: Annotated[str | None, Flag(("--address",))] = None
+    """Of the Ray cluster, auto or HOST:PORT; default: one on this machine, for this run."""
     protocol: Annotated[str, Flag(("--protocol",))] = "strict"
     """strict, or paper: the published study's semantics, never ranked."""
 

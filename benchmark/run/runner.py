@@ -3,45 +3,33 @@
 from __future__ import annotations
 
 import datetime
-import traceback
-from collections.abc import Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Container, Mapping, Sequence
+from contextlib import closing, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 
-from benchmark.contracts.row import SCHEMA, table
-from benchmark.errors import BenchError, RunDirectoryError, UsageError
+from benchmark.contracts.row import SCHEMA
+from benchmark.errors import RunDirectoryError, UsageError
 from benchmark.files import file_name
-from benchmark.measure.group import Group
-from benchmark.measure.replay import remember
-from benchmark.run.bill import CONSTANTS, FITS, Bill, compared, foretold, kind_of, peak_mb
-from benchmark.run.card import card
-from benchmark.run.cell import Measurement, run_cell
-from benchmark.run.checked import plain
-from benchmark.run.custody import told
+from benchmark.run.bill import Bill, compared, foretold, peak_mb
 from benchmark.run.estimate import estimate
-from benchmark.run.fingerprint import difference, fingerprint
-from benchmark.run.groups import Undefended, looked_at, make_group, on_fresh, prepared_task
+from benchmark.run.executors.choose import chosen
+from benchmark.run.executors.executor import Executor
 from benchmark.run.header import header
 from benchmark.run.listener import Listener, Silent
 from benchmark.run.memory import enough_memory
 from benchmark.run.needs import connection
 from benchmark.run.ownership import read_json
-from benchmark.run.plan import Cell, Plan, in_order
+from benchmark.run.plan import Plan
 from benchmark.run.prepare import Prepared, prepare
 from benchmark.run.probe import probe
 from benchmark.run.request import Given, Request, Status
-from benchmark.run.saes import Saes
-from benchmark.run.scrutiny import scrutiny
 from benchmark.run.signals import courteous
-from benchmark.run.stability import keep_stability
 from benchmark.run.store import Store
-from benchmark.run.utility import is_measured, utility_record
-from benchmark.search.pack_size import PackSize
-from benchmark.spec import Named
+from benchmark.run.work import Job, Outcome, Work
 from benchmark.suite import Frozen
 
 
@@ -116,9 +104,12 @@ class _Run:
     def __init__(self, prepared: Prepared, store: Store, listener: Listener) -> None:
         self.prepared, self.store, self.listener = prepared, store, listener
         self.plan, self.subject = prepared.plan, prepared.subject
-        self.pack_size = PackSize(prepared.rows, self._halved)
         self.frozen: dict[str, Frozen] = {}
-        self.saes: dict[str, Saes] = {}
+        self.saes: dict[str, Sequence[Mapping[str, Any]]] = {}
+        self.open: dict[str, set[str]] = {}
+        """By task that was begun, the defenses that are not done."""
+        self.told: set[str] = set()
+        """Keys of cells that the listener was told of here."""
         self.failed = 0
         self.failures: list[str] = []
         self.started = _now()
@@ -134,8 +125,7 @@ class _Run:
         self._foresee(probe_s)
         self._header("running")
         try:
-            for task in self.plan.tasks:
-                self._task(task)
+            self._jobs()
         except BaseException:
             with suppress(RunDirectoryError):  # nothing can be written on a full disk, which is what is told then
                 self._header("interrupted")
@@ -164,148 +154,65 @@ class _Run:
             self.store.event("set-aside", what=line)
             self.listener.note(line)
 
-    def _task(self, name: str) -> None:
-        cells = [c for c in self.plan.cells if c.task == name]
-        with self.took.timed(name, CONSTANTS):
-            self.saes[name] = looked_at(self.prepared, name, self.store.saes(name))
-            self._note_saes(name)
-            self.frozen[name] = self._constants(name)
-        self._header("running")
-        undefended: Undefended | None = None
-        for defense in dict.fromkeys(c.defense for c in cells):
-            mine = [c for c in cells if c.defense == defense]
-            if self._known(name, defense, mine) and all(self.store.finished(c.key) for c in mine):
-                for cell in mine:
-                    self.listener.finished(cell, self.store.read(cell.key).to_pylist(), True)
-                continue
-            with self.took.timed(name, CONSTANTS):
-                undefended = undefended or prepared_task(self.prepared, name, self.frozen[name], self.saes[name])
-            self._defense(self.plan.defenses[defense], mine, undefended)
-        with self.took.timed(name, FITS):
-            keep_stability(self.store, self.plan, name, self.saes[name], self.listener.note)
+    def _jobs(self) -> None:
+        """Have everything done: of each task its constants, each defense, and at last what its editions protect."""
+        before = {c.key for c in self.plan.cells if self.store.finished(c.key)}
+        with closing(chosen(Work(self.prepared, self.store, self.listener, self.took))) as executor:
+            for task in self.plan.tasks:
+                executor.submit(Job("constants", task))
+            while executor.busy:
+                for job, outcome in executor.wait():
+                    self._over(executor, job, outcome)
+                if executor.apart:
+                    self._tell(before)
 
-    def _note_saes(self, task: str) -> None:
-        for one in self.saes[task].found:
-            for note in one["notes"]:
-                self.listener.note(f"{task}: the SAE {one['source']} at {one['site']}: {note}")
+    def _over(self, executor: Executor, job: Job, outcome: Outcome) -> None:
+        """What a job left, and what can be done now."""
+        for note in outcome.notes:
+            self.listener.note(note)
+        self.took.merge(outcome.took)
+        self.failed += outcome.failed
+        self.failures += outcome.failures
+        if outcome.raised is not None:
+            raise outcome.raised
+        if outcome.lost is not None:
+            self._lost(job, outcome.lost)
+        task = job.task
+        self.saes[task] = list(
+            {(one["site"], one["source"]): one for one in (*self.saes.get(task, ()), *outcome.saes)}.values()
+        )
+        if job.kind == "constants":
+            assert outcome.frozen is not None
+            self.frozen[task] = outcome.frozen
+            self._header("running")
+            self.open[task] = {c.defense for c in self.plan.cells if c.task == task}
+            for defense in dict.fromkeys(c.defense for c in self.plan.cells if c.task == task):
+                executor.submit(Job("group", task, defense, outcome.frozen))
+        elif job.kind == "group":
+            self.open[task].discard(job.defense)
+            if not self.open[task]:
+                executor.submit(Job("stability", task, frozen=self.frozen[task]))
 
-    def _known(self, task: str, defense: str, cells: Sequence[Cell]) -> bool:
-        """Whether all that is asked of a fitted defense is written."""
-        if not self.store.has_fit(task, defense):
-            return False
-        return not _evaluated(cells) or is_measured(self.prepared.utility, self.store.fit(task, defense))
-
-    def _constants(self, task: str) -> Frozen:
-        known = self.prepared.constants(task)
-        if known.why is not None:
-            what = "constants-from-cache" if known.cached else "constants-measured"
-            self.store.event(what, task=task, why=known.why, seconds=round(known.seconds, 3))
-        return known.frozen
-
-    def _defense(self, named: Named, cells: Sequence[Cell], undefended: Undefended) -> None:
-        task = undefended.task.name
-        self.listener.fitting(task, named.name)
-        try:
-            with undefended.custody.kept() as left, self.took.timed(task, FITS):
-                group, found = self._fitted(named, cells, undefended)
-            _refuse(left, "what it was classified with")
-            self._refuse_other_fit(named, cells, found)
-        except (Exception, SystemExit) as error:  # a defense is anybody's code, and costs nobody else anything
-            self.failed += len(cells)
-            self._error(f"{named.name} could not be fitted on {task}", _said(error), traceback.format_exc())
-            return
-        if not group.tail:
-            self.listener.note(f"{named.name} on {task}: the tail pass differs here; using the full one (slower)")
-        self.store.write_fit(task, named.name, found)
-        self.listener.fitted(found)
-        for cell in in_order(cells):
-            if self.store.finished(cell.key):
-                self.listener.finished(cell, self.store.read(cell.key).to_pylist(), True)
-            else:
-                self.listener.attacking(cell)
-                self._cell(named, cell, group, undefended)
-            self._hand_on(group, cell, cells)
-
-    def _hand_on(self, group: Group, cell: Cell, cells: Sequence[Cell]) -> None:
-        """What a cell found is shown to those that try it too."""
-        if self.store.finished(cell.key) and any(cell.key in other.replays for other in cells):
-            remember(group, cell.attack.threat_model, self.store.perturbations(cell.key))
-
-    def _fitted(self, named: Named, cells: Sequence[Cell], undefended: Undefended) -> tuple[Group, dict[str, Any]]:
-        """A defense on a task, and its card."""
-        group = make_group(undefended, named, attribution=self.prepared.request.attribution)
-        self._note_unsaid(named, undefended)
-        found = {"defense": named.name, **card(group, undefended.retention), "fingerprint": fingerprint(group)}
-        if _evaluated(cells):
-            found |= scrutiny(group, undefended)
-            before = self.store.fit(group.task.name, named.name)
-            found |= utility_record(self.prepared.utility, before, found["fingerprint"], group.fitted.edits)
-        return group, plain(found, "card")
-
-    def _note_unsaid(self, named: Named, undefended: Undefended) -> None:
-        """Where a site has several SAEs, and the defense reads the first of them alone."""
-        fitting = undefended.edition(named.edition).fitting
-        for site in sorted(fitting.asked - {str(said) for said in named.defense.suite_saes(fitting.site)}):
-            count = len(self.plan.suite.saes.get(site, ()))
-            if count > 1:
-                self.listener.note(
-                    f"{named.name} on {fitting.task.name}: of {count} SAEs at {site} it reads the first alone: its"
-                    " latents are given by number, or it does not say that it reads one (`Defense.suite_saes`)"
-                )
-
-    def _refuse_other_fit(self, named: Named, cells: Sequence[Cell], found: Mapping[str, Any]) -> None:
-        """Nothing, unless cells are finished that belong to another fit of the same defense.
+    def _lost(self, job: Job, why: str) -> None:
+        """No worker survived a job.
 
         Raises:
-            UsageError: they do.
+            UsageError: without what it was to find nothing can go on.
         """
-        finished = sum(self.store.finished(cell.key) for cell in cells)
-        before = self.store.fit(found["task"], named.name).get("fingerprint") if finished else None
-        why = difference(before, found["fingerprint"]) if before else None
-        if why:
-            raise UsageError(
-                f"it was fitted again with another result: {why}. Its {finished} finished cells stay and belong to the"
-                " first fit; let it draw random numbers from torch, numpy or random alone, which are seeded for it, or"
-                " give another --output-dir"
-            )
+        if job.kind != "group":
+            raise UsageError(f"{job}: {why}; look at what the workers printed, and repeat the command")
+        mine = [c for c in self.plan.cells if (c.task, c.defense) == (job.task, job.defense)]
+        self.failed += sum(not self.store.finished(c.key) for c in mine)
+        self.store.event("error", what=str(job), error=why, traceback="")
+        self.failures.append(f"{job}: {why}")
+        self.listener.note(f"{job}: {why}")
 
-    def _cell(self, named: Named, cell: Cell, group: Group, undefended: Undefended) -> None:
-        missing = [key for key in cell.replays if not self.store.finished(key)]
-        if missing:
-            self.failed += 1
-            what = f"{cell.task} x {cell.defense} x {cell.attack.title} ({cell.attack.threat_model}): not run"
-            return self._error(what, f"it tries what {', '.join(missing)} finds, which failed", "")
-        try:
-            with undefended.custody.kept() as left, self.took.timed(cell.task, kind_of(cell)):
-                on = group if cell.split == "test" else on_fresh(group, undefended, named.spec)
-                found = run_cell(on, cell, self.pack_size, run_id=self.plan.identity)
-            _refuse(left, "what it was attacked with")
-        except (Exception, SystemExit) as error:
-            self.failed += 1
-            what = f"{cell.task} x {cell.defense} x {cell.attack.title}: failed"
-            self._error(what, _said(error), traceback.format_exc())
-            return
-        self._save(cell, found)
-
-    def _save(self, cell: Cell, found: Measurement) -> None:
-        if found.failures:
-            self.failed += 1
-            last = found.failures[-1].strip().rsplit("\n", 1)[-1]
-            what = f"{cell.task} x {cell.defense} x {cell.attack.title}: failed on {len(found.failures)} packs"
-            self._error(what, last, found.failures[-1])
-        rows = table(found.rows, self.plan.protocol.extra)
-        self.store.write(cell.key, rows, cell.code, found.proposals)
-        self.took.count(rows)
-        self.listener.finished(cell, rows.to_pylist(), False)
-
-    def _error(self, what: str, error: str, trace: str) -> None:
-        self.store.event("error", what=what, error=error, traceback=trace)
-        self.failures.append(f"{what}: {error}")
-        self.listener.note(f"{what}: {error}")
-
-    def _halved(self, rows: int) -> None:
-        self.store.event("pack-halved", rows=rows)
-        self.listener.note(f"out of memory: going on with packs of {rows} rows")
+    def _tell(self, before: Container[str]) -> None:
+        """Tell of cells that others have finished, by their files."""
+        for cell in self.plan.cells:
+            if cell.key not in self.told and self.store.has(cell.key):
+                self.told.add(cell.key)
+                self.listener.finished(cell, self.store.read(cell.key).to_pylist(), cell.key in before)
 
     def _header(self, status: str) -> None:
         """Write ``run.json``."""
@@ -321,23 +228,6 @@ class _Run:
 
     def _took(self) -> dict[str, Any]:
         return {**self.took.describe(), "memory_mb": round(peak_mb(self.subject.device))}
-
-
-def _evaluated(cells: Sequence[Cell]) -> bool:
-    """Whether the defense of these cells is attacked, and not classified only."""
-    return any(not cell.attack.is_control for cell in cells)
-
-
-def _said(error: BaseException) -> str:
-    return str(error) if isinstance(error, BenchError) else repr(error)
-
-
-def _refuse(left: Sequence[str], what: str) -> None:
-    if left:
-        raise UsageError(
-            f"{what} changed {told(left)}; everything was put back, and nothing of it counts; let an edit return a"
-            " tensor and change nothing else"
-        )
 
 
 def _now() -> str:

@@ -198,6 +198,10 @@ class Store:
         except (OSError, SafetensorError):
             return "is damaged"
 
+    def files_of(self, key: str) -> list[Path]:
+        """The files of a finished cell: its perturbations, if it has any, and its rows."""
+        return [*([self._private(key)] if self._found(key) else []), self._cell(key)]
+
     def has_fit(self, task: str, defense: str) -> bool:
         """What fitting found is there and can be read; otherwise the defense is fitted once more, and it is written."""
         return bool(self.fit(task, defense))
@@ -209,6 +213,11 @@ class Store:
         except RunDirectoryError:
             return {}
         return found if (found.get("task"), found.get("defense")) == (task, defense) else {}
+
+    @property
+    def fits(self) -> list[Path]:
+        """The files of what fitting found."""
+        return sorted((self.root / "fits").glob("*.json"))
 
     def write_fit(self, task: str, defense: str, found: Mapping[str, Any]) -> None:
         """Save what fitting found."""

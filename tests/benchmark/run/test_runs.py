@@ -142,9 +142,9 @@ def test_a_killed_run_is_resumed_and_ends_the_same(few: Any, suite: str, tmp_pat
 
 
 def test_ctrl_c_saves_and_says_so(suite: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from benchmark.run import runner
+    from benchmark.run import work
 
-    plain, calls = runner.run_cell, []
+    plain, calls = work.run_cell, []
 
     def interrupted(*args: Any, **options: Any) -> Any:
         calls.append(1)
@@ -152,7 +152,7 @@ def test_ctrl_c_saves_and_says_so(suite: str, tmp_path: Path, monkeypatch: pytes
             raise KeyboardInterrupt
         return plain(*args, **options)
 
-    monkeypatch.setattr(runner, "run_cell", interrupted)
+    monkeypatch.setattr(work, "run_cell", interrupted)
     with pytest.raises(KeyboardInterrupt):
         evaluate(DEFENSE, suite=suite, output_dir=tmp_path / "run", **FEW)
     assert json.loads((tmp_path / "run" / "run.json").read_text())["status"] == "interrupted"

@@ -1,0 +1,143 @@
+"""Several processes leave what one leaves; one that dies costs time, and nothing else."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from benchmark.errors import UsageError
+from benchmark.run import runner
+from benchmark.run.executors import choose
+from benchmark.run.executors.crew import TRIES, Crew
+from benchmark.run.executors.executor import Done
+from benchmark.run.executors.worker import Orders, Worker
+from benchmark.run.runner import Result
+from benchmark.run.work import Job, Work
+from tests.benchmark.run.executors.work_to_do import asked, deadly, run, same_bytes
+
+
+@pytest.fixture(scope="module")
+def options(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    return asked(tmp_path_factory.mktemp("asked"))
+
+
+@pytest.fixture(scope="module")
+def alone(options: dict[str, Any], tmp_path_factory: pytest.TempPathFactory) -> Result:
+    return run(options, tmp_path_factory.mktemp("alone") / "run")
+
+
+@pytest.fixture(scope="module")
+def together(options: dict[str, Any], tmp_path_factory: pytest.TempPathFactory) -> Result:
+    return run(options, tmp_path_factory.mktemp("together") / "run", workers=2)
+
+
+def events(result: Result, kind: str) -> list[dict[str, Any]]:
+    lines = map(json.loads, (result.directory / "events.jsonl").read_text().splitlines())
+    return [event for event in lines if event["event"] == kind]
+
+
+def test_two_workers_leave_the_rows_of_one(alone: Result, together: Result) -> None:
+    same_bytes(alone, together)
+    fits = [sorted(file.name for file in (r.directory / "fits").iterdir()) for r in (alone, together)]
+    assert fits[0] == fits[1] and len(fits[0]) == 2
+
+
+def test_both_have_worked_and_nothing_was_fitted_twice(together: Result) -> None:
+    fitted = [(event["task"], event["defense"]) for event in events(together, "fitting")]
+    assert len(fitted) == len(set(fitted)) == 2
+    assert len({event["worker"] for event in events(together, "fitting")}) == 2
+
+
+def test_what_it_took_is_put_together(alone: Result, together: Result) -> None:
+    took = [json.loads((r.directory / "run.json").read_text())["took"] for r in (alone, together)]
+    assert took[0]["rows"] == took[1]["rows"] and took[0]["forwards"] == took[1]["forwards"]
+    assert all(sum(kinds.values()) > 0 for kinds in took[1]["seconds"].values())
+
+
+def test_a_worker_that_dies_costs_no_row(alone: Result, options: dict[str, Any], tmp_path: Path) -> None:
+    more = {"defense": [*options["defense"][:1], deadly(tmp_path, always=False)]}
+    result = run(options, tmp_path / "run", workers=2, **more)
+    assert result.status == "complete" and result.failures == ()
+    tries = [event for event in events(result, "fitting") if event["defense"] == "deadly"]
+    assert len(tries) == 2 and len({event["worker"] for event in tries}) == 2
+    mine, theirs = ([row for row in r.rows.to_pylist() if row["defense"] == "soft"] for r in (result, alone))
+    assert mine and [row["margin_attacked"] for row in mine] == [row["margin_attacked"] for row in theirs]
+
+
+def test_who_kills_every_worker_is_failed_and_nobody_else(options: dict[str, Any], tmp_path: Path) -> None:
+    more = {"defense": [options["defense"][0], deadly(tmp_path, always=True)]}
+    result = run(options, tmp_path / "run", workers=2, **more)
+    assert result.status == "partial" and result.failed > 0
+    (told,) = result.failures
+    assert told.startswith(f"deadly on ioi: {TRIES} workers were lost over it") and "ended with -9" in told
+    assert {row["defense"] for row in result.rows.to_pylist()} == {"soft"}
+
+
+def test_what_was_begun_by_several_goes_on_with_one(together: Result, options: dict[str, Any]) -> None:
+    cells = sorted((together.directory / "cells").glob("*.parquet"))
+    before = together.rows
+    cells[0].unlink()
+    again = run(options, together.directory)
+    assert again.rows.drop_columns(["seconds"]).equals(before.drop_columns(["seconds"]))
+
+
+def test_objects_of_this_process_are_refused(options: dict[str, Any], tmp_path: Path) -> None:
+    from defenses.sae_clamp import SaeClamp
+
+    class Mine(SaeClamp):
+        """Nobody else has it."""
+
+    with pytest.raises(UsageError, match="give it as file.py:Class or as a spec"):
+        run({**options, "defense": Mine()}, tmp_path / "run", workers=2)
+
+
+class Far:
+    """An executor whose only worker does not see the run directory."""
+
+    apart = True
+
+    def __init__(self, work: Work) -> None:
+        orders = choose._orders(work, "cpu", None)
+        self.worker = Worker(orders._replace(mark="nobody wrote this"))
+        self.crew: Crew[str] = Crew(work.store, work.plan)
+
+    def submit(self, job: Job) -> None:
+        self.crew.put(job)
+
+    @property
+    def busy(self) -> bool:
+        return self.crew.busy
+
+    def wait(self) -> Sequence[Done]:
+        for name, job in self.crew.for_idle(["far"]):
+            return [self.crew.over(name, self.worker.do(job, self.crew.known(job)))]
+        return []
+
+    def close(self) -> None:
+        self.worker.close()
+
+
+def test_where_there_is_no_shared_folder_results_are_sent_back(
+    alone: Result, options: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(runner, "chosen", Far)
+    result = run(options, tmp_path / "run")
+    same_bytes(alone, result)
+    assert events(result, "fitting"), "what happened there is told here"
+    private = [sorted(file.name for file in (r.directory / "private").iterdir()) for r in (alone, result)]
+    assert private[0] == private[1]
+    cell = sorted((result.directory / "cells").glob("*.parquet"))[0]
+    cell.unlink()
+    same_bytes(alone, run(options, tmp_path / "run"))
+
+
+def test_a_worker_with_another_plan_is_refused(options: dict[str, Any], tmp_path: Path) -> None:
+    from benchmark.run.request import Request
+
+    request = Request.make(options)
+    with pytest.raises(UsageError, match="makes another plan of this request"):
+        Worker(Orders(request, "another", str(tmp_path), "", None))
