@@ -249,8 +249,8 @@ class TailPass:
         """Keys and values of each line; kept while the same lines are asked for again."""
         known = self._gathered
         if known is None or (known[0] is not lines and not torch.equal(known[0], lines)):  # to compare, a device waits
-            self._gathered = (lines, {i: (k[lines], v[lines]) for i, (k, v) in self.prefix.items()})
-        return self._gathered[1]
+            known = self._gathered = (lines, {i: (k[lines], v[lines]) for i, (k, v) in self.prefix.items()})
+        return known[1]
 
 
 class _PrefixCache(DynamicCache):

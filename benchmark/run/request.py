@@ -57,6 +57,12 @@ def _folder(value: Any) -> Any:
     return value
 
 
+def _executor(value: str) -> str:
+    if value not in ("local", "ray"):
+        raise ValueError("write local or ray")
+    return value
+
+
 def _settings(value: Any) -> Any:
     if isinstance(value, Mapping) and not all(isinstance(name, str) and name for name in value):
         raise ValueError("settings have names that are text; write {setting: value}")
@@ -134,7 +140,7 @@ class Request(BaseModel):
     """Also ask each evaluated defense the suite's utility tasks (lm-eval), where it names any."""
     options: Annotated[Mapping[str, Any], BeforeValidator(_settings), Flag(("-D",))] = {}
     """Setting of every given defense, key=value. Repeatable."""
-    executor: Annotated[Literal["local", "ray"], Flag(("--executor",))] = "local"
+    executor: Annotated[str, AfterValidator(_executor), Flag(("--executor",))] = "local"
     """local: this machine, a worker a GPU; ray: a Ray cluster. Never changes a result."""
     workers: Annotated[Whole | None, Field(ge=1, lt=2**16), Flag(("--workers",))] = None
     """Processes that share the work, each with the model. Default: one a GPU, and one where there is none."""

@@ -15,6 +15,7 @@ from leaderboard.doubt.coverage import coverage_reasons
 from leaderboard.figures.lines import lines
 from leaderboard.figures.panels import on_drift
 from leaderboard.rows.run import MeasuredCell, read_run
+from leaderboard.scores.resampling import Resampler
 from leaderboard.tables.board import render
 from tests.leaderboard.row_factory import (
     ATTACKS,
@@ -127,5 +128,5 @@ def test_it_has_a_line_of_its_own_among_those_of_its_role(finished: tuple[Path, 
     drawn = lines(found)
     assert [line.key.label for line in drawn] == [*labels, "wrong target", "random direction"]
     clamp = [one for one in found if one.plan.defense == "clamp"]
-    points = next(points for line, points in on_drift(drawn, clamp) if line.key.label == "cosmic rays")
+    points = next(points for line, points in on_drift(drawn, clamp, Resampler()) if line.key.label == "cosmic rays")
     assert [(point.budget, point.share, point.drift) for point in points] == [(eps, 0.75, 0.3) for eps in BUDGETS]

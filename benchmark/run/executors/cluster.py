@@ -108,7 +108,7 @@ class Cluster:
 
     def _gone(self, one: Any, why: str) -> list[Done]:
         if one in self._pending:
-            raise UsageError(f"a worker of the cluster could not begin: {why}; look at what Ray printed of it")
+            raise UsageError(f"a worker of the cluster could not begin: {why}; give it more memory, or fewer --workers")
         actor = self._running.pop(one)
         self._actors.remove(actor)
         self._tell(f"a worker of the cluster is lost ({why}); its job goes to another")
@@ -124,7 +124,9 @@ class Cluster:
         now = time.monotonic()
         for one, (actor, since) in list(self._pending.items()):
             if now - since > BEGIN:
-                raise UsageError(f"a worker of the cluster did not begin within {BEGIN:g} s; {self._why()}")
+                raise UsageError(
+                    f"a worker of the cluster did not begin in {BEGIN:g} s: try again later; {self._why()}"
+                )
             if now - since > PENDING and not self._actors:
                 self._tell(f"no worker has begun yet: {self._why()}")
                 self._pending[one] = actor, now
@@ -204,7 +206,11 @@ def _reach(address: str | None) -> None:
 def _told(error: Any) -> BaseException:
     """What was raised in a worker, in its own words where they are for people."""
     cause = getattr(error, "cause", None)
-    return cause if isinstance(cause, UsageError) else UsageError(f"a worker of the cluster failed: {error}")
+    return (
+        cause
+        if isinstance(cause, UsageError)
+        else UsageError(f"a worker of the cluster failed: {error}; repair it, and repeat the command")
+    )
 
 
 def _said(resources: Mapping[str, float]) -> str:

@@ -81,7 +81,7 @@ class Processes:
         process.join()
         why = f"process {process.pid} ended with {process.exitcode}"
         if worker not in self._ready:
-            raise UsageError(f"a worker could not begin: {why}; give fewer --workers, or look at what it printed")
+            raise UsageError(f"a worker could not begin: {why}; give fewer --workers, or free memory")
         self._ready.remove(worker)
         self._begin(orders)
         return self._crew.gone(worker, why)

@@ -64,7 +64,7 @@ class Worker:
         if prepared.plan.identity != orders.identity:
             raise UsageError(
                 f"{platform.node()} makes another plan of this request than the machine that began the run: its code, "
-                "data or model differ; bring both to the same version"
+                "data or model differ; update one of them, so that both have the same"
             )
         self.shares = _sees(Path(orders.directory), orders.mark)
         self._own = None if self.shares else tempfile.TemporaryDirectory()

@@ -52,9 +52,11 @@ def test_failed_rows_are_in_the_denominator_of_the_file(tmp_path: Path) -> None:
 
 
 def test_the_figure_counts_as_the_file_does() -> None:
-    assert [(point.budget, point.share) for point in points([some_failed()])] == [(eps, 0.25) for eps in BUDGETS]
+    assert [(point.budget, point.share) for point in points([some_failed()], Resampler())] == [
+        (eps, 0.25) for eps in BUDGETS
+    ]
     kept = [one for one in some_failed().rows.to_pylist() if one["status"] == "ok"]
-    flattered = [point.share for point in points([cell(table(kept))])]
+    flattered = [point.share for point in points([cell(table(kept))], Resampler())]
     assert flattered == [1.0] * 4, "what one gets by leaving them out"
 
 
@@ -63,7 +65,7 @@ def test_an_attack_that_fails_everywhere_has_recovered_nothing_and_bars_the_rank
     made = entry(tmp_path / "run", nothing)
     assert made.per_task["ioi"].curves["before_edit"].raw.aurc.value == 1
     assert any("failed-rows (lower-bound-only)" in reason for reason in made.verdict.reasons)
-    assert [point.share for point in points([nothing])] == [0.0] * 4
+    assert [point.share for point in points([nothing], Resampler())] == [0.0] * 4
 
 
 def test_a_failed_row_is_no_recovery_whatever_its_columns_say() -> None:
