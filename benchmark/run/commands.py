@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from importlib.metadata import entry_points
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -63,6 +64,33 @@ def _failed(result: Result) -> Iterator[str]:
     if len(result.failures) > SHOWN:
         yield f"  and {len(result.failures) - SHOWN} more"
     yield f"tracebacks: {result.directory / 'events.jsonl'}; repeat the command to try them again (exit code {FAILED})"
+
+
+def status(
+    run_dir: Annotated[Path, typer.Argument(help="A run directory, finished or not.")], as_json: Json = False
+) -> None:
+    """Say how far a run is, from any terminal or machine that sees its directory."""
+    from benchmark.run.progress import progress
+
+    found = progress(run_dir)
+    if as_json:
+        print(json.dumps(found.describe(), indent=2))
+        return
+    console = terminal()
+    left = "" if found.left is None else f", about {_long(found.left)} left"
+    failed = f", {found.failures} failures" if found.failures else ""
+    console.print(f"{found.status}: {found.done} of {found.total} cells, {_long(found.seconds)}{left}{failed}")
+    for worker, what in found.at.items():
+        console.print(f"  {worker}: {what}", soft_wrap=True, highlight=False, markup=False)
+    table = plain_table("task", "defense", "cells done")
+    for (task, defense), (done, total) in found.cells.items():
+        table.add_row(task, defense, f"{done} of {total}")
+    console.print(table)
+
+
+def _long(seconds: float) -> str:
+    minutes, hours = seconds / 60, seconds / 3600
+    return f"{seconds:.0f} s" if minutes < 2 else f"{minutes:.0f} min" if hours < 2 else f"{hours:.1f} h"
 
 
 @requesting("defense", *MEASURED_ON, "options")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -11,6 +12,9 @@ from rich.table import Column
 
 from benchmark.run.listener import Columns
 from benchmark.run.plan import Cell, Plan
+
+MINUTE = 60.0
+"""Seconds."""
 
 
 class Live:
@@ -37,13 +41,25 @@ class Live:
         )
         self.bar = self.progress.add_task("cells", total=None, tally="")
         self.attacked = self.recovered = 0
+        self._over = threading.Event()
 
     def __enter__(self) -> Live:
         self.progress.start()
+        if not self.console.is_terminal:
+            threading.Thread(target=self._each_minute, daemon=True).start()
         return self
 
     def __exit__(self, *_: object) -> None:
+        self._over.set()
         self.progress.stop()
+
+    def _each_minute(self) -> None:
+        """Where there is no bar, a line a minute says that the run goes on."""
+        while not self._over.wait(MINUTE):
+            task = self.progress.tasks[0]
+            if task.total:
+                spent = f"{(task.elapsed or 0) / 60:.0f} min"
+                self._say(f"{spent}: {task.completed:g} of {task.total:g} cells; {task.description}")
 
     def started(self, plan: Plan, done: int) -> None:
         self.progress.update(self.bar, total=len(plan.cells))
