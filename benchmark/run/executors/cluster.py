@@ -187,7 +187,8 @@ def _join(ray: Any, address: str | None) -> bool:
     except (OSError, ValueError, RuntimeError) as error:
         first = str(error).strip().splitlines()[0]
         raise UsageError(
-            f"--address {address}: no Ray cluster is there ({first}); begin one (ray start --head), or leave it out"
+            f"--address {address}: no Ray cluster is there ({first}); begin one (ray start --head), set its token here "
+            "(RAY_AUTH_MODE=token), or leave --address out"
         ) from error
     return address is None
 
