@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import uuid
 from pathlib import Path
 
@@ -15,6 +14,7 @@ from benchmark.run.executors.here import Here
 from benchmark.run.executors.worker import Orders
 from benchmark.run.pack_rows import CPU_ROWS
 from benchmark.run.prepare import Prepared
+from benchmark.run.request import Request
 from benchmark.run.work import Work
 
 
@@ -36,25 +36,31 @@ def chosen(work: Work) -> Executor:
         return Here(work)
     from benchmark.run.executors.processes import Processes
 
-    threads = None if work.subject.device.type == "cuda" else max(1, (os.cpu_count() or 1) // len(devices))
+    threads = None if work.subject.device.type == "cuda" else max(1, torch.get_num_threads() // len(devices))
     return Processes([_orders(work, device, threads) for device in devices], work.store, work.plan)
 
 
 def _devices(prepared: Prepared) -> list[str]:
     """Of each worker."""
-    asked, kind = prepared.request.workers, prepared.subject.device.type
-    if kind != "cuda" or prepared.request.device != "auto":
-        return [prepared.request.device if kind != "cpu" else "cpu"] * (asked or 1)
+    request, kind = prepared.request, prepared.subject.device.type
+    asked = 1 if request.workers is None and _objects(request) else request.workers
+    if kind != "cuda" or request.device != "auto":
+        return [request.device if kind != "cpu" else "cpu"] * (asked or 1)
     count = torch.cuda.device_count()
     if asked is not None and asked > count:
         raise UsageError(f"--workers {asked}: this machine has {count} GPUs, one a worker; give at most that many")
     return [f"cuda:{i}" for i in range(asked or count)]
 
 
+def _objects(request: Request) -> list[Defense]:
+    """Defenses that were made in this process, and in no other."""
+    return [one for one in request.defense or () if isinstance(one, Defense)]
+
+
 def _orders(work: Work, device: str | None, threads: int | None) -> Orders:
     """What every worker is told; the run directory gets a line by which it is known."""
     request, prepared = work.prepared.request, work.prepared
-    mine = [d for d in request.defense or () if isinstance(d, Defense)]
+    mine = _objects(request)
     if mine:
         raise UsageError(
             f"{type(mine[0]).__name__} is an object of this process: other workers cannot make it again; give it as "

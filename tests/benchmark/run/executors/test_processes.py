@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -15,6 +16,7 @@ from benchmark.run.executors import choose
 from benchmark.run.executors.crew import TRIES, Crew
 from benchmark.run.executors.executor import Done
 from benchmark.run.executors.worker import Orders, Worker
+from benchmark.run.request import Request
 from benchmark.run.runner import Result
 from benchmark.run.work import Job, Work
 from tests.benchmark.run.executors.work_to_do import asked, deadly, run, same_bytes
@@ -136,8 +138,25 @@ def test_where_there_is_no_shared_folder_results_are_sent_back(
 
 
 def test_a_worker_with_another_plan_is_refused(options: dict[str, Any], tmp_path: Path) -> None:
-    from benchmark.run.request import Request
-
     request = Request.make(options)
     with pytest.raises(UsageError, match="makes another plan of this request"):
         Worker(Orders(request, "another", str(tmp_path), "", None))
+
+
+def prepared(kind: str, **asked: Any) -> Any:
+    request = Request.make(asked)
+    return SimpleNamespace(request=request, subject=SimpleNamespace(device=SimpleNamespace(type=kind)))
+
+
+def test_there_is_a_worker_for_every_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    from defenses.sae_clamp import SaeClamp
+
+    monkeypatch.setattr(choose.torch.cuda, "device_count", lambda: 3)
+    devices = choose._devices
+    assert devices(prepared("cuda")) == ["cuda:0", "cuda:1", "cuda:2"]
+    assert devices(prepared("cuda", workers=2)) == ["cuda:0", "cuda:1"]
+    assert devices(prepared("cuda", device="cuda:1")) == ["cuda:1"]
+    assert devices(prepared("cpu")) == ["cpu"] and devices(prepared("cpu", workers=2)) == ["cpu", "cpu"]
+    assert len(devices(prepared("cuda", defense=SaeClamp()))) == 1, "an object is of this process"
+    with pytest.raises(UsageError, match="this machine has 3 GPUs"):
+        devices(prepared("cuda", workers=4))
