@@ -52,9 +52,12 @@ class Processes:
         return self._crew.busy
 
     def wait(self) -> Sequence[Done]:
-        for worker, job in self._crew.for_idle(self._ready):
-            worker.send((job, {}))
         done: list[Done] = []
+        for worker, job in self._crew.for_idle(list(self._ready)):
+            try:
+                worker.send((job, {}))
+            except OSError:  # it died with nothing to do
+                done += self._gone(worker)
         for worker in wait(list(self._processes), PATIENCE):
             assert isinstance(worker, Connection)
             try:

@@ -15,6 +15,7 @@ from benchmark.run import runner
 from benchmark.run.executors import choose
 from benchmark.run.executors.crew import TRIES, Crew
 from benchmark.run.executors.executor import Done
+from benchmark.run.executors.processes import Processes
 from benchmark.run.executors.worker import Orders, Worker
 from benchmark.run.request import Request
 from benchmark.run.runner import Result
@@ -141,6 +142,29 @@ def test_a_worker_with_another_plan_is_refused(options: dict[str, Any], tmp_path
     request = Request.make(options)
     with pytest.raises(UsageError, match="makes another plan of this request"):
         Worker(Orders(request, "another", str(tmp_path), "", None))
+
+
+def test_a_worker_that_dies_idle_is_replaced(
+    options: dict[str, Any], alone: Result, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Killed when both are ready, before any has a job."""
+    killed: list[int] = []
+    whole = Processes.submit
+
+    def submit(self: Processes, job: Job) -> None:
+        while len(self._ready) < 2:
+            self.wait()
+        if not killed:
+            process = self._processes[self._ready[0]]
+            killed.append(process.pid or 0)
+            process.kill()
+            process.join()
+        whole(self, job)
+
+    monkeypatch.setattr(Processes, "submit", submit)
+    result = run(options, tmp_path / "run", workers=2)
+    assert killed
+    same_bytes(alone, result)
 
 
 def prepared(kind: str, **asked: Any) -> Any:
