@@ -16,8 +16,8 @@ from benchmark.errors import RunDirectoryError, UsageError
 from benchmark.files import file_name
 from benchmark.run.bill import Bill, compared, foretold, peak_mb
 from benchmark.run.estimate import estimate
-from benchmark.run.executors.choose import chosen
-from benchmark.run.executors.executor import Executor
+from benchmark.run.executor import Executor
+from benchmark.run.executors import chosen
 from benchmark.run.header import header
 from benchmark.run.listener import Listener, Silent
 from benchmark.run.memory import enough_memory

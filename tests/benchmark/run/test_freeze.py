@@ -170,7 +170,7 @@ def test_frozen_constants_are_used_as_they_are_and_on_other_weights_measured_ane
     headers = [json.loads((run.directory / "run.json").read_text())["tasks"]["toy"] for run in (fresh, frozen)]
     assert headers[0] == headers[1], "measured on the same model they are the same"
     assert measured_in(tmp_path / "a") == ["the suite has none"]
-    assert not (tmp_path / "b" / "events.jsonl").exists()
+    assert measured_in(tmp_path / "b") == []
     content = yaml.safe_load(path.read_text())
     content["tasks"]["toy"]["frozen"]["weights_sha"] = "of others"
     path.write_text(yaml.safe_dump(content))

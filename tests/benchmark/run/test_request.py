@@ -25,7 +25,7 @@ FLAGS = """
 --protocol paper --model own/model --model-name other --sae blocks.1.hook_resid_post=a --sae
 blocks.1.hook_resid_post=b=c --sae blocks.2.hook_resid_post=d --data mine.csv --retain-data kept.csv --site
 blocks.2.hook_resid_post -T data.columns.my-question=q -T data.shares={fit: .5, dev: .2, test: .3} -T retain-form.x=[1]
--A restarts=4 -A ascent.steps=40
+-A restarts=4 -A ascent.steps=40 --executor ray --workers 3 --address auto
 """.replace("{fit: .5, dev: .2, test: .3}", "{fit:~.5,~dev:~.2,~test:~.3}").split()
 FLAGS = [flag.replace("~", " ") for flag in FLAGS]
 PLAIN: dict[str, Any] = {
@@ -46,6 +46,9 @@ PLAIN: dict[str, Any] = {
     "utility": False,
     "options": {"count": 5, "mode": "zero", "retain_share": 0.5},
     "protocol": "paper",
+    "executor": "ray",
+    "workers": 3,
+    "address": "auto",
     "model": "own/model",
     "model_name": "other",
     "saes": {"blocks.1.hook_resid_post": ["a", "b=c"], "blocks.2.hook_resid_post": "d"},

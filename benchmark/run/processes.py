@@ -11,12 +11,12 @@ from multiprocessing.connection import Connection, wait
 from multiprocessing.context import SpawnProcess
 
 from benchmark.errors import UsageError
-from benchmark.run.executors.crew import Crew
-from benchmark.run.executors.executor import Done
-from benchmark.run.executors.worker import Orders, Worker
+from benchmark.run.crew import Crew
+from benchmark.run.executor import Done
 from benchmark.run.plan import Plan
 from benchmark.run.store import Store
 from benchmark.run.work import Job, Outcome
+from benchmark.run.worker import Orders, Worker
 
 PATIENCE = 1.0
 """Seconds after which whoever waits is told that nothing is over yet."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from benchmark.run.executors.executor import Done, Queue
+from benchmark.run.executor import Done, Queue
 from benchmark.run.work import Job, Work
 
 

@@ -12,10 +12,10 @@ from typing import Any
 import pytest
 
 from benchmark.errors import UsageError
-from benchmark.run.executors import cluster
+from benchmark.run import cluster
 from benchmark.run.listener import Silent
 from benchmark.run.runner import Result
-from tests.benchmark.run.executors.work_to_do import asked, deadly, run, same_bytes
+from tests.benchmark.run.work_to_do import asked, deadly, run, same_bytes
 
 ray = pytest.importorskip("ray")
 OPTIONS: dict[str, Any] = {"executor": "ray", "workers": 2}

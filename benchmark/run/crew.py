@@ -6,11 +6,11 @@ from collections import Counter
 from collections.abc import Hashable, Iterator, Mapping, Sequence
 from typing import Generic, TypeVar
 
-from benchmark.run.executors.executor import Done, Queue
-from benchmark.run.executors.worker import put
+from benchmark.run.executor import Done, Queue
 from benchmark.run.plan import Plan
 from benchmark.run.store import Store
 from benchmark.run.work import Job, Outcome
+from benchmark.run.worker import put
 
 TRIES = 3
 """Workers that a job is given to, one after another, where they are lost over it."""

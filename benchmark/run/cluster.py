@@ -13,12 +13,12 @@ from contextlib import suppress
 from typing import Any
 
 from benchmark.errors import UsageError
-from benchmark.run.executors.crew import Crew
-from benchmark.run.executors.executor import Done
-from benchmark.run.executors.worker import Orders, Worker
+from benchmark.run.crew import Crew
+from benchmark.run.executor import Done
 from benchmark.run.plan import Plan
 from benchmark.run.store import Store
 from benchmark.run.work import Job, Outcome
+from benchmark.run.worker import Orders, Worker
 
 PATIENCE = 2.0
 """Seconds after which whoever waits is told that nothing is over yet."""

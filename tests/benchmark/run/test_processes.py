@@ -11,16 +11,16 @@ from typing import Any
 import pytest
 
 from benchmark.errors import UsageError
+from benchmark.run import executors as choose
 from benchmark.run import runner
-from benchmark.run.executors import choose
-from benchmark.run.executors.crew import TRIES, Crew
-from benchmark.run.executors.executor import Done
-from benchmark.run.executors.processes import Processes
-from benchmark.run.executors.worker import Orders, Worker
+from benchmark.run.crew import TRIES, Crew
+from benchmark.run.executor import Done
+from benchmark.run.processes import Processes
 from benchmark.run.request import Request
 from benchmark.run.runner import Result
 from benchmark.run.work import Job, Work
-from tests.benchmark.run.executors.work_to_do import asked, deadly, run, same_bytes
+from benchmark.run.worker import Orders, Worker
+from tests.benchmark.run.work_to_do import asked, deadly, run, same_bytes
 
 
 @pytest.fixture(scope="module")

@@ -1,4 +1,8 @@
-"""The executor that a request asks for."""
+"""Where the jobs of a run are done: in this process, in several of this machine, or on a Ray cluster.
+
+All of them do the same work on the same plan and leave the same files, so that a run that was begun by one goes on by
+another. A job is a defense on a task with all its cells: a defense is fitted once, where it is attacked.
+"""
 
 from __future__ import annotations
 
@@ -9,13 +13,13 @@ import torch
 
 from benchmark.contracts.defense import Defense
 from benchmark.errors import UsageError
-from benchmark.run.executors.executor import Executor
-from benchmark.run.executors.here import Here
-from benchmark.run.executors.worker import Orders
+from benchmark.run.executor import Executor
+from benchmark.run.here import Here
 from benchmark.run.pack_rows import CPU_ROWS
 from benchmark.run.prepare import Prepared
 from benchmark.run.request import Request
 from benchmark.run.work import Work
+from benchmark.run.worker import Orders
 
 
 def chosen(work: Work) -> Executor:
@@ -26,7 +30,7 @@ def chosen(work: Work) -> Executor:
     """
     request = work.prepared.request
     if request.executor == "ray":
-        from benchmark.run.executors.cluster import Cluster
+        from benchmark.run.cluster import Cluster
 
         return Cluster(
             _orders(work, None, None), request.address, request.workers, work.store, work.plan, work.listener.note
@@ -34,7 +38,7 @@ def chosen(work: Work) -> Executor:
     devices = _devices(work.prepared)
     if len(devices) == 1:
         return Here(work)
-    from benchmark.run.executors.processes import Processes
+    from benchmark.run.processes import Processes
 
     threads = None if work.subject.device.type == "cuda" else max(1, torch.get_num_threads() // len(devices))
     return Processes([_orders(work, device, threads) for device in devices], work.store, work.plan)
