@@ -24,6 +24,8 @@ PATIENCE = 2.0
 """Seconds after which whoever waits is told that nothing is over yet."""
 PENDING = 60.0
 """Seconds after which it is said why no worker begins."""
+BACK = 300.0
+"""Seconds that a result may take to come back; after that its worker counts as lost."""
 BEGIN = 1800.0
 """Seconds that a worker may take to fetch and load the model."""
 
@@ -95,10 +97,10 @@ class Cluster:
         """A worker that is ready, a job that is done, or a worker that is lost."""
         errors = self._ray.exceptions
         try:
-            found = self._ray.get(one, timeout=PATIENCE)
+            found = self._ray.get(one, timeout=BACK)
         except errors.RayTaskError as error:
             raise _told(error) from error
-        except errors.RayActorError as error:
+        except (errors.RayActorError, errors.GetTimeoutError) as error:
             return self._gone(one, str(error).splitlines()[0])
         if one in self._pending:
             self._actors.append(self._pending.pop(one)[0])

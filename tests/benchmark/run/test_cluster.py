@@ -126,7 +126,7 @@ def test_two_runs_share_a_cluster(alone: Result, options: dict[str, Any], tmp_pa
     address = ray.get_runtime_context().gcs_address
     other = elsewhere({**options, "executor": "ray", "workers": 2, "address": address}, tmp_path / "other")
     mine = run(options, tmp_path / "mine", executor="ray", workers=2)
-    _, told = other.communicate(timeout=120)
+    _, told = other.communicate(timeout=300)
     assert other.returncode == 0, told
     same_bytes(alone, mine)
     same_bytes(alone, Result(tmp_path / "other", "complete"))
@@ -134,5 +134,5 @@ def test_two_runs_share_a_cluster(alone: Result, options: dict[str, Any], tmp_pa
 
 def test_where_there_is_no_cluster_that_is_told(options: dict[str, Any], tmp_path: Path) -> None:
     other = elsewhere({**options, "executor": "ray", "address": "127.0.0.1:1"}, tmp_path / "run")
-    _, told = other.communicate(timeout=100)
+    _, told = other.communicate(timeout=300)
     assert other.returncode != 0 and "--address 127.0.0.1:1: no Ray cluster is there" in told
