@@ -32,7 +32,7 @@ BEGIN = 1800.0
 Tell = Callable[[str], None]
 
 
-class Cluster:
+class Cluster(Crew[Any]):
     """Workers that are Ray actors."""
 
     apart = True
@@ -47,7 +47,7 @@ class Cluster:
         """
         self._ray, self._tell, self._orders = _ray(), tell, orders
         self._begun_here = _join(self._ray, address)
-        self._crew: Crew[Any] = Crew(store, plan)
+        super().__init__(store, plan)
         self._actors: list[Any] = []
         self._pending: dict[Any, tuple[Any, float]] = {}
         """What an actor is to be ready by -> the actor, and since when it is waited for."""
@@ -75,16 +75,9 @@ class Cluster:
         actor = kind.remote(self._orders._replace(threads=threads))
         self._pending[actor.ready.remote()] = actor, time.monotonic()
 
-    def submit(self, job: Job) -> None:
-        self._crew.put(job)
-
-    @property
-    def busy(self) -> bool:
-        return self._crew.busy
-
     def wait(self) -> Sequence[Done]:
-        for actor, job in self._crew.for_idle(self._actors):
-            self._running[actor.do.remote(job, self._crew.known(job))] = actor
+        for actor, job in self.for_idle(self._actors):
+            self._running[actor.do.remote(job, self.known(job))] = actor
         waited = [*self._pending, *self._running]
         over, _ = self._ray.wait(waited, num_returns=1, timeout=PATIENCE)
         done: list[Done] = []
@@ -106,7 +99,7 @@ class Cluster:
             self._actors.append(self._pending.pop(one)[0])
             return []
         assert isinstance(found, Outcome)
-        return [self._crew.over(self._running.pop(one), found)]
+        return [self.over(self._running.pop(one), found)]
 
     def _gone(self, one: Any, why: str) -> list[Done]:
         if one in self._pending:
@@ -115,7 +108,7 @@ class Cluster:
         self._actors.remove(actor)
         self._tell(f"a worker of the cluster is lost ({why}); its job goes to another")
         self._begin()
-        return self._crew.gone(actor, why)
+        return self.gone(actor, why)
 
     def _say_why(self) -> None:
         """What is asked and what is free, where a worker does not begin.

@@ -28,7 +28,7 @@ class Crew(Generic[W]):
         self._given: dict[W, Job] = {}
         self._lost: Counter[Job] = Counter()
 
-    def put(self, job: Job) -> None:
+    def submit(self, job: Job) -> None:
         """Have a job done."""
         self._queue.put(job)
 

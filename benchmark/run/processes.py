@@ -15,14 +15,14 @@ from benchmark.run.crew import Crew
 from benchmark.run.executor import Done
 from benchmark.run.plan import Plan
 from benchmark.run.store import Store
-from benchmark.run.work import Job, Outcome
+from benchmark.run.work import Outcome
 from benchmark.run.worker import Orders, Worker
 
 PATIENCE = 1.0
 """Seconds after which whoever waits is told that nothing is over yet."""
 
 
-class Processes:
+class Processes(Crew[Connection]):
     """Workers that are processes; one that dies is replaced, and its job done again."""
 
     apart = True
@@ -30,7 +30,7 @@ class Processes:
     def __init__(self, orders: Sequence[Orders], store: Store, plan: Plan) -> None:
         """``orders``: of each worker."""
         self._context = multiprocessing.get_context("spawn")  # CUDA does not survive a fork
-        self._crew: Crew[Connection] = Crew(store, plan)
+        super().__init__(store, plan)
         self._orders: dict[Connection, Orders] = {}
         self._processes: dict[Connection, SpawnProcess] = {}
         self._ready: list[Connection] = []
@@ -44,16 +44,9 @@ class Processes:
         theirs.close()
         self._processes[mine], self._orders[mine] = process, orders
 
-    def submit(self, job: Job) -> None:
-        self._crew.put(job)
-
-    @property
-    def busy(self) -> bool:
-        return self._crew.busy
-
     def wait(self) -> Sequence[Done]:
         done: list[Done] = []
-        for worker, job in self._crew.for_idle(list(self._ready)):
+        for worker, job in self.for_idle(list(self._ready)):
             try:
                 worker.send((job, {}))
             except OSError:  # it died with nothing to do
@@ -66,7 +59,7 @@ class Processes:
                 done += self._gone(worker)
                 continue
             if isinstance(said, Outcome):
-                done.append(self._crew.over(worker, said))
+                done.append(self.over(worker, said))
             elif isinstance(said, BaseException):
                 raise said
             else:
@@ -87,7 +80,7 @@ class Processes:
             raise UsageError(f"a worker could not begin: {why}; give fewer --workers, or free memory")
         self._ready.remove(worker)
         self._begin(orders)
-        return self._crew.gone(worker, why)
+        return self.gone(worker, why)
 
     def close(self) -> None:
         for process in self._processes.values():

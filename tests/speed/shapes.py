@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from types import SimpleNamespace
 from typing import Any, NamedTuple
 
@@ -25,33 +26,12 @@ class Shape(NamedTuple):
     """Run in bfloat16 on an accelerator, as models of this size are."""
 
 
-def _organism() -> Any:
-    return LlamaConfig(
-        hidden_size=192,
-        intermediate_size=512,
-        num_hidden_layers=6,
-        num_attention_heads=6,
-        vocab_size=636,
-        tie_word_embeddings=True,
-    )
-
-
-def _smollm2() -> Any:
-    return LlamaConfig(
-        hidden_size=576,
-        intermediate_size=1536,
-        num_hidden_layers=30,
-        num_attention_heads=9,
-        num_key_value_heads=3,
-        vocab_size=49152,
-        tie_word_embeddings=True,
-    )
-
-
+ORGANISM = partial(LlamaConfig, hidden_size=192, intermediate_size=512, num_hidden_layers=6, num_attention_heads=6)
+SMOLLM2 = partial(LlamaConfig, hidden_size=576, intermediate_size=1536, num_hidden_layers=30, num_attention_heads=9)
 SHAPES = {
-    "organism": Shape(_organism, 1536),
+    "organism": Shape(partial(ORGANISM, vocab_size=636, tie_word_embeddings=True), 1536),
     "gpt2": Shape(GPT2Config, 24_576),
-    "smollm2": Shape(_smollm2, 4096),
+    "smollm2": Shape(partial(SMOLLM2, num_key_value_heads=3, vocab_size=49_152, tie_word_embeddings=True), 4096),
     "gemma-2-2b": Shape(Gemma2Config, 16_384, half=True),
 }
 

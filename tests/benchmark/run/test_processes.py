@@ -98,7 +98,7 @@ def test_objects_of_this_process_are_refused(options: dict[str, Any], tmp_path: 
         run({**options, "defense": Mine()}, tmp_path / "run", workers=2)
 
 
-class Far:
+class Far(Crew[str]):
     """An executor whose only worker does not see the run directory."""
 
     apart = True
@@ -106,18 +106,11 @@ class Far:
     def __init__(self, work: Work) -> None:
         orders = choose._orders(work, "cpu", None)
         self.worker = Worker(orders._replace(mark="nobody wrote this"))
-        self.crew: Crew[str] = Crew(work.store, work.plan)
-
-    def submit(self, job: Job) -> None:
-        self.crew.put(job)
-
-    @property
-    def busy(self) -> bool:
-        return self.crew.busy
+        super().__init__(work.store, work.plan)
 
     def wait(self) -> Sequence[Done]:
-        for name, job in self.crew.for_idle(["far"]):
-            return [self.crew.over(name, self.worker.do(job, self.crew.known(job)))]
+        for name, job in self.for_idle(["far"]):
+            return [self.over(name, self.worker.do(job, self.known(job)))]
         return []
 
     def close(self) -> None:
