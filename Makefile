@@ -6,7 +6,7 @@ READY = $(VENV)/.ready
 # What is imported is compiled then and kept, where somebody's setting says otherwise too: pip would compile everything.
 export PYTHONDONTWRITEBYTECODE =
 
-.PHONY: help install evaluate real board figures docs test lint types speed chaos fuzz clean
+.PHONY: help install evaluate real board figures docs test lint types speed growth chaos fuzz clean
 
 help:  ## list the commands
 	@grep -E '^[a-z]+:.*##' Makefile | sed -E 's/:[^#]*## /\t/' | expand -t 12
@@ -64,6 +64,9 @@ SHAPES ?= gpt2
 
 speed: $(READY)  ## time an attack step against the full pass and the published loop: make speed DEVICE=cuda SHAPES="smollm2 gemma-2-2b"
 	$(BIN)/python -m tests.speed --device $(DEVICE) $(SHAPES:%=--shape %)
+
+growth: $(READY)  ## how cost grows with rows, budgets, layers, prompts, SAEs, models and workers: a table and build/growth/growth.png
+	$(BIN)/python -m tests.growth --device $(DEVICE)
 
 INPUTS ?= 100000
 SEED ?= 0

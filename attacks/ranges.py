@@ -12,3 +12,5 @@ Rate = Annotated[float, Field(gt=0, le=1_000)]
 """Length of a step as a share of the budget."""
 Momentum = Annotated[float, Field(ge=0, lt=1)]
 """Share of the last direction in the next one."""
+Share = Annotated[float, Field(ge=0, le=0.9)]
+"""Share by which something changes, part of which has to stay."""

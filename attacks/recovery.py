@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from attacks.ascent import Ascent
+from attacks.minimum_norm import MinimumNorm
 from attacks.random_direction import RandomDirection
 from attacks.ranges import Number
 from attacks.zero import Zero
@@ -17,18 +17,18 @@ from benchmark.search.problem import Problem
 @register_attack("recovery")
 @dataclass(frozen=True)
 class Recovery(Attack):
-    """Gradient ascent on the stream at the defended site, one perturbation an example."""
+    """The smallest perturbation of the stream at the defended site that brings an example back."""
 
     threat_model: str = "before_edit"
     restarts: Number = 2
-    ascent: Ascent = Ascent()
-    """Settings of the optimiser."""
+    search: MinimumNorm = MinimumNorm()
+    """Settings of the search."""
 
     def harder(self, times: int) -> Attack:
-        return replace(self, restarts=self.restarts * times, ascent=self.ascent.longer(times))
+        return replace(self, restarts=self.restarts * times, search=self.search.longer(times))
 
     def run(self, problem: Problem) -> Attempt:
-        return self.ascent.run(problem)
+        return self.search.run(problem)
 
     def controls(self) -> Sequence[Attack]:
         return RandomDirection(threat_model=self.threat_model, constraint=self.constraint), Zero(self.threat_model)

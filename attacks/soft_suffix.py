@@ -7,7 +7,8 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from attacks.ascent import Ascent
+from attacks.minimum_norm import MinimumNorm
+from attacks.ranges import Number
 from benchmark.contracts.attack import Attack, Attempt
 from benchmark.registry import register_attack
 from benchmark.search.problem import Problem
@@ -16,17 +17,18 @@ from benchmark.search.problem import Problem
 @register_attack("soft-suffix")
 @dataclass(frozen=True)
 class SoftSuffix(Attack):
-    """Gradient ascent on the suffix vectors, which start as copies of the prompt's last token."""
+    """The suffix vectors that are enough and closest to copies of the prompt's last token, where they start."""
 
     threat_model: str = "soft_suffix"
     constraint: Literal["none"] = "none"
+    restarts: Number = 2
     penalty: Annotated[float, Field(ge=0)] = 0.0
     """Objective that is given up for each unit of relative drift, and of the monitor's excess (arXiv 2412.09565)."""
-    ascent: Ascent = Ascent()
-    """Settings of the optimiser."""
+    search: MinimumNorm = MinimumNorm()
+    """Settings of the search."""
 
     def harder(self, times: int) -> Attack:
-        return replace(self, restarts=self.restarts * times, ascent=self.ascent.longer(times))
+        return replace(self, restarts=self.restarts * times, search=self.search.longer(times))
 
     def run(self, problem: Problem) -> Attempt:
-        return self.ascent.run(problem.penalised(self.penalty))
+        return self.search.run(problem.penalised(self.penalty))

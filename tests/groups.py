@@ -10,10 +10,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from attacks.ascent import Ascent
+from attacks.minimum_norm import MinimumNorm
 from attacks.random_direction import RandomDirection
 from attacks.recovery import Recovery
-from benchmark.contracts.attack import Attack
+from benchmark.contracts.attack import Attack, Attempt
 from benchmark.contracts.defense import FittedDefense, Where
 from benchmark.contracts.example import Example
 from benchmark.contracts.task import Task
@@ -29,6 +29,7 @@ from benchmark.run.cell import Measurement, run_cell
 from benchmark.run.plan import Cell
 from benchmark.sae.dictionary import open_dictionary
 from benchmark.search.pack_size import PackSize
+from benchmark.search.problem import Problem
 from benchmark.sites import Site
 from defenses.clamp_edit import ClampEdit
 from tests import tiny
@@ -37,7 +38,17 @@ from tests.tiny import D_MODEL, LAYERS, SITE, ToyTask
 HERE = Site.parse(SITE)
 AT = HERE.boundary
 BUDGETS = (0.2, 0.5, 1.0)
-SEARCH = Recovery(restarts=1, ascent=Ascent(steps=10))
+SEARCH = Recovery(restarts=1, search=MinimumNorm(steps=10))
+
+
+class Far(Recovery):
+    """Proposes what it found at the length of the budget."""
+
+    def run(self, problem: Problem) -> Attempt:
+        found = super().run(problem)
+        return found._replace(proposal=problem.restore(1e3 * found.proposal))
+
+
 WIDE = RandomDirection(restarts=4)
 Rows = list[dict[str, Any]]
 

@@ -19,7 +19,7 @@ name: short
 tasks: {}
 other_tasks: {budgets: {before_edit: auto}}
 defense: sae-clamp
-attacks: [{attack: recovery, threat_model: before_edit, restarts: 1, ascent: {steps: 3}}]
+attacks: [{attack: recovery, threat_model: before_edit, restarts: 1, search: {steps: 3}}]
 controls: {undefended: none, attack: zero}
 """
 """A frame as the one that ships, with one short attack."""

@@ -275,9 +275,9 @@ def suite_file(folder: Path, **changes: Any) -> Path:
             }
         },
         "attacks": [
-            {"attack": "recovery", "threat_model": "before_edit", "ascent": {"steps": 5}},
-            {"attack": "recovery", "threat_model": "after_edit", "constraint": "encoder", "ascent": {"steps": 5}},
-            {"attack": "soft-suffix", "ascent": {"steps": 5}},
+            {"attack": "recovery", "threat_model": "before_edit", "search": {"steps": 5}},
+            {"attack": "recovery", "threat_model": "after_edit", "constraint": "encoder", "search": {"steps": 5}},
+            {"attack": "soft-suffix", "search": {"steps": 5}},
             {"attack": "gcg", "steps": 2, "candidates": 8},
         ],
         "controls": {"undefended": "none", "attack": "zero"},

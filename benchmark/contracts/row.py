@@ -166,7 +166,7 @@ class Written(Record):
     first_success_drift: float | None = None
     """drift_abs of that iterate"""
     min_eps: float | None = None
-    """L2 norm, as a share like budget_eps, of the smallest rescaling of the perturbation that still reaches the goal, with the search's slack of 1 % of the undefended margin; null where it does not"""  # noqa: E501
+    """L2 norm, as a share like budget_eps, of the smallest rescaling of the perturbation that still reaches the goal, with the search's slack of 1 % of the undefended margin, at the smallest budget that was enough; null elsewhere"""  # noqa: E501
     found_by: str | None = None
     """search | straight-through | replay | way-back | error-subspace | random-search: which member of the attack found it; the others are asked only where the search failed. Null where there is the search alone"""  # noqa: E501
     written_sites: tuple[str, ...] | None = None

@@ -22,7 +22,7 @@ from benchmark.search.path import Path, Point
 from benchmark.search.problem import Problem
 
 SAMPLED = 0.25
-"""Share of the examples that are sampled, each at one budget and restart."""
+"""Share of the examples that are sampled, and one row of each says so."""
 STEPS = {torch.float64: (1e-3, 1e-4), torch.float32: (1e-3, 1e-4)}
 """Lengths of half a difference, as shares of the budget's unit. Over the longer one rounding is below 1 %, and a ripple
 shows; over the shorter one few jumps of an SAE lie."""
@@ -35,48 +35,44 @@ directions, and by caller."""
 
 
 class Sample(NamedTuple):
-    """The rows of a problem that are looked at again."""
+    """The examples of a problem that are looked at again."""
 
     path: Path
-    asked: frozenset[int]
-    """Those that say so in their row; beside them one is kept where there would be none, for the pack's own sake."""
+    rows: Mapping[int, int]
+    """Example -> the row of the problem that says so, of those that were drawn; beside them one example is kept where
+    there would be none, for the pack's own sake."""
 
 
 def sample(problem: Problem, keys: Sequence[str]) -> Sample:
-    """Rows by the key of their example (one a key), so that an example is sampled or not whatever its pack."""
+    """Examples by their key (one a key), so that one is sampled or not whatever its pack."""
     _, levels, restarts = problem.grid
-    rows: dict[int, str] = {}
-    asked: set[int] = set()
+    rows: dict[int, int] = {}
     for i, key in enumerate(keys):
         draws = generator(f"slopes|{key}")
         chosen = float(torch.rand(1, generator=draws)) < SAMPLED
         row = i * levels * restarts + int(torch.randint(levels * restarts, (1,), generator=draws))
         if chosen:
-            asked.add(row)
-        if chosen or i == 0:
-            rows[row] = key
-    kept = {row: key for row, key in rows.items() if row in asked} or rows
-    return Sample(Path(kept), frozenset(asked))
+            rows[i] = row
+    return Sample(Path({i: keys[i] for i in rows or (0,)}, problem.example), rows)
 
 
 def look_again(group: Group, target: Aim, problem: Problem, path: Path) -> dict[int, Slopes]:
-    """By row of the problem what became of the points of its path; rows without any are left out.
+    """By example what became of the points of its path; those without any are left out.
 
     The search is not billed for it.
     """
-    points = path.points
+    kept = path.kept
+    points = [point for mine in kept.values() for point in mine]
     if not points:
         return {}
     own, random = _differences(group, target, problem.unbilled(), points)
-    gaps = _by_another_caller(group, target, problem, points)
-    found = {}
-    for row in dict.fromkeys(point.row for point in points):
-        mine = [i for i, point in enumerate(points) if point.row == row]
-        ratios = [own[i][1] / own[i][0] for i in mine if own[i][0]]
-        found[row] = Slopes(
-            slope_ratio=_median(ratios) if ratios else None,
-            slope_gap=_median([random[i] for i in mine]),
-            call_path_gap=max(gaps[i] for i in mine if i in gaps),
+    gaps = _by_another_caller(group, target, problem, [mine[0] for mine in kept.values()])
+    found, done = {}, 0
+    for (example, mine), gap in zip(kept.items(), gaps, strict=True):
+        part = slice(done, done := done + len(mine))
+        ratios = [difference / slope for slope, difference in own[part] if slope]
+        found[example] = Slopes(
+            slope_ratio=_median(ratios) if ratios else None, slope_gap=_median(random[part]), call_path_gap=gap
         )
     return found
 
@@ -91,7 +87,7 @@ def doubts(slopes: Slopes | None) -> tuple[str, ...]:
 
 
 def mistrusted(found: Mapping[int, Slopes]) -> bool:
-    """Whether most of the rows that were looked at were misled: one kink alone misleads nobody."""
+    """Whether most of the examples that were looked at were misled: one kink alone misleads nobody."""
     return 2 * sum("gradient-mismatch" in doubts(slopes) for slopes in found.values()) > len(found)
 
 
@@ -110,7 +106,7 @@ def _differences(
     """Of every point the slope and the central difference along its own gradient; and the gap between the two along a
     random direction, over the step at which they are closest."""
     at, gradient = (torch.stack(part) for part in ([p.delta for p in points], [p.gradient for p in points]))
-    drawn = [normal(f"slope|{p.row}|{i}|{p.objective}", tuple(p.delta.shape)) for i, p in enumerate(points)]
+    drawn = [normal(f"slope|{p.key}", tuple(p.delta.shape)) for p in points]
     own, random = _unit(gradient), _unit(torch.stack(drawn).to(at.device))
     halves = [share * target.unit for share in STEPS.get(group.subject.dtype, ROUGH)]
     rows = torch.tensor([point.row for point in points], device=problem.budget.device)
@@ -125,18 +121,16 @@ def _differences(
     return pairs(own, halves[0]), [min(found) for found in zip(*gaps, strict=True)]
 
 
-def _by_another_caller(group: Group, target: Aim, problem: Problem, points: Sequence[Point]) -> dict[int, float]:
-    """Place of a row's first point -> how far objective and gradient are from what the search was told there."""
-    first = {point.row: i for i, point in reversed(list(enumerate(points)))}
-    chosen = list(first.values())
-    example = problem.example[[points[i].row for i in chosen]]
-    told = [points[i] for i in chosen]
+def _by_another_caller(group: Group, target: Aim, problem: Problem, points: Sequence[Point]) -> list[float]:
+    """Of every point how far objective and gradient are from what the search was told there."""
+    example = problem.example[[point.row for point in points]]
 
     def work() -> list[tuple[float, float, Tensor]]:
-        return [_look(group, target, point.delta[None], example[[j]]) for j, point in reversed(list(enumerate(told)))]
+        told = reversed(list(enumerate(points)))
+        return [_look(group, target, point.delta[None], example[[i]]) for i, point in told]
 
     answers = reversed(_elsewhere(work))
-    return {i: _apart(point, answer, target.unit) for i, point, answer in zip(chosen, told, answers, strict=True)}
+    return [_apart(point, answer, target.unit) for point, answer in zip(points, answers, strict=True)]
 
 
 def _elsewhere(work: Callable[[], list[tuple[float, float, Tensor]]]) -> list[tuple[float, float, Tensor]]:

@@ -45,8 +45,8 @@ class Cluster(Crew[Any]):
         Raises:
             UsageError: Ray is missing, or there is no cluster at the address.
         """
-        self._ray, self._tell, self._orders = _ray(), tell, orders
-        self._begun_here = _join(self._ray, address)
+        self._ray, self._tell, self._orders = ray_here(), tell, orders
+        self._begun_here = join(self._ray, address)
         super().__init__(store, plan)
         self._actors: list[Any] = []
         self._pending: dict[Any, tuple[Any, float]] = {}
@@ -54,7 +54,7 @@ class Cluster(Crew[Any]):
         self._running: dict[Any, Any] = {}
         """What a job comes back by -> the actor."""
         self._asked, count = self._resources(workers)
-        tell(f"Ray: {count} workers of {_said(self._asked)}; the cluster has {_said(self._ray.cluster_resources())}")
+        tell(f"Ray: {count} workers of {said(self._asked)}; the cluster has {said(self._ray.cluster_resources())}")
         for _ in range(count):
             self._begin()
 
@@ -129,8 +129,8 @@ class Cluster(Crew[Any]):
 
     def _why(self) -> str:
         return (
-            f"each asks for {_said(self._asked)}, free are {_said(self._ray.available_resources())} of "
-            f"{_said(self._ray.cluster_resources())}; free some, or give fewer --workers"
+            f"each asks for {said(self._asked)}, free are {said(self._ray.available_resources())} of "
+            f"{said(self._ray.cluster_resources())}; free some, or give fewer --workers"
         )
 
     def close(self) -> None:
@@ -158,7 +158,12 @@ class _Actor:
         return self._worker.do(job, {} if self._worker.shares else known)
 
 
-def _ray() -> Any:
+def ray_here() -> Any:
+    """Ray, if it is installed.
+
+    Raises:
+        UsageError: it is not.
+    """
     try:
         import ray
         import ray.exceptions
@@ -167,7 +172,7 @@ def _ray() -> Any:
     return ray
 
 
-def _join(ray: Any, address: str | None) -> bool:
+def join(ray: Any, address: str | None) -> bool:
     """Join the cluster at an address; None: begin one on this machine, which ends with the run.
 
     Raises:
@@ -209,6 +214,7 @@ def _told(error: Any) -> BaseException:
     )
 
 
-def _said(resources: Mapping[str, float]) -> str:
+def said(resources: Mapping[str, float]) -> str:
+    """GPUs and cores in words."""
     known = {name: resources[name] for name in ("GPU", "CPU") if resources.get(name)}
     return ", ".join(f"{count:g} {name}" for name, count in known.items()) or "nothing"

@@ -152,9 +152,10 @@ def _freeze(request: Request) -> None:
             terminal().print(f"wrote the constants of {name} into {path}", soft_wrap=True)
 
 
-@requesting(*MEASURED_ON)
+@requesting(*MEASURED_ON, "executor", "address")
 def doctor(request: Request, as_json: Json = False) -> None:
-    """Look at this machine and at the model at hand: caches, self-tests of the engine on it, health of its SAEs."""
+    """Look at this machine and at the model at hand: caches, self-tests of the engine on it, health of its SAEs. With
+    --executor ray, at every machine of the cluster too."""
     from benchmark.run.doctor import Check, examined, failed
 
     console, checks = terminal(stderr=as_json), list[Check]()

@@ -59,6 +59,10 @@ def examined(request: Request) -> Iterator[Check]:
         UsageError: the request names something that does not exist.
     """
     yield from (Check(what, None, found) for what, found in machine(request.device))
+    if request.executor == "ray":
+        from benchmark.run.nodes import machines
+
+        yield from (Check(*found) for found in machines(request))
     suite, names = asked_tasks(request)
     with connection(request.offline):
         fetched = needs(suite, [], names)

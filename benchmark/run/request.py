@@ -117,7 +117,7 @@ class Request(BaseModel):
     attacks: Annotated[Names | None, Flag(("--attack", "-a"))] = None
     """Attack: registered name or file.py:Class. Repeatable; default: the suite's."""
     attack_settings: Annotated[Mapping[str, Any], BeforeValidator(_settings), Flag(("-A",))] = {}
-    """Setting of every given attack, key=value; dots lead into it (ascent.steps=80). Repeatable."""
+    """Setting of every given attack, key=value; dots lead into it (search.steps=80). Repeatable."""
     limit: Annotated[Whole | None, Field(ge=1, lt=2**31), Flag(("--limit",))] = None
     """Test examples a task, for trying out; never ranked."""
     output_dir: Annotated[Annotated[Path, BeforeValidator(_folder)] | None, Flag(("--output-dir", "-o"))] = None

@@ -40,7 +40,7 @@ class Case(NamedTuple):
     attack: Attack
     pack_size: PackSize
     slopes: Mapping[int, Slopes]
-    """By row of the problem, of those that were looked at again."""
+    """By example of the pack, of those that were looked at again."""
     elsewhere: Mapping[str, Tensor]
     """Example id -> perturbations (k, sites, perturbed, d_model) that other threat models found."""
     key: str
@@ -80,7 +80,7 @@ def _without_backward(case: Case, ballot: Ballot) -> None:
     blunt = replace(case.group, edits=straight_through(case.group.edits))
     problem = case.reopen(blunt, part_of(case.target.plain, ballot.left.cpu()))
     delta = problem.restore(case.attack.run(problem).proposal.detach().float().nan_to_num())
-    found = delta[champions(problem, problem.evaluate(delta))]
+    found = delta[champions(problem, problem.evaluate(delta), delta)]
     problem.settle()
     _bill(case.problem, problem, ballot.left)
     lines = (ballot.left[:, None] * ballot.levels + torch.arange(ballot.levels, device=delta.device)).flatten()

@@ -26,9 +26,9 @@ from benchmark.measure.remeasure import Measured, remeasure
 from benchmark.measure.replay import found_under
 from benchmark.measure.slopes import doubts, look_again, sample
 from benchmark.measure.visibility import Visibility
-from benchmark.model.pack import Pack
+from benchmark.model.pack import Pack, part_of
 from benchmark.model.passes import Writes
-from benchmark.search.champions import champions
+from benchmark.search.champions import by_rank
 from benchmark.search.constraint import Constraint, EncoderNullSpace, Free
 from benchmark.search.cross_layer import CrossLayer, watch
 from benchmark.search.minimal_norm import minimal_norm
@@ -98,8 +98,9 @@ class VectorThreat(Threat):
         attempt = attack.run(problem)
         delta = problem.restore(attempt.proposal.detach().float().nan_to_num())
         state = problem.evaluate(delta)
-        best = champions(problem, state)
-        rows = remeasure(group, target, delta[best], levels, pack_size)
+        order = by_rank(problem, state, delta)
+        rows = remeasure(group, target, delta[order[:, 0]], levels, pack_size)
+        best = self._agreed(group, attack, target, delta, state, order, rows, pack_size)
         chosen, found_by, slopes = delta[best], None, dict[int, Slopes]()
         if sampled:
             slopes = look_again(group, target, problem, sampled.path)
@@ -116,8 +117,8 @@ class VectorThreat(Threat):
                 lambda other, part: self.problem(other, terms, budgets, part, pack_size),
             )
             chosen, rows, found_by = second_opinions(case, best, chosen, rows)
-            slopes = {row: own for row, own in slopes.items() if row in sampled.asked}
-        smallest = [None] * len(best) if attack.is_control else _smallest(problem, chosen, best)
+            slopes = {row: slopes[example] for example, row in sampled.rows.items() if example in slopes}
+        smallest = [None] * len(best) if attack.is_control else _smallest(problem, chosen, best, rows)
         problem.settle()
         searched = _Searched(group, target, problem, attempt, state, (time.perf_counter() - started) / len(rows))
         found = [
@@ -130,6 +131,33 @@ class VectorThreat(Threat):
             found = _with_parts(group, target, chosen, found, levels)
         by_example = [found[i : i + levels] for i in range(0, len(found), levels)]
         return Found(by_example, chosen.view(len(pack), levels, *delta.shape[1:]).cpu())
+
+    def _agreed(
+        self,
+        group: Group,
+        attack: Attack,
+        target: Aim,
+        delta: Tensor,
+        state: State,
+        order: Tensor,
+        rows: list[Measured],
+        pack_size: PackSize,
+    ) -> Tensor:
+        """The row of every (example, budget) that counts: where the clean pass denies the first, the next restart that
+        reached the goal and is confirmed; writes into ``rows`` what was measured."""
+        best, levels = order[:, 0].clone(), len(order) // len(target.plain)
+        for other in order.T[1:]:
+            new = state.reached[other] & (delta[other] != delta[order[:, 0]]).flatten(1).any(1)
+            lines = [i for i in new.nonzero()[:, 0].tolist() if not rows[i].recovered]
+            if not lines:
+                continue
+            examples = torch.tensor(lines) // levels
+            part = self.aim(group, attack.constraint, attack.goal, part_of(target.plain, examples))
+            again = remeasure(group, part, delta[other[lines]], 1, pack_size)
+            for i, row in zip(lines, again, strict=True):
+                if row.recovered:
+                    best[i], rows[i] = other[i], row
+        return best
 
     def replay(
         self, group: Group, attack: Attack, pack: Pack, proposals: Tensor, where: Where, pack_size: PackSize
@@ -249,16 +277,25 @@ def _linear(group: Group, constraint: str) -> Constraint:
     return EncoderNullSpace([group.protected_at([b]) for b in group.sites], group.subject.d_model)
 
 
-def _smallest(problem: Problem, delta: Tensor, best: Tensor) -> list[float | None]:
-    """L2 norm of the smallest rescaling of each ``delta`` that reaches the goal, as seen in the row ``best``."""
+def _smallest(problem: Problem, delta: Tensor, best: Tensor, rows: Sequence[Measured]) -> list[float | None]:
+    """Of every example, at the smallest budget that was enough, the L2 norm of the smallest rescaling of ``delta`` that
+    reaches the goal, as seen in the row ``best``; null elsewhere."""
+    levels, found = problem.grid[1], list[float | None]([None]) * len(rows)
+    reached = problem.evaluate(delta, best).reached.tolist()  # which is more than to recover, by a search's slack
+    enough = [row.recovered and hit for row, hit in zip(rows, reached, strict=True)]
+    lines = [i for e in range(0, len(rows), levels) for i in range(e, e + levels) if enough[i] and not any(enough[e:i])]
 
-    def reaches(scaled: Tensor, rows: Tensor) -> Tensor:
-        index = best[rows]
+    def reaches(scaled: Tensor, which: Tensor) -> Tensor:
+        index = own[which]
         return problem.evaluate(scaled, index).reached & problem.constraint.feasible(scaled, index)
 
-    found = minimal_norm(delta, reaches, HALVINGS)
-    norms = found.delta.flatten(1).norm(dim=1).tolist()
-    return [norm if hit else None for norm, hit in zip(norms, found.reached.tolist(), strict=True)]
+    if lines:
+        own = best[lines]
+        smallest = minimal_norm(delta[lines], reaches, HALVINGS)
+        norms = smallest.delta.flatten(1).norm(dim=1).tolist()
+        for i, norm, hit in zip(lines, norms, smallest.reached.tolist(), strict=True):
+            found[i] = norm if hit else None
+    return found
 
 
 def _witnessed(row: Attacked, i: int, problem: Problem, slopes: Mapping[int, Slopes], found_by: str) -> Attacked:
@@ -290,7 +327,7 @@ class _Searched(NamedTuple):
             budget,
             _cost(self.problem, slice(row * restarts, (row + 1) * restarts), self.seconds),
             flags(measured, shown, budget, bool(self.state.reached[champion]), doubts),
-            min_eps=smallest / self.target.unit if measured.recovered and smallest is not None else None,
+            min_eps=None if smallest is None else smallest / self.target.unit,
         )
 
 

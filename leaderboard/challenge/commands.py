@@ -15,7 +15,7 @@ def challenge(
     entry: Annotated[Path, typer.Argument(help="Folder of the entry that is attacked.")],
     attack: Annotated[str, typer.Option("--attack", "-a", help="A registered attack, or file.py:Class.")],
     settings: Annotated[
-        list[str] | None, typer.Option("-A", help="Setting of the attack, key=value; ascent.steps=80. Repeatable.")
+        list[str] | None, typer.Option("-A", help="Setting of the attack, key=value; search.steps=80. Repeatable.")
     ] = None,
     task: Annotated[list[str] | None, typer.Option("--task", "-t", help="Task of the suite. Default: all.")] = None,
     organisation: Annotated[str | None, typer.Option(help="Who attacks; credited on the board.")] = None,

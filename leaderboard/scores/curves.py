@@ -1,9 +1,10 @@
 """RS(e) and its area (METHOD 9).
 
 RS(e) is the share of eligible examples that are suppressed and that no attack of a threat model recovered at a budget
-up to e; RS(0) is clean suppression. AURC is the trapezoid area under RS over log eps, from the smallest ranked budget
-to the largest one below the steering ceiling, divided by the width: never recovered gives RS(0), recovered at once
-gives 0. Every one of them is a mean over examples, so one bootstrap serves all.
+up to e; RS(0) is clean suppression. AURC is the area under RS over log eps, from the smallest ranked budget to the
+largest one below the steering ceiling, divided by the width: never recovered gives RS(0), recovered at once gives 0.
+RS steps where an example comes back, at the norm of what was measured to bring it back, so its area is exact. Every
+one of them is a mean over examples, so one bootstrap serves all.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ class Series(Strict):
     rs: list[Estimate]
     """Robust suppression at each budget: share of the eligible examples suppressed and not recovered."""
     aurc: Estimate
-    """Area under ``rs`` over log eps, normalised."""
+    """Area under RS over log eps, normalised; exact, not by ``rs``."""
     conditional_recovery: Estimate
     """Share of the suppressed examples recovered at the largest ranked budget."""
     eps50: Eps50
@@ -59,17 +60,15 @@ def holding(outcomes: Outcomes, budgets: Array, *, selective: bool) -> Array:
     return outcomes.suppressed[:, None] & ~lost
 
 
-def area_weights(budgets: Array) -> Array:
-    """Weights of the normalised trapezoid area in log eps, (budgets,); they sum to 1."""
-    if len(budgets) < 2:
-        return np.ones(len(budgets))
-    steps = np.diff(np.log(budgets))
-    return (np.append(steps, 0) + np.append(0, steps)) / (2 * steps.sum())
-
-
 def areas(outcomes: Outcomes, budgets: Array, *, selective: bool = False) -> Array:
     """The area under each example's own curve, (examples,) in [0, 1]; their mean is AURC."""
-    return holding(outcomes, budgets, selective=selective) @ area_weights(budgets)
+    least = outcomes.least_norms(selective=selective)
+    if len(budgets) == 1:
+        return outcomes.suppressed * (least > budgets[0] * ROUNDING)
+    width = np.log(budgets[-1] / budgets[0])
+    # where it never came back the logarithm is infinite, and the whole width is held
+    held = np.log(np.maximum(least, budgets[0]) / budgets[0]) / width
+    return outcomes.suppressed * np.where(least <= budgets[-1] * ROUNDING, np.minimum(held, 1.0), 1.0)
 
 
 def violations(outcomes: Outcomes, *, selective: bool = False) -> int:

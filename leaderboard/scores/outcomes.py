@@ -36,6 +36,11 @@ class Outcomes:
     """The same, less the recoveries that a monitor called attacked."""
     degenerate: Array
     """Not recovered at exactly this budget, and driven to degenerate output, (examples, budgets) bool."""
+    least: Array
+    """The least norm that was measured to recover each example, in the unit of its budgets, (examples,); infinite:
+    none."""
+    least_selective: Array
+    """The same of the recoveries in ``selective``."""
     compared: bool
     """It is known at which budget the undefended model is steered; else ``selective`` says nothing."""
 
@@ -48,6 +53,10 @@ class Outcomes:
         if not len(self.budgets):
             return np.full(len(self.examples), np.inf)
         return np.where(self.hits(selective=selective), self.budgets, np.inf).min(axis=1)
+
+    def least_norms(self, *, selective: bool) -> Array:
+        """The least norm of a recovery that counts, (examples,); infinite: none."""
+        return self.least_selective if selective else self.least
 
     def recovered_shares(self) -> Array:
         """Share of the suppressed examples that were recovered at exactly each budget, (budgets,); NaN: none were
@@ -75,11 +84,17 @@ def outcomes(rows: pa.Table, within: float | None = None) -> Outcomes:
     if within is not None:
         hit &= relative_drift(rows) <= within
     shape, compared = (len(examples), len(budgets)), is_compared(rows)
+    eps, selective = norms(rows), hit & flag(rows, "selective", null=True)
 
     def by_example(marked: Array) -> Array:
         """Rows, (rows,) bool, to whether any of an example and budget is marked."""
         found = np.zeros(shape, dtype=bool)
         found[line[marked], column[marked]] = True
+        return found
+
+    def smallest(marked: Array) -> Array:
+        found = np.full(len(examples), np.inf)
+        np.minimum.at(found, line[marked], eps[marked])
         return found
 
     recovered = by_example(hit)
@@ -90,11 +105,20 @@ def outcomes(rows: pa.Table, within: float | None = None) -> Outcomes:
         suppressed=suppressed,
         budgets=budgets,
         recovered=recovered,
-        selective=by_example(hit & flag(rows, "selective", null=True)),
+        selective=by_example(selective),
         undetected=by_example(hit & ~flag(rows, "detected")),
         degenerate=broken & ~recovered,
+        least=smallest(hit),
+        least_selective=smallest(selective),
         compared=compared,
     )
+
+
+def norms(rows: pa.Table) -> Array:
+    """The norm of what was written, in the unit of the budget, (rows,); at most the budget."""
+    budget, most = real(rows, "budget_eps"), real(rows, "budget_abs")
+    share = np.divide(real(rows, "delta_norm"), most, out=np.ones_like(most), where=most > 0)
+    return budget * np.minimum(np.where(np.isnan(share), 1.0, share), 1.0)
 
 
 def relative_drift(rows: pa.Table) -> Array:

@@ -45,7 +45,7 @@ def _of_task(run: Run, entry: Entry, task: str, resampler: Resampler) -> Iterato
 
 
 def _flat(settings: Mapping[str, JsonValue], prefix: str = "") -> Iterator[str]:
-    """``ascent.steps 20``."""
+    """``search.steps 20``."""
     for name, value in settings.items():
         if isinstance(value, dict):
             yield from _flat(value, f"{prefix}{name}.")

@@ -99,7 +99,7 @@ REMEMBERING = {
 
 def test_who_remembers_or_declares_what_is_not_so_is_barred_and_the_clamp_is_not(tmp_path: Path) -> None:
     suite = tmp_path / "one.yaml"
-    attack = "{attack: recovery, threat_model: before_edit, restarts: 1, ascent: {steps: 3}}"
+    attack = "{attack: recovery, threat_model: before_edit, restarts: 1, search: {steps: 3}}"
     suite.write_text(f"name: one\nextends: smoke\nattacks: [{attack}]\n")
     asked: dict[str, Any] = {"suite": str(suite), "limit": 40}
     entries = judged([Lookup(), Stranger(), NotPositionWise(), Peeking(), CLAMP], tmp_path / "run", **asked)

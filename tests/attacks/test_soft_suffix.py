@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from attacks.ascent import Ascent
+from attacks.minimum_norm import MinimumNorm
 from attacks.soft_suffix import SoftSuffix
 from benchmark.contracts.defense import Monitor, Where
 from benchmark.measure.detection import Detector
@@ -76,7 +76,7 @@ def test_nothing_shows_where_nothing_is_written(group: Group) -> None:
 
 def test_hiding_lowers_the_drift_of_what_is_not_recovered_yet(group: Group) -> None:
     def drift(penalty: float) -> float:
-        attack = SoftSuffix(penalty=penalty, ascent=Ascent(steps=10), goal="wrong")
+        attack = SoftSuffix(penalty=penalty, search=MinimumNorm(steps=10), goal="wrong")
         moved = [row["drift_pre_abs"] for row in cell(group, attack, (1.0,))[0]]
         return sum(moved) / len(moved)
 
@@ -85,5 +85,5 @@ def test_hiding_lowers_the_drift_of_what_is_not_recovered_yet(group: Group) -> N
 
 def test_both_searches_are_on_one_bill(group: Group) -> None:
     made = problem(group)
-    SoftSuffix(penalty=1.0, ascent=Ascent(steps=2)).run(made)
+    SoftSuffix(penalty=1.0, search=MinimumNorm(steps=2)).run(made)
     assert made.forwards.sum() > 0 and made.backwards.sum() > 0

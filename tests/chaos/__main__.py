@@ -117,7 +117,7 @@ def campaign(runs: int, seed: int, short: bool, folder: Path, disk: Path | None)
 
 def _toy_suite(folder: Path) -> Path:
     """The tiny suite, frozen in a process of its own: what has computed cannot be forked safely."""
-    attack = {"attack": "recovery", "threat_model": "before_edit", "ascent": {"steps": 2}, "restarts": 1}
+    attack = {"attack": "recovery", "threat_model": "before_edit", "search": {"steps": 2}, "restarts": 1}
     path = suite_file(folder / "suite", attacks=[attack])
 
     def freeze() -> None:

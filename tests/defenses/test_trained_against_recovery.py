@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from attacks.ascent import Ascent
+from attacks.minimum_norm import MinimumNorm
 from attacks.recovery import Recovery
 from benchmark.measure.group import Group
 from benchmark.run.cell import run_cell
@@ -16,7 +16,7 @@ BUDGETS = (0.05, 0.1, 0.2, 0.4)
 
 def recovered(group: Group, threat: str) -> float:
     """Share of suppressed `test` examples that recovery brings back, the mean over budgets."""
-    attack = Recovery(threat, restarts=1, ascent=Ascent(steps=10))
+    attack = Recovery(threat, restarts=1, search=MinimumNorm(steps=10))
     rows = run_cell(group, Cell("", "ioi", "recipe", attack, BUDGETS), PackSize(256)).rows
     hits = [bool(row.outcome.recovered) for row in rows if row.outcome.suppressed]
     return sum(hits) / len(hits)

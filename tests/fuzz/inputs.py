@@ -163,7 +163,7 @@ SUITE: Mapping[str, Any] = {
     "saes": {"blocks.1.hook_resid_post": ["release/id"]},
     "defense": "sae-clamp",
     "tasks": {"mine": TASK},
-    "attacks": [{"attack": "recovery", "restarts": 1, "ascent": {"steps": 10}}, {"attack": "soft-suffix"}],
+    "attacks": [{"attack": "recovery", "restarts": 1, "search": {"steps": 10}}, {"attack": "soft-suffix"}],
     "controls": {"undefended": "none", "attack": "zero"},
     "limit": 4,
     "sample": 4,

@@ -38,19 +38,19 @@ def sae(d_model: int, width: int) -> Sae:
     return Sae("standard", encoder, decoder, torch.zeros(width), torch.zeros(d_model))
 
 
-def ours(subject: Subject, kind: type[TailPass | FullPass], rows: int, dictionary: Sae) -> Step:
-    """A step of ``kind`` over a pack of ``rows``."""
+def ours(subject: Subject, kind: type[TailPass | FullPass], rows: int, dictionary: Sae, length: int = LENGTH) -> Step:
+    """A step of ``kind`` over a pack of ``rows`` prompts of ``length`` tokens."""
     device, layer = subject.device, site_of(subject)
     vocabulary = subject.model.config.vocab_size
-    ids = torch.randint(vocabulary, (rows, LENGTH), device=device)
+    ids = torch.randint(vocabulary, (rows, length), device=device)
     nowhere = torch.zeros_like(ids, dtype=torch.bool)
-    where = Where(torch.arange(LENGTH, device=device), is_special(subject, ids), nowhere)
+    where = Where(torch.arange(length, device=device), is_special(subject, ids), nowhere)
     reader = TokenReader(torch.randint(vocabulary, (rows, 2), device=device))
-    pack = Pack((Example("", "", ""),) * rows, ids, reader, LENGTH - 1, LENGTH, where)
+    pack = Pack((Example("", "", ""),) * rows, ids, reader, length - 1, length, where)
     site = Site(layer)
     features = Dictionary(site, "random", dictionary, device).features(range(CLAMPED))
     edits = by_boundary(subject, {site: ClampEdit(features, "zero", torch.zeros(CLAMPED, device=device))})
-    run = kind(subject, pack, edits, Writes((layer,), LENGTH - 1, 1, after=False))
+    run = kind(subject, pack, edits, Writes((layer,), length - 1, 1, after=False))
     index = torch.arange(rows, device=device)
 
     def step() -> Tensor:

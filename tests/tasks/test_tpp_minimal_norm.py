@@ -120,15 +120,13 @@ def unit(tokens: int) -> float:
 
 
 def ratios(seen: Seen, shortest: Mapping[str, Shortest], which: str, against: str | None = None) -> list[float]:
-    """Found norm over the one in closed form, of the rows the budget of which leaves room for ``which``; infinite
-    where nothing was found."""
-    found = []
+    """Least norm found over the one in closed form, of every example; infinite where nothing was found."""
+    least = {row["example_id"]: math.inf for row in seen.rows}
     for row in seen.rows:
-        known = shortest[row["example_id"]]
-        if getattr(known, which) <= row["budget_eps"] * unit(known.tokens):
-            norm = math.inf if row.get("min_eps") is None else row["min_eps"] * unit(known.tokens)
-            found.append(norm / getattr(known, against or which))
-    return found
+        if row.get("min_eps") is not None:
+            least[row["example_id"]] = min(least[row["example_id"]], row["min_eps"])
+    assert all(getattr(shortest[name], which) <= BUDGETS[-1] * unit(shortest[name].tokens) for name in least)
+    return [eps * unit((k := shortest[name]).tokens) / getattr(k, against or which) for name, eps in least.items()]
 
 
 def at(seen: Seen, eps: float) -> Seen:
@@ -163,17 +161,10 @@ def test_the_margin_is_linear_in_what_is_added_after_the_edit(
 def test_the_attack_reaches_the_shortest_norm_within_five_percent_and_never_beats_it(
     which: str, free: Seen, constrained: Seen, shortest: dict[str, Shortest]
 ) -> None:
-    seen = free if which == "free" else constrained
-    every, top = ratios(seen, shortest, which), ratios(at(seen, BUDGETS[-1]), shortest, which)
-    for name, found in (("all budgets", every), ("the largest budget", top)):
-        lost = sum(map(math.isinf, found))
-        print(
-            f"{which}, {name}: n {len(found)}, median {median(found):.4f}, least {min(found):.5f}, "
-            f"most {max(found):.4f}, not reached {lost}"
-        )
-        assert median(found) <= 1.05
-        assert min(found) >= 1 - 1e-3
-    assert len(top) == MOST and max(top) <= 1.05
+    found = ratios(free if which == "free" else constrained, shortest, which)
+    print(f"{which}: n {len(found)}, median {median(found):.4f}, least {min(found):.5f}, most {max(found):.4f}")
+    assert len(found) == MOST and min(found) >= 1 - 1e-3
+    assert median(found) <= 1.01 and max(found) <= 1.05
 
 
 def test_nothing_is_reached_within_a_budget_below_the_shortest_norm(
@@ -191,7 +182,7 @@ def test_nothing_is_reached_within_a_budget_below_the_shortest_norm(
 def test_without_the_encoder_rows_the_closed_form_is_too_short_for_the_constrained_attack(
     constrained: Seen, shortest: dict[str, Shortest]
 ) -> None:
-    wrong = ratios(at(constrained, BUDGETS[-1]), shortest, "encoder", against="free")
+    wrong = ratios(constrained, shortest, "encoder", against="free")
     costs = {round(s.encoder / s.free, 4) for s in shortest.values()}
     print(
         f"constrained against the free form: median {median(wrong):.4f}, least {min(wrong):.4f}; "

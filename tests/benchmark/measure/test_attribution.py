@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from attacks.ascent import Ascent
+from attacks.minimum_norm import MinimumNorm
 from attacks.soft_suffix import SoftSuffix
 from benchmark.contracts.attack import Attack
 from benchmark.measure.attribution import attribute
@@ -140,7 +140,7 @@ def test_what_is_written_at_the_lowest_site_is_split_into_parts_and_a_suffix_is_
         vectors, "replay_parts", lambda g, target, delta, _: asked.append(target) or len(delta) * [None]
     )
     lowest = replace(group, sites=(0,), edits={}, scale=Scale({0: 1.0}, 1.0))
-    for attack, is_split in ((SEARCH, True), (SoftSuffix(ascent=Ascent(steps=2)), False)):
+    for attack, is_split in ((SEARCH, True), (SoftSuffix(search=MinimumNorm(steps=2)), False)):
         asked.clear()
         cell(lowest, attack)
         assert bool(asked) is is_split

@@ -10,8 +10,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from attacks.ascent import Ascent
 from attacks.gcg import Gcg
+from attacks.minimum_norm import MinimumNorm
 from attacks.random_direction import RandomDirection
 from attacks.soft_suffix import SoftSuffix
 from benchmark.contracts.defense import Edit
@@ -232,7 +232,7 @@ def test_the_tail_pass_may_stand_in_for_the_full_one(halved: Group) -> None:
 @pytest.mark.parametrize("name", ["before_edit", "after_edit", "soft_suffix"])
 def test_what_a_cell_calls_recovered_is_recovered_in_a_plain_forward(halved: Group, name: str) -> None:
     """And what it calls held is held."""
-    attack = SoftSuffix(ascent=Ascent(steps=10)) if name == "soft_suffix" else replace(SEARCH, threat_model=name)
+    attack = SoftSuffix(search=MinimumNorm(steps=10)) if name == "soft_suffix" else replace(SEARCH, threat_model=name)
     budgets = (0.03, 0.3, 1.0)
     rows, deltas = cell(halved, attack, budgets)
     task: Any = halved.task

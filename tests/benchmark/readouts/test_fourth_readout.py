@@ -75,7 +75,7 @@ class Half(ToyTask):
 def run(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Result]:
     folder = tmp_path_factory.mktemp("half")
     TASKS.register("half")(Half)
-    search: dict[str, Any] = {"attack": "recovery", "restarts": 1, "ascent": {"steps": 10}}
+    search: dict[str, Any] = {"attack": "recovery", "restarts": 1, "search": {"steps": 10}}
     budgets = {"before_edit": BUDGETS, "after_edit": BUDGETS, "soft_suffix": [0.5, 2.0]}
     suite = suite_file(
         folder,
@@ -83,7 +83,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Result]:
         attacks=[
             {**search, "threat_model": "before_edit"},
             {**search, "threat_model": "after_edit", "constraint": "encoder"},
-            {"attack": "soft-suffix", "ascent": {"steps": 10}},
+            {"attack": "soft-suffix", "search": {"steps": 10}},
         ],
     )
     yield evaluate(DEFENSE, suite=str(suite), output_dir=folder / "run")

@@ -12,8 +12,10 @@ from typing import Any
 import pytest
 
 from benchmark.errors import UsageError
-from benchmark.run import cluster
+from benchmark.run import cluster, nodes
+from benchmark.run.doctor import Check
 from benchmark.run.listener import Silent
+from benchmark.run.request import Request
 from benchmark.run.runner import Result
 from tests.benchmark.run.work_to_do import asked, deadly, run, same_bytes
 
@@ -136,3 +138,16 @@ def test_where_there_is_no_cluster_that_is_told(options: dict[str, Any], tmp_pat
     other = elsewhere({**options, "executor": "ray", "address": "127.0.0.1:1"}, tmp_path / "run")
     _, told = other.communicate(timeout=300)
     assert other.returncode != 0 and "--address 127.0.0.1:1: no Ray cluster is there" in told
+
+
+def test_doctor_asks_every_machine_of_a_cluster_itself(
+    options: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    request = Request(suite=options["suite"], executor="ray")
+    cluster_, mine = [Check(*found) for found in nodes.machines(request)]
+    assert cluster_.what == "Ray" and "1 machines with 2 CPU, of which 2 CPU free" in cluster_.evidence
+    assert mine.ok and "the same versions, and everything at hand" in mine.evidence
+    found = {"versions": {**nodes.answer(request).versions, "torch": "1.0"}}
+    monkeypatch.setattr(nodes, "environment", lambda device: found)  # of this process, and not of the cluster's
+    *_, mine = [Check(*found) for found in nodes.machines(request)]
+    assert mine.ok is False and "here: 1.0" in mine.evidence and mine.remedy.startswith("install the same")

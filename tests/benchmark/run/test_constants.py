@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import yaml
 
-from attacks.ascent import Ascent
+from attacks.minimum_norm import MinimumNorm
 from attacks.recovery import Recovery
 from benchmark.cache import PLACE
 from benchmark.contracts.attack import Attack
@@ -26,7 +26,7 @@ from tests import tiny
 from tests.tiny import SITE, suite_file
 
 SETTINGS = TaskSettings.model_validate({"site": SITE, "budgets": {"before_edit": "auto"}})
-SEARCH = Recovery(restarts=1, ascent=Ascent(steps=3))
+SEARCH = Recovery(restarts=1, search=MinimumNorm(steps=3))
 
 
 @pytest.fixture
@@ -114,7 +114,7 @@ CHANGES: dict[str, Callable[[Path, Subject, TaskView, TaskSettings], Any]] = {
     "site": lambda f, s, t, c: (s, t, c.model_copy(update={"site": "blocks.2.hook_resid_post"}), [SEARCH]),
     "positions": lambda f, s, t, c: (s, t, c.model_copy(update={"perturbed": "all"}), [SEARCH]),
     "budgets": lambda f, s, t, c: (s, t, c.model_copy(update={"budgets": {"before_edit": (0.1,)}}), [SEARCH]),
-    "search": lambda f, s, t, c: (s, t, c, [Recovery(restarts=2, ascent=Ascent(steps=3))]),
+    "search": lambda f, s, t, c: (s, t, c, [Recovery(restarts=2, search=MinimumNorm(steps=3))]),
 }
 
 
@@ -149,7 +149,7 @@ def test_a_suites_own_constants_go_first_where_they_are_of_this_model(subject: S
 @pytest.mark.usefixtures("suite")
 def test_freezing_puts_the_proposed_grid_in_the_place_of_auto(tmp_path: Path, cache: Path) -> None:
     task = {"site": SITE, "budgets": {"before_edit": "auto", "after_edit": [0.1], "token_suffix": "auto"}}
-    path = suite_file(tmp_path, tasks={"toy": task}, attacks=[{"attack": "recovery", "ascent": {"steps": 3}}])
+    path = suite_file(tmp_path, tasks={"toy": task}, attacks=[{"attack": "recovery", "search": {"steps": 3}}])
     path.write_text(path.read_text() + "# the end\n")
     request = Request.make({"defense": "none", "suite": str(path), "device": "cpu"})
     prepared = prepare(request)
@@ -168,7 +168,7 @@ def test_freezing_puts_the_proposed_grid_in_the_place_of_auto(tmp_path: Path, ca
 def test_freezing_anew_asks_nothing_of_the_constants_before(tmp_path: Path) -> None:
     """Neither are budgets proposed from their ceilings, nor does a ceiling that they lack bar it."""
     task: dict[str, Any] = {"site": SITE, "budgets": {"before_edit": "auto"}}
-    attacks = [{"attack": "recovery", "ascent": {"steps": 3}}]
+    attacks = [{"attack": "recovery", "search": {"steps": 3}}]
     path = suite_file(tmp_path, tasks={"toy": task}, attacks=attacks)
     request = Request.make({"defense": "none", "suite": str(path), "device": "cpu"})
     expected = opened(request, whole=True).measured("toy")

@@ -32,7 +32,7 @@ from tests import far_device, tiny
 from tests.far_device import FAR, FarTensor, MixedDevices
 from tests.toy_run import DEFENSE
 
-STEPS: dict[str, Any] = {"restarts": 1, "ascent": {"steps": 2}}
+STEPS: dict[str, Any] = {"restarts": 1, "search": {"steps": 2}}
 ATTACKS: list[dict[str, Any]] = [
     {"attack": "recovery", "threat_model": "before_edit", **STEPS},
     {"attack": "recovery", "threat_model": "before_edit", "constraint": "jacobian", **STEPS},

@@ -11,7 +11,7 @@ import pytest
 import torch
 import yaml
 
-from attacks.ascent import Ascent
+from attacks.minimum_norm import MinimumNorm
 from attacks.recovery import Recovery
 from benchmark import evaluate
 from benchmark.cache import PLACE
@@ -32,7 +32,7 @@ from tests.tiny import SITE, suite_file
 from tests.toy_run import DEFENSE
 
 SETTINGS = TaskSettings.model_validate({"site": SITE, "budgets": {"before_edit": [0.1], "token_suffix": [1]}})
-SEARCH = Recovery(restarts=1, ascent=Ascent(steps=5))
+SEARCH = Recovery(restarts=1, search=MinimumNorm(steps=5))
 
 
 @dataclass(frozen=True)
@@ -58,7 +58,7 @@ def test_constants_are_those_of_fit_and_a_ceiling_is_where_a_tenth_of_dev_is_ste
     ceiling = frozen.ceilings["before_edit"]
     assert ceiling
     group = all_attacked(subject, task, SETTINGS, task.examples("dev"), Scale(norms, frozen.embedding_norm))
-    wrong = Recovery(restarts=1, ascent=Ascent(steps=5), goal="wrong")
+    wrong = Recovery(restarts=1, search=MinimumNorm(steps=5), goal="wrong")
     rows = [r for r in measured(group, wrong, (ceiling, 2 * ceiling)).rows if r.outcome.suppressed]
     steered = [sum(bool(r.outcome.recovered) for r in rows[i::2]) / len(rows[i::2]) for i in (0, 1)]
     assert steered[0] <= STEERED < steered[1]
@@ -137,7 +137,7 @@ def test_the_reference_is_where_the_undefended_model_is_steered_first_up_to_the_
     frozen = measure(subject, task, settings, [SEARCH])
     scale = Scale(residual_norms(subject, task, task.examples("fit")), 1.0)
     group = all_attacked(subject, task, settings, task.examples("test"), scale)
-    wrong = Recovery(restarts=1, ascent=Ascent(steps=5), goal="wrong")
+    wrong = Recovery(restarts=1, search=MinimumNorm(steps=5), goal="wrong")
     ceiling = frozen.ceilings["before_edit"]
     budgets = tuple(eps for eps in settings.budgets["before_edit"] if eps <= (ceiling or 0))
     rows = measured(group, wrong, budgets).rows

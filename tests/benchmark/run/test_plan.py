@@ -220,10 +220,10 @@ def test_that_no_attack_applies_is_said(suite: Suite, untyped: Suite) -> None:
 def test_settings_of_a_named_attack_lie_on_top_of_the_suites() -> None:
     suite = load_suite("embedded")
     plain = suite_attacks(suite, ["recovery"])
-    harder = suite_attacks(suite, ["recovery"], {"ascent": {"steps": 77}})
+    harder = suite_attacks(suite, ["recovery"], {"search": {"steps": 77}})
     assert len(plain) == len(harder) == 3 and plain != harder
     for one, other in zip(plain, harder, strict=True):
-        assert other.ascent.steps == 77  # type: ignore[attr-defined]
-        assert replace(other, ascent=replace(other.ascent, steps=one.ascent.steps)) == one  # type: ignore[attr-defined]
+        assert other.search.steps == 77  # type: ignore[attr-defined]
+        assert replace(other, search=replace(other.search, steps=one.search.steps)) == one  # type: ignore[attr-defined]
     with pytest.raises(UsageError, match="unknown setting stepps"):
         suite_attacks(suite, ["recovery"], {"stepps": 3})

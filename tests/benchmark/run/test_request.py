@@ -25,7 +25,7 @@ FLAGS = """
 --protocol paper --model own/model --model-name other --sae blocks.1.hook_resid_post=a --sae
 blocks.1.hook_resid_post=b=c --sae blocks.2.hook_resid_post=d --data mine.csv --retain-data kept.csv --site
 blocks.2.hook_resid_post -T data.columns.my-question=q -T data.shares={fit: .5, dev: .2, test: .3} -T retain-form.x=[1]
--A restarts=4 -A ascent.steps=40 --executor ray --workers 3 --address auto
+-A restarts=4 -A search.steps=40 --executor ray --workers 3 --address auto
 """.replace("{fit: .5, dev: .2, test: .3}", "{fit:~.5,~dev:~.2,~test:~.3}").split()
 FLAGS = [flag.replace("~", " ") for flag in FLAGS]
 PLAIN: dict[str, Any] = {
@@ -33,7 +33,7 @@ PLAIN: dict[str, Any] = {
     "suite": "smoke",
     "tasks": ["ioi", "unlearning"],
     "attacks": "recovery",
-    "attack_settings": {"restarts": 4, "ascent": {"steps": 40}},
+    "attack_settings": {"restarts": 4, "search": {"steps": 40}},
     "limit": 7,
     "output_dir": "out",
     "batch_size": 12,

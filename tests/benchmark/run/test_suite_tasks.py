@@ -21,7 +21,7 @@ from tests.tiny import SITE, ToyTask, suite_file
 from tests.toy_run import DEFENSE, FEW
 
 BUDGETS = {"before_edit": [0.1, 0.3]}
-SEARCH = [{"attack": "recovery", "restarts": 1, "ascent": {"steps": 5}}]
+SEARCH = [{"attack": "recovery", "restarts": 1, "search": {"steps": 5}}]
 Columns = list[dict[str, Any]]
 
 

@@ -12,7 +12,7 @@ from tests.benchmark.run.equal_rows import CHANGING
 SUITE = """
 name: short
 extends: smoke
-attacks: [{attack: recovery, threat_model: before_edit, restarts: 1, ascent: {steps: 3}}]
+attacks: [{attack: recovery, threat_model: before_edit, restarts: 1, search: {steps: 3}}]
 """
 CLAMP = "{defense: sae-clamp, name: %s, count: 12, rate_ratio: 1.25, strength: %s}"
 

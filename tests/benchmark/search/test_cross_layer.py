@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from attacks.ascent import Ascent
+from attacks.minimum_norm import MinimumNorm
 from benchmark.contracts.defense import Codes
 from benchmark.errors import UsageError
 from benchmark.model.passes import FullPass, TailPass, Writes
@@ -237,7 +237,7 @@ def test_ascent_keeps_to_the_set_and_recovers_less_than_without() -> None:
     constraint = held(look, rows=EXAMPLES * 9 * 2, n=D)
     for given in (Free(), constraint):
         made = make(budgets, restarts=2, constraint=given)
-        attempt = Ascent().run(made.problem)
+        attempt = MinimumNorm().run(made.problem)
         assert (attempt.proposal.flatten(1).norm(dim=1) <= made.problem.budget * (1 + 1e-5)).all()
         found.append((constraint.feasible(attempt.proposal), made.problem.evaluate(attempt.proposal).reached))
     (free, easily), (kept, reached) = found
@@ -249,7 +249,7 @@ def test_where_the_set_is_linear_ascent_finds_the_optimum_within_five_percent() 
     budgets = [0.05 * 1.05**i for i in range(70)]
     constraint = held(Bent(m=5, n=D, bend=0.0), rows=EXAMPLES * 70, n=D, tau=1e-4)
     made = make(budgets, constraint=constraint)
-    reached = made.problem.evaluate(Ascent().run(made.problem).proposal).reached.view(EXAMPLES, 70)
+    reached = made.problem.evaluate(MinimumNorm().run(made.problem).proposal).reached.view(EXAMPLES, 70)
     smallest = torch.tensor([budgets[int(row.nonzero()[0])] for row in reached])
     assert (smallest >= 0.99 * made.needs).all() and (smallest <= 1.05 * 1.05 * (made.needs + made.slack)).all()
 

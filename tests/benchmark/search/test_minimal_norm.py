@@ -6,12 +6,12 @@ import pytest
 import torch
 from torch import Tensor
 
-from attacks.ascent import Ascent
+from attacks.minimum_norm import MinimumNorm
 from benchmark.search.constraint import EncoderNullSpace
 from benchmark.search.minimal_norm import minimal_norm
 from benchmark.search.problem import Problem
 from tests.attacks.linear import D, make
-from tests.attacks.test_ascent import null_space
+from tests.attacks.test_minimum_norm import null_space
 
 
 def smallest_norms(problem: Problem, delta: Tensor) -> tuple[Tensor, Tensor]:
@@ -24,7 +24,7 @@ def smallest_norms(problem: Problem, delta: Tensor) -> tuple[Tensor, Tensor]:
 def test_a_linear_goal_is_found_at_its_closed_form_norm(constraint: EncoderNullSpace | None, budget: float) -> None:
     made = make([budget], constraint=constraint)
     # in a null space a momentum step is along the projected gradient: nothing else of it is left
-    norm, reached = smallest_norms(made.problem, Ascent().run(made.problem).proposal)
+    norm, reached = smallest_norms(made.problem, MinimumNorm().run(made.problem).proposal)
     optimum = made.needs + made.slack
     assert reached.all()
     assert (norm >= optimum * (1 - 1e-5)).all() and (norm <= 1.001 * optimum).all()
@@ -32,7 +32,7 @@ def test_a_linear_goal_is_found_at_its_closed_form_norm(constraint: EncoderNullS
 
 def test_what_comes_back_was_verified_and_is_a_rescaling() -> None:
     made = make([0.3, 3.0], restarts=2)
-    attempt = Ascent().run(made.problem)
+    attempt = MinimumNorm().run(made.problem)
     before = made.problem.evaluate(attempt.proposal).reached
     found = minimal_norm(attempt.proposal, lambda d, rows: made.problem.evaluate(d, rows).reached)
     assert torch.equal(found.reached, before) and before.any() and not before.all()

@@ -41,7 +41,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Result]:
     folder = tmp_path_factory.mktemp("greeting")
     register_threat(NAME)(Greeting)
     TASKS.register("toy")(ToyTask)
-    search: dict[str, Any] = {"attack": "recovery", "restarts": 1, "ascent": {"steps": 10}}
+    search: dict[str, Any] = {"attack": "recovery", "restarts": 1, "search": {"steps": 10}}
     suite = suite_file(
         folder,
         tasks={

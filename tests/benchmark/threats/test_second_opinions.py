@@ -10,11 +10,13 @@ import torch
 from torch import Tensor
 
 from attacks.recovery import Recovery
+from benchmark.contracts.attack import Attempt
 from benchmark.contracts.defense import Where
 from benchmark.contracts.protocol import Protocol
 from benchmark.measure.group import Group
 from benchmark.measure.replay import remember
 from benchmark.measure.slopes import doubts, mistrusted
+from benchmark.search.problem import Problem
 from tests.groups import AT, BUDGETS, SEARCH, Rows, alone, cell
 
 ALONE = "seconds", "forwards", "found_by", "slope_ratio", "slope_gap", "call_path_gap"
@@ -109,9 +111,17 @@ def test_who_finds_what_does_not_depend_on_the_pack(honest: Group, before: tuple
             assert ("slope_gap" in a, a["flags"]) == ("slope_gap" in b, b["flags"])
 
 
+class Still(Recovery):
+    """Looks at its gradient, and does not move."""
+
+    def run(self, problem: Problem) -> Attempt:
+        problem.slope(problem.zeros())
+        return Attempt(problem.zeros(), torch.zeros(problem.rows, dtype=torch.bool))
+
+
 def test_without_a_gradient_the_way_back_is_still_found(honest: Group) -> None:
     """Behind the edit of one site the way back undoes the defense whole: no search needs more."""
-    still = Recovery(threat_model="after_edit", restarts=1, ascent=replace(SEARCH.ascent, rate=0.0))
+    still = Still(threat_model="after_edit", restarts=1)
     rows, _ = cell(honest, still, (0.5, 30.0))
     large = [row for row in rows if row["budget_eps"] == 30.0]
     assert all(row["recovered"] for row in large) and {"way-back"} <= {row["found_by"] for row in large}
@@ -120,7 +130,7 @@ def test_without_a_gradient_the_way_back_is_still_found(honest: Group) -> None:
 
 
 def test_what_was_found_behind_the_edit_is_written_in_front_of_it(honest: Group) -> None:
-    still = replace(SEARCH, ascent=replace(SEARCH.ascent, rate=0.0))
+    still = Still(restarts=1)
     found = cell(honest, replace(SEARCH, threat_model="after_edit"))[1]
     shown = replace(honest)  # a group of its own: others have seen nothing
     remember(shown, "after_edit", found)

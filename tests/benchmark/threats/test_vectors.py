@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from attacks.ascent import Ascent
+from attacks.minimum_norm import MinimumNorm
 from attacks.recovery import Recovery
 from attacks.zero import Zero
 from benchmark.contracts.attack import Attack, Attempt
@@ -23,7 +23,7 @@ from benchmark.search.constraint import Free
 from benchmark.search.cross_layer import CrossLayer
 from benchmark.search.pack_size import PackSize
 from benchmark.search.problem import Problem
-from tests.groups import AT, BUDGETS, SEARCH, Rows, aimed, alone, cell, named
+from tests.groups import AT, BUDGETS, SEARCH, Far, Rows, aimed, alone, cell, named
 
 
 @dataclass(frozen=True)
@@ -75,14 +75,22 @@ def test_rows_do_not_depend_on_their_pack(group: Group, searched: tuple[Rows, di
 
 
 def test_a_row_is_billed_for_its_own_search(group: Group, searched: tuple[Rows, Any]) -> None:
-    held = [row for row in searched[0] if not row["recovered"]]
-    assert held and all(row["steps"] == row["backwards"] == 10 and row["forwards"] > 10 for row in held)
-    early = [row for row in searched[0] if row["recovered"]]
-    assert min(row["steps"] for row in early) < 10, "what has reached the goal stops"
+    steps: dict[str, int] = {}
+    for row in searched[0]:
+        assert row["steps"] == row["backwards"] < row["forwards"]
+        steps[row["example_id"]] = steps.get(row["example_id"], 0) + row["steps"]
+    assert max(steps.values()) == 10, "one search serves all budgets"
+    early, _ = cell(group, SEARCH, (30.0, 60.0))
+    assert any(row["recovered"] for row in early)
+    assert all(row["steps"] < 10 for row in early if row["recovered"]), (
+        "what the smallest budget allows ends the search"
+    )
     assert all(row["steps"] == row["backwards"] == 0 < row["forwards"] for row in cell(group, Zero())[0])
-    bound = Recovery(constraint="jacobian", threat_model="after_edit", restarts=1, ascent=Ascent(steps=3))
-    for row in cell(replace(group, attribution=False), bound)[0]:
-        assert row["steps"] <= 3 and row["backwards"] > row["steps"], "the constraint's passes are on the bill, too"
+    bound = Recovery(constraint="jacobian", threat_model="after_edit", restarts=1, search=MinimumNorm(steps=3))
+    rows = cell(replace(group, attribution=False), bound)[0]
+    for name in {row["example_id"] for row in rows}:
+        spent = [sum(row[what] for row in rows if row["example_id"] == name) for what in ("steps", "backwards")]
+        assert spent[0] <= 3 and spent[1] > spent[0], "the constraint's passes are on the bill, too"
 
 
 # The smallest rescaling.
@@ -100,7 +108,7 @@ def verdicts(group: Group, attack: Attack, example: Example, delta: Tensor) -> t
 
 @pytest.mark.parametrize("model", ["after_edit", "before_edit"])
 def test_the_smallest_rescaling_recovers_and_less_does_not(group: Group, model: str) -> None:
-    attack = replace(SEARCH, threat_model=model)
+    attack = Far(threat_model=model, restarts=1, search=SEARCH.search)
     rows, deltas = cell(replace(group, attribution=False), attack)
     inside = 0
     for row in rows:
@@ -113,7 +121,7 @@ def test_the_smallest_rescaling_recovers_and_less_does_not(group: Group, model: 
         assert verdicts(group, attack, example, share * delta)[1]
         assert not verdicts(group, attack, example, 0.97 * share * delta)[0]
         inside += share < 0.95 and verdicts(group, attack, example, delta)[0]
-    assert inside, "searches that stop at the edge would show nothing"
+    assert inside, "proposals at the edge would show nothing"
     assert any(not row["recovered"] for row in rows)
 
 
@@ -136,11 +144,11 @@ def test_the_smallest_rescaling_has_to_be_feasible(
 
 
 def test_under_jacobian_the_smallest_rescaling_keeps_the_constraint(group: Group) -> None:
-    bound = Recovery(constraint="jacobian", threat_model="after_edit", restarts=1, ascent=Ascent(steps=10))
+    bound = Recovery(constraint="jacobian", threat_model="after_edit", restarts=1, search=MinimumNorm(steps=10))
     rows, deltas = cell(replace(group, attribution=False), bound, (1.0, 3.0))
-    recovered = [row for row in rows if row["recovered"]]
+    recovered = {row["example_id"]: row for row in reversed(rows) if row["recovered"]}
     assert recovered
-    for row in recovered:
+    for row in recovered.values():
         example, level = named(group, row), (1.0, 3.0).index(row["budget_eps"])
         assert row["min_eps"] <= row["delta_eps"] * (1 + 1e-5) and not row["flags"].count("constraint-violated")
         scaled = deltas[row["example_id"]][[level]] * (row["min_eps"] / row["delta_eps"])

@@ -116,7 +116,7 @@ def test_what_was_not_replayed_does_not_count(recorded: Recorded, blind: Bundle)
 
 
 def test_an_attack_that_finds_nothing_new_is_not_recorded(toy_entry: Path, tmp_path: Path) -> None:
-    weak = {"restarts": 1, "ascent": {"steps": 1}}
+    weak = {"restarts": 1, "search": {"steps": 1}}
     run, kept = tmp_path / "run", tmp_path / "kept"
     found = challenge(read_bundle(toy_entry), "recovery", weak, FORM_2, directory=run, challenges=kept)
     assert found.folder is None and not any(fall.fell for fall in found.falls)

@@ -7,7 +7,7 @@ import pyarrow as pa
 import pytest
 
 from leaderboard.rows.arrays import Array
-from leaderboard.scores.curves import area_weights, areas, covers, curve, holding, violations
+from leaderboard.scores.curves import areas, covers, curve, holding, violations
 from leaderboard.scores.half_points import Eps50, smallest_half_point
 from leaderboard.scores.outcomes import Outcomes, outcomes
 from leaderboard.scores.resampling import Resamples
@@ -72,19 +72,34 @@ def test_a_defense_that_does_nothing_scores_zero() -> None:
     assert aurc(nothing) == 0
 
 
-def test_a_curve_linear_in_log_eps_has_its_closed_form_area() -> None:
-    """RS falls from 1 to 0 in equal steps at budgets equally spaced in log eps: the area is one half."""
-    budgets = tuple(float(eps) for eps in np.geomspace(0.01, 1, 11))
-    made = rows([*budgets[1:]], budgets)
-    assert areas(outcomes(made), np.array(budgets)).mean() == pytest.approx(0.5)
+def test_a_curve_that_falls_evenly_in_log_eps_has_its_closed_form_area() -> None:
+    """RS falls from 1 to 0 in equal steps, at norms half way between budgets equally spaced in log eps: one half."""
+    budgets = np.geomspace(0.01, 1, 11)
+    norms = np.sqrt(budgets[1:] * budgets[:-1])
+    made = table(
+        [
+            row(f"e{line}", eps, recovered=bool(eps >= norm), delta_norm=10 * min(norm, eps))
+            for line, norm in enumerate(norms)
+            for eps in budgets.tolist()
+        ]
+    )
+    assert areas(outcomes(made), budgets).mean() == pytest.approx(0.5)
 
 
-def test_area_weights_are_a_trapezoid_rule_in_log_eps() -> None:
-    budgets = np.array([0.03, 0.05, 0.2, 0.9])
-    rs = np.array([0.9, 0.7, 0.2, 0.1])
-    logs = np.log(budgets)
-    assert rs @ area_weights(budgets) == pytest.approx(np.trapezoid(rs, logs) / (logs[-1] - logs[0]))
-    assert area_weights(np.array([0.3])) == [1]
+def test_the_area_is_read_off_the_norm_that_was_measured_and_not_off_the_grid() -> None:
+    def area(norm: float | None, **changes: object) -> float:
+        made = [row("e", eps, recovered=eps >= 0.2, delta_norm=norm and 10 * norm) | changes for eps in BUDGETS]
+        return float(areas(outcomes(table(made)), GRID)[0])
+
+    width = np.log(GRID[-1] / GRID[0])
+    assert area(0.15) == pytest.approx(np.log(0.15 / GRID[0]) / width)
+    assert area(0.2) == area(None) == area(7.0) == pytest.approx(np.log(0.2 / GRID[0]) / width), "at most the budget"
+    assert area(0.001) == 0 and area(0.15, recovered=False) == 1 and area(0.15, suppressed=False) == 0
+
+
+def test_on_one_budget_the_area_is_what_holds_there() -> None:
+    made = rows([0.05, 0.1, NEVER, NEVER])
+    assert areas(outcomes(made), np.array([0.05])).tolist() == [0, 1, 1, 1]
 
 
 def test_duplicates_and_order_change_nothing() -> None:

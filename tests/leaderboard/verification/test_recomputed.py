@@ -84,7 +84,7 @@ def test_an_edited_aggregate_does_not_follow_from_the_rows(toy_entry: Path, tmp_
 
 def _weaker(plan: Any) -> None:
     cell = next(c for c in plan["cells"] if c["attack"] == "recovery" and c["split"] == "test")
-    cell["settings"]["ascent"]["steps"] = 1
+    cell["settings"]["search"]["steps"] = 1
 
 
 def _fewer(plan: Any) -> None:
@@ -99,7 +99,7 @@ def _unseen(plan: Any) -> None:
 @pytest.mark.parametrize(
     ("change", "said"),
     [
-        (_weaker, "recovery (before_edit/none, goal behavior).settings.ascent.steps is 1, and has to be 5"),
+        (_weaker, "recovery (before_edit/none, goal behavior).settings.search.steps is 1, and has to be 5"),
         (_fewer, "gcg (token_suffix/none, goal behavior) was not run"),
         (_unseen, "random-direction (before_edit/none, goal behavior) was not run"),
     ],

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from attacks.ascent import Ascent
+from attacks.minimum_norm import MinimumNorm
 from attacks.recovery import Recovery
 from benchmark.registry import register_attack
 
@@ -16,4 +16,4 @@ class Brief(Recovery):
 
     threat_model: str = "after_edit"
     restarts: int = 1
-    ascent: Ascent = Ascent(steps=4)
+    search: MinimumNorm = MinimumNorm(steps=4)

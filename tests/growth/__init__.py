@@ -1,0 +1,1 @@
+"""How what an evaluation costs grows."""
