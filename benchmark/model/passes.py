@@ -25,6 +25,7 @@ from benchmark.contracts.readout import Last, Reader, Text
 from benchmark.model.edits import Passage, boundaries, is_position_wise, passing, up_to
 from benchmark.model.generation import generate
 from benchmark.model.pack import Pack
+from benchmark.model.packed import packed
 from benchmark.model.prefix import Joined
 from benchmark.model.subject import Subject
 
@@ -190,7 +191,7 @@ class TailPass:
         alone = all(is_position_wise(edit) for b, edit in edits.items() if b >= self.first)
         # an edit that looks at other positions needs the whole sequence; then only layers are saved
         self.offset = min(writes.start, pack.readout) if alone else 0
-        self.norm = final_norm(subject)
+        self.norm, self.layers = final_norm(subject), packed(subject.layers[self.first :])
         self._capture()
 
     @torch.no_grad()
@@ -235,7 +236,7 @@ class TailPass:
         h = passage(self.first, self.hidden[lines], where, edited=self.writes.after).to(self.dtype)
         for i in range(self.first, top):
             call = self.calls[i - self.first].items()
-            output = self.subject.layers[i](h, **{k: cache if isinstance(v, Cache) else v for k, v in call})
+            output = self.layers[i - self.first](h, **{k: cache if isinstance(v, Cache) else v for k, v in call})
             h = passage(i + 1, output[0] if isinstance(output, tuple) else output, where)
         skip, shown = self.writes.start - self.offset, self.pack.length - self.offset
         stream = {b: passage.seen[b][:: self.pack.lines, skip:shown] for b in observe}
