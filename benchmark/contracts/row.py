@@ -197,6 +197,8 @@ class Cost(Record):
     """wall time of the row's pack, divided by its rows"""
     peak_memory_mb: float | None = None
     """peak accelerator memory of the row's pack; null on a CPU"""
+    threads: int | None = None
+    """threads that worked on it for all its seconds; null on an accelerator, where it had that to itself"""
 
 
 class Detection(Record):

@@ -59,7 +59,16 @@ def run_cell(group: Group, cell: Cell, pack_size: PackSize, *, run_id: str = "")
         for i, e in enumerate(group.examples)
         for row in make_rows(group, i, _identities(group, cell, e, run_id), found.get(e.id, NOTHING))
     ]
-    return Measurement(list(group.protocol.finish(group, rows)), proposals, failures)
+    threads = torch.get_num_threads() if group.subject.device.type == "cpu" else None
+    rows = [_by(row, threads) for row in group.protocol.finish(group, rows)]
+    return Measurement(rows, proposals, failures)
+
+
+def _by(row: Row, threads: int | None) -> Row:
+    """The row with who worked on it."""
+    if row.cost is None:
+        return row
+    return row.model_copy(update={"cost": row.cost.model_copy(update={"threads": threads})})
 
 
 def _not_applicable(group: Group, attack: Attack) -> str | None:

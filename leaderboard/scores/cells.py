@@ -8,7 +8,7 @@ from typing import Literal
 import numpy as np
 import pyarrow as pa
 
-from leaderboard.rows.arrays import counts, real, text
+from leaderboard.rows.arrays import Array, counts, optional, text
 from leaderboard.rows.run import MeasuredCell
 from leaderboard.rows.selection import attacked, failed, monitored, skipped
 from leaderboard.scores.detection import detected_share
@@ -59,6 +59,11 @@ class Cost(Strict):
     forwards: int
     backwards: int
     seconds: float
+    """Of all workers."""
+    core_seconds: float | None = None
+    """Seconds times the threads of their worker, of what ran on processors; null: the rows do not say."""
+    gpu_seconds: float | None = None
+    """Seconds of what ran on accelerators; null: nothing did."""
 
 
 class CellScores(Strict):
@@ -143,8 +148,16 @@ def _classes(rows: pa.Table) -> Classes:
 
 def cost(tables: Sequence[pa.Table]) -> Cost:
     """What all rows together spent, sanity budgets included."""
-    spent = {
-        name: sum(float(np.nansum(real(rows, name))) for rows in tables)
-        for name in ("forwards", "backwards", "seconds")
-    }
-    return Cost(forwards=int(spent["forwards"]), backwards=int(spent["backwards"]), seconds=spent["seconds"])
+    spent = {name: _all(tables, name) for name in ("forwards", "backwards", "seconds", "threads", "peak_memory_mb")}
+    cores, on_gpu = spent["seconds"] * spent["threads"], spent["seconds"][~np.isnan(spent["peak_memory_mb"])]
+    return Cost(
+        forwards=int(np.nansum(spent["forwards"])),
+        backwards=int(np.nansum(spent["backwards"])),
+        seconds=float(np.nansum(spent["seconds"])),
+        core_seconds=None if np.isnan(cores).all() else float(np.nansum(cores)),
+        gpu_seconds=float(on_gpu.sum()) if len(on_gpu) else None,
+    )
+
+
+def _all(tables: Sequence[pa.Table], name: str) -> Array:
+    return np.concatenate([optional(rows, name) for rows in tables]) if tables else np.zeros(0)

@@ -39,7 +39,7 @@ split eligible suppressed recovered outcome label_base label_defended label_atta
 margin_start margin_attacked recovered_fraction overshoot drift_abs drift_rel drift_rel_base drift_pre_abs drift_pre_rel
 drift_linf drift_toward drift_away near_zero reactivated_fraction reactivated_mass reactivation_margin zero_reactivation
 floor_violation_abs floor_violation_rel decode_drift_abs delta_eps delta_norm delta_site_norms first_success_eps
-first_success_drift eps_star steps forwards backwards seconds peak_memory_mb monitor_score
+first_success_drift eps_star steps forwards backwards seconds peak_memory_mb threads monitor_score
 detected flags status error min_eps attr_clamped_share attr_clamped_recovered attr_clamped_equal_recovered
 attr_other_share attr_other_recovered attr_other_equal_recovered attr_residual_share attr_residual_recovered
 attr_residual_equal_recovered attr_random_recovered attr_cos_clamped_other attr_cos_clamped_residual
@@ -55,7 +55,7 @@ def values(record: type[Record]) -> dict[str, Any]:
     for i, (name, field) in enumerate(record.model_fields.items()):
         kind = str(field.annotation).split(" | ")[0]
         text: Any = {"<class 'str'>": f"{name}?", "str": f"{name}?", "<class 'int'>": i, "<class 'float'>": i + 0.5}
-        more: Any = {"float": i + 0.25, "<class 'bool'>": True, "bool": False, "tuple[str, ...]": ("a", "b")}
+        more: Any = {"float": i + 0.25, "int": i, "<class 'bool'>": True, "bool": False, "tuple[str, ...]": ("a", "b")}
         made[name] = {**text, **more, "tuple[float, ...]": (0.1, 0.2)}.get(kind)
     return made
 

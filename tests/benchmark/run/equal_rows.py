@@ -10,7 +10,7 @@ import pyarrow as pa
 from benchmark.contracts.row import SCHEMA
 from benchmark.run.runner import Result
 
-CHANGING = {"run_id", "seconds", "peak_memory_mb"}
+CHANGING = {"run_id", "seconds", "peak_memory_mb", "threads"}
 """Columns that are about the run and not about the result."""
 EXACT = {"eps_star"}
 """Numbers that are values of a grid."""

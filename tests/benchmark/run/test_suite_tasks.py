@@ -62,7 +62,7 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Result]
 
 def of(result: Result, task: str) -> Columns:
     """A task's rows, without what is about the run or the name."""
-    own = {"task", "run_id", "cell_key", "seconds", "peak_memory_mb"}
+    own = {"task", "run_id", "cell_key", "seconds", "peak_memory_mb", "threads"}
     return [{k: v for k, v in r.items() if k not in own} for r in result.rows.to_pylist() if r["task"] == task]
 
 
