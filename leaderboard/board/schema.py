@@ -23,7 +23,7 @@ from leaderboard.scores.stability import Stability
 from leaderboard.scores.tasks import TaskScores
 from leaderboard.scores.values import Estimate, Strict
 
-SCHEMA_VERSION = 4
+SCHEMA_VERSION = 5
 SCHEMA_FILE = Path(__file__).with_name("leaderboard.schema.json")
 
 
@@ -224,7 +224,7 @@ class SuiteBoard(Strict):
 class Leaderboard(Strict):
     """The whole file."""
 
-    schema_version: Literal[4] = SCHEMA_VERSION
+    schema_version: Literal[5] = SCHEMA_VERSION
     generated_at: str
     """UTC, ISO 8601."""
     suites: list[SuiteBoard]

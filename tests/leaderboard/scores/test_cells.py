@@ -59,6 +59,16 @@ def test_statistics_of_a_cell() -> None:
     assert found.cost.forwards == 32 * 5 * 2
 
 
+def test_cost_is_seconds_times_threads_on_processors_and_seconds_on_an_accelerator() -> None:
+    none, two, gpu = (
+        statistics(rows([0.01] * 4, **facts)).cost for facts in ({}, {"threads": 2}, {"peak_memory_mb": 9.0})
+    )
+    assert none.seconds == two.seconds == 4 * 5 * 0.5
+    assert (none.core_seconds, none.gpu_seconds) == (None, None), "rows of before that column do not say"
+    assert (two.core_seconds, two.gpu_seconds) == (2 * two.seconds, None)
+    assert (gpu.core_seconds, gpu.gpu_seconds) == (None, gpu.seconds)
+
+
 def test_a_control_has_no_selective_share() -> None:
     one = control(against(rows(FIRST, attack="random-direction"), []))
     found = cell_scores(one, Resampler(resamples=10).of("ioi", task_clusters([one])))
