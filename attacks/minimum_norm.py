@@ -83,8 +83,8 @@ class _Search:
         """(lanes, levels, ...): what came furthest within each budget, beyond the goal where that was reached ..."""
         self.objective = torch.full_like(self.budgets, -torch.inf)
         """... and its objective."""
-        self._first: Tensor | None = None
         self._late: tuple[Tensor, Tensor] | None = None
+        self._last = self.objective
 
     def advance(self, rate: float, momentum: float, adaptation: float, closing: bool) -> None:
         """One step along the averaged direction, to the norm that the last one asks for."""
@@ -111,7 +111,7 @@ class _Search:
 
     def mark(self) -> None:
         """Remember how far the search is."""
-        self._late = (self.best.clone(), self.objective[:, -1].clone())
+        self._late = (self.best.clone(), self.objective.clone())
 
     def close(self) -> None:
         """Judge the last iterates; then, at every budget, the best scaled to it."""
@@ -119,6 +119,7 @@ class _Search:
         if len(lanes):
             rows = self._rows(lanes)
             self._look(lanes, rows, self.problem.evaluate(self.at[lanes], rows), self.at[lanes])
+        self._last = self.objective.clone()
         best = torch.where(_column(self.best.isfinite()), self.found, self.furthest[:, -1])
         every = torch.arange(len(best), device=best.device)
         for level in range(self.budgets.shape[1]):
@@ -128,8 +129,8 @@ class _Search:
 
     def proposal(self) -> Tensor:
         """Of every row, over all restarts, what came furthest within its budget; and in the first restart, at the
-        smallest budget that is enough, the smallest that reached the goal: which may be missed in free text by what
-        reaches the goal of a search by little."""
+        smallest budget that is enough, the smallest that reached the goal. What reaches it by little may miss the
+        verdict on free text: then the other restarts count."""
         examples, levels, restarts = self.problem.grid
         every = torch.arange(examples, device=self.best.device)
         smallest, lane = self.best.view(examples, restarts).min(1)
@@ -145,17 +146,19 @@ class _Search:
         return proposal.flatten(0, 2)
 
     def converged(self) -> Tensor:
-        """(rows,): reached, or in the last tenth of the steps the norm fell, or where nothing was found the objective
-        rose, by at most 1 %, of its whole gain."""
+        """(rows,): reached, or as many steps again, at the pace of the last tenth of them, would not take the norm, or
+        where nothing was found the objective, to where it is."""
         examples, levels, restarts = self.problem.grid
-        settled = self.best <= self.budgets[:, 0]
-        if self._late is not None and self._first is not None:
+        near = torch.zeros_like(self.budgets, dtype=torch.bool)
+        if self._late is not None:
             best, objective = self._late
-            last = self.objective[:, -1]
-            risen = last - objective <= 0.01 * (last - self._first) + 1e-6
-            settled |= torch.where(self.best.isfinite(), self.best >= 0.99 * best, risen)
-        reached = (self.best[:, None] <= self.budgets * ROUNDING) | settled[:, None]
-        return reached.view(examples, restarts, levels).transpose(1, 2).flatten()
+            norm = self.best * (self.best / best).nan_to_num() ** 10
+            gain = (self._last - objective).nan_to_num()
+            risen = (gain > 1e-6) & (self._last + 10 * gain > 0)
+            near = torch.where(self.best.isfinite()[:, None], norm[:, None] <= self.budgets, risen)
+        reached = self.best[:, None] <= self.budgets * ROUNDING
+        settled = (reached | ~near).view(examples, restarts, levels).all(1)
+        return settled[:, :, None].expand(-1, -1, restarts).flatten()
 
     def _open(self) -> Tensor:
         return (self.best > self.budgets[:, 0]).nonzero()[:, 0]
@@ -181,8 +184,6 @@ class _Search:
 
     def _look(self, lanes: Tensor, rows: Tensor, state: State, at: Tensor) -> Tensor:
         """Remember what is better than before, and only what the constraint allows; (lanes,): the goal is reached."""
-        if self._first is None:
-            self._first = state.objective.clone()
         feasible, norm = self.problem.constraint.feasible(at, rows), _norm(at)
         hit = state.reached & feasible
         smaller = hit & (norm < self.best[lanes])
@@ -200,7 +201,7 @@ def _starts(problem: Problem, rows: Tensor) -> Tensor:
     zeros = problem.zeros()[rows]
     if problem.grid[2] == 1:
         return zeros
-    noise = problem.constraint.project(problem.noise())[rows]
+    noise = problem.constraint.project(problem.noise()[rows], rows)
     start = _unit(noise) * _column(0.5 * problem.budget[rows])
     start = torch.where(_column(problem.restart[rows] > 0), start, zeros)
     return problem.constraint.restore(start, problem.budget[rows], rows)

@@ -19,9 +19,9 @@ class Convergence(Strict):
     still_improving: Estimate
     """Share of the rows that were not recovered and whose search was still improving when it stopped."""
     steps: float | None
-    """Median optimiser steps of a row, all restarts."""
+    """Median optimiser steps of an example and seed, all budgets and restarts."""
     forwards: float | None
-    """Median forward passes of a row."""
+    """Median forward passes of the same."""
 
 
 def still_improving(rows: pa.Table) -> Array:
@@ -38,6 +38,13 @@ def convergence(rows: pa.Table, resamples: Resamples) -> Convergence | None:
     return Convergence(
         rows=kept.num_rows,
         still_improving=estimates(marked, text(kept, "cluster_id"), resamples)[0],
-        steps=known_median(real(kept, "steps")),
-        forwards=known_median(real(kept, "forwards")),
+        steps=known_median(_of_examples(kept, "steps")),
+        forwards=known_median(_of_examples(kept, "forwards")),
     )
+
+
+def _of_examples(rows: pa.Table, name: str) -> Array:
+    """What the rows of each example and seed spent together; NaN: the rows do not say."""
+    keys = np.rec.fromarrays([text(rows, "example_id"), real(rows, "seed")])
+    _, line = np.unique(keys, return_inverse=True)
+    return np.bincount(line, weights=real(rows, name))

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from attacks.minimum_norm import MinimumNorm
+from attacks.minimum_norm import MinimumNorm, _Search
 from attacks.random_direction import RandomDirection
 from benchmark.model.passes import Seen
 from benchmark.sae.features import FeatureSet
@@ -191,3 +191,23 @@ def test_what_is_close_to_a_budget_tries_that_budget():
     less = make([0.05, optimum * 0.98, 50.0])
     reached = less.problem.evaluate(MinimumNorm().run(less.problem).proposal).reached.view(EXAMPLES, 3)
     assert not bool(reached[0, 1]) and bool(reached[0, 2])
+
+
+def test_what_would_come_to_a_budget_at_the_pace_of_the_last_tenth_has_not_converged():
+    search = _Search(make([1.0, 2.0]).problem)
+    # the norm of what was found, a tenth of the steps ago and now; then where nothing was, the objective
+    search.best = torch.tensor([4.0, 3.01, 2.1, 1.5, torch.inf, torch.inf])
+    search.objective[4:] = torch.tensor([[-0.10], [-0.10]])
+    search.mark()
+    search.best = torch.tensor([3.0, 3.0, 2.05, 1.5, torch.inf, torch.inf])
+    search.objective = search.objective.clone()
+    search.objective[4:] = torch.tensor([[-0.08], [-0.095]])
+    search._last = search.objective.clone()
+    assert search.converged().view(EXAMPLES, 2).tolist() == [
+        [False, False],  # falls by a quarter: to 0.2
+        [True, True],  # by 0.3 %: to 2.9
+        [True, False],  # to 1.6
+        [True, True],  # stands, and the larger budget has reached it
+        [False, False],  # rises by 0.02: to 0.12
+        [True, True],  # by 0.005: to -0.05
+    ]
