@@ -36,7 +36,7 @@ def main(
 ) -> None:
     """Measure, print a table, and draw it."""
     torch.set_num_threads(len(os.sched_getaffinity(0)))
-    console, found = Console(soft_wrap=True), dict[str, tuple[Axis, list[Point]]]()
+    console, found = Console(width=140), dict[str, tuple[Axis, list[Point]]]()
     for axis in axes(torch.device(device), int(largest)):
         if only is None or axis.name in only:
             found[axis.name] = (axis, [*axis.measure()])

@@ -21,10 +21,10 @@ from torch.autograd.graph import saved_tensors_hooks
 from torch.utils.benchmark import Timer
 from transformers import AutoModelForCausalLM, LlamaConfig
 
+from attacks.recovery import Recovery
 from benchmark.measure.group import Group
 from benchmark.model.passes import TailPass
 from benchmark.model.subject import Subject
-from benchmark.registry import attack
 from benchmark.run.cell import run_cell
 from benchmark.run.groups import groups
 from benchmark.run.plan import Cell
@@ -62,9 +62,9 @@ def axes(device: torch.device, budget: int) -> Sequence[Axis]:
 
     def step(name: str, most: float, sizes: Sequence[int], make: Callable[[int], tuple[float, Step]]) -> Axis:
         def measure() -> Iterator[Point]:
-            for size in sizes:
-                x, taken = make(size)
-                yield Point(x, _median(taken), _kept_mb(taken))
+            made = [make(size) for size in sizes]
+            for (x, taken), seconds in zip(made, _medians([one for _, one in made]), strict=True):
+                yield Point(x, seconds, _kept_mb(taken))
 
         return Axis(name, most, measure)
 
@@ -119,10 +119,16 @@ def _model(width: int, layers: int, device: torch.device) -> Subject:
     return Subject(made, SimpleNamespace(bos_token_id=None, pad_token_id=None), "random")
 
 
-def _median(step: Step, turns: int = 5) -> float:
-    step()
-    timer = Timer("step()", globals={"step": step}, num_threads=torch.get_num_threads())
-    return statistics.median(timer.blocked_autorange(min_run_time=0.3).median for _ in range(turns))
+def _medians(steps: Sequence[Step], turns: int = 5) -> list[float]:
+    """Seconds of each step, which take turns: what else the machine does meets all of them."""
+    took: list[list[float]] = [[] for _ in steps]
+    for turn in range(turns + 1):
+        for found, step in zip(took, steps, strict=True):
+            timer = Timer("step()", globals={"step": step}, num_threads=torch.get_num_threads())
+            seconds = timer.blocked_autorange(min_run_time=0.3).median
+            if turn:  # the first one warms up
+                found.append(seconds)
+    return [statistics.median(found) for found in took]
 
 
 def _kept_mb(step: Step) -> float:
@@ -149,7 +155,7 @@ def _organism(device: torch.device) -> Group:
 
 def _cell(group: Group, budgets: Sequence[float]) -> Point:
     """The attack of the suite, at these budgets, on all that is suppressed."""
-    how = attack("recovery")()
+    how = Recovery()
     cell = Cell("growth", "ioi", "sae-clamp", how, tuple(budgets))
     took = list[float]()
     for _ in range(3):
@@ -182,16 +188,8 @@ def _workers(device: torch.device) -> Iterator[Point]:
     asked = "evaluate -d sae-clamp -d leace --suite smoke --no-utility --no-controls --limit 40".split()
     for count in [n for n in (1, 2, 4, 8) if n <= most]:
         with tempfile.TemporaryDirectory() as folder:
-            command = [
-                sys.executable,
-                "-m",
-                "benchmark.cli",
-                *asked,
-                "--workers",
-                str(count),
-                "-o",
-                str(Path(folder, "run")),
-            ]
+            bench = str(Path(sys.executable).with_name("bench"))
+            command = [bench, *asked, "--workers", str(count), "-o", str(Path(folder, "run"))]
             began = time.perf_counter()
             subprocess.run(command, check=True, capture_output=True)
             yield Point(count, time.perf_counter() - began)
