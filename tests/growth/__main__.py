@@ -19,6 +19,7 @@ from typing import Annotated
 import matplotlib.pyplot as plt
 import torch
 import typer
+from matplotlib.ticker import EngFormatter, NullLocator
 from rich.console import Console
 from rich.table import Table
 
@@ -91,8 +92,13 @@ def _draw(found: dict[str, tuple[Axis, list[Point]]], file: Path) -> None:
         place.set_visible(False)
     for place, (axis, points) in zip(grid.flat, found.values(), strict=False):
         sizes, seconds = [one.size for one in points], [one.seconds for one in points]
-        place.loglog(sizes, seconds, "o-", base=10)
+        place.loglog(sizes, seconds, "o-")
         place.loglog(sizes, [seconds[-1] * (size / sizes[-1]) ** axis.most for size in sizes], ":", color="grey")
+        # two decades at least: what does not grow looks flat
+        middle = math.sqrt(min(seconds) * max(seconds))
+        place.set_ylim(min(min(seconds) / 2, middle / 10), max(2 * max(seconds), 10 * middle))
+        place.xaxis.set_minor_locator(NullLocator())
+        place.set_xticks(sizes, [EngFormatter(sep="", places=0)(size) for size in sizes])
         place.set(
             xlabel=axis.name, ylabel="seconds", title=f"exponent {exponent(points):.2f}" if len(points) > 1 else ""
         )
