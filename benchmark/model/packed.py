@@ -7,7 +7,7 @@ rounding; the live model, which every clean pass runs, is left as it is.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable
 from copy import deepcopy
 from typing import Any
 from weakref import WeakKeyDictionary
@@ -25,22 +25,21 @@ _PACKED: WeakKeyDictionary[nn.Module, tuple[Any, nn.Module]] = WeakKeyDictionary
 """Layer -> what its weights were, and the packed one."""
 
 
-def packed(layers: Sequence[nn.Module]) -> list[nn.Module]:
+def packed(layers: Iterable[nn.Module]) -> list[nn.Module]:
     """The same layers, packed where they can be: on a CPU in single precision, frozen, and small enough together."""
-    if not _served(layers):
-        return list(layers)
-    return [_of(layer) for layer in layers]
+    live = list(layers)
+    return [_of(layer) for layer in live] if _served(live) else live
 
 
-def _served(layers: Sequence[nn.Module]) -> bool:
-    weights = [m.weight for layer in layers for m in layer.modules() if _is_linear(m)]
+def _served(layers: list[nn.Module]) -> bool:
+    weights: list[Tensor] = [m.weight for layer in layers for m in layer.modules() if _is_linear(m)]  # pyright: ignore[reportAssignmentType]
     if not torch.backends.mkldnn.is_available() or not weights:
         return False
     plain = all(w.device.type == "cpu" and w.dtype == torch.float32 and not w.requires_grad for w in weights)
     return plain and 2 * sum(w.nbytes for w in weights) <= MOST
 
 
-def _is_linear(module: nn.Module) -> bool:
+def _is_linear(module: Any) -> bool:
     return type(module) in (nn.Linear, Conv1D) and module.weight.numel() >= LEAST
 
 

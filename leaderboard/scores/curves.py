@@ -61,8 +61,10 @@ def holding(outcomes: Outcomes, budgets: Array, *, selective: bool) -> Array:
 
 
 def areas(outcomes: Outcomes, budgets: Array, *, selective: bool = False) -> Array:
-    """The area under each example's own curve, (examples,) in [0, 1]; their mean is AURC."""
+    """The area under each example's own curve, (examples,) in [0, 1]; their mean is AURC. Without a budget it is 0."""
     least = outcomes.least_norms(selective=selective)
+    if not len(budgets):
+        return np.zeros(len(least))
     if len(budgets) == 1:
         return outcomes.suppressed * (least > budgets[0] * ROUNDING)
     width = np.log(budgets[-1] / budgets[0])

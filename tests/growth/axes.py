@@ -148,7 +148,7 @@ def _kept_mb(step: Step) -> float:
 @cache
 def _organism(device: torch.device) -> Group:
     """The default clamp on `ioi` of the embedded suite, nothing of which is left out."""
-    request = Request(defense=["sae-clamp"], tasks=["ioi"], controls=False, utility=False, device=str(device))
+    request = Request(defense=("sae-clamp",), tasks=("ioi",), controls=False, utility=False, device=str(device))
     ((_, group),) = groups(prepare(request))
     return group
 

@@ -60,9 +60,8 @@ def test_statistics_of_a_cell() -> None:
 
 
 def test_cost_is_seconds_times_threads_on_processors_and_seconds_on_an_accelerator() -> None:
-    none, two, gpu = (
-        statistics(rows([0.01] * 4, **facts)).cost for facts in ({}, {"threads": 2}, {"peak_memory_mb": 9.0})
-    )
+    cases: list[dict[str, Any]] = [{}, {"threads": 2}, {"peak_memory_mb": 9.0}]
+    none, two, gpu = (statistics(rows([0.01] * 4, **facts)).cost for facts in cases)
     assert none.seconds == two.seconds == 4 * 5 * 0.5
     assert (none.core_seconds, none.gpu_seconds) == (None, None), "rows of before that column do not say"
     assert (two.core_seconds, two.gpu_seconds) == (2 * two.seconds, None)

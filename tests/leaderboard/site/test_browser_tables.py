@@ -28,7 +28,7 @@ def test_every_column_sorts_both_ways_with_what_is_missing_last(tab: Browser, pl
     tab.open(places["board"])
     show_controls(tab)
     heads = tab.run("document.querySelectorAll('#board thead th').length")
-    assert heads == 15
+    assert heads == 16
     for place in range(heads):
         head = f"document.querySelectorAll('#board thead th')[{place}]"
         for _ in range(2):

@@ -108,7 +108,7 @@ def test_what_had_not_come_to_rest_is_counted(unsettled: Page) -> None:
     row = next(
         row for row in captioned(unsettled, "Convergence").rows if row[0].text.strip() == "recovery, before edit"
     )
-    assert drawn(row[3])[0] == 0.5 and [row[2].text, row[4].text, row[5].text] == ["16", "7", "2"]
+    assert drawn(row[3])[0] == 0.5 and [row[2].text, row[4].text, row[5].text] == ["16", "28", "8"]
 
 
 def test_threat_models_that_were_not_run_say_why(page: Page) -> None:
