@@ -16,6 +16,7 @@ from torch import Tensor
 
 from attacks.ranges import Momentum, Number, Rate, Share
 from benchmark.contracts.attack import Attempt
+from benchmark.search.champions import ROUNDING
 from benchmark.search.oracle import State
 from benchmark.search.problem import Problem
 
@@ -25,7 +26,6 @@ AHEAD = 1.05
 """Times the linear step that is tried: exactly that one ends on the boundary, where rounding decides."""
 CLOSE = 1.06
 """In the second half of the steps, a norm that is larger than a budget by less than this factor tries that budget."""
-ROUNDING = 1 + 1e-6
 
 
 @dataclass(frozen=True)
@@ -78,7 +78,9 @@ class _Search:
         self.best = torch.full_like(middle, torch.inf)
         """(lanes,) the smallest norm that reached the goal."""
         self.found = self.at.clone()
-        """What reached it."""
+        """What reached it ..."""
+        self.beyond = torch.zeros_like(middle)
+        """... and its objective."""
         self.furthest = self.at[:, None].repeat(1, levels, 1, 1, 1)
         """(lanes, levels, ...): what came furthest within each budget, beyond the goal where that was reached ..."""
         self.objective = torch.full_like(self.budgets, -torch.inf)
@@ -133,7 +135,10 @@ class _Search:
         verdict on free text: then the other restarts count."""
         examples, levels, restarts = self.problem.grid
         every = torch.arange(examples, device=self.best.device)
-        smallest, lane = self.best.view(examples, restarts).min(1)
+        best = self.best.view(examples, restarts)
+        smallest = best.amin(1)
+        as_small = best <= smallest[:, None] * ROUNDING
+        lane = torch.where(as_small, self.beyond.view(examples, restarts), -torch.inf).argmax(1)
         found = self.found.view(examples, restarts, *self.found.shape[1:])[every, lane]
         furthest = self.furthest.view(examples, restarts, levels, *self.found.shape[1:])
         strongest = self.objective.view(examples, restarts, levels).argmax(1)
@@ -186,8 +191,11 @@ class _Search:
         """Remember what is better than before, and only what the constraint allows; (lanes,): the goal is reached."""
         feasible, norm = self.problem.constraint.feasible(at, rows), _norm(at)
         hit = state.reached & feasible
-        smaller = hit & (norm < self.best[lanes])
-        self.best[lanes[smaller]], self.found[lanes[smaller]] = norm[smaller], at[smaller]
+        best = self.best[lanes]
+        smaller = hit & (norm * ROUNDING < best)
+        beyond = hit & (norm <= best * ROUNDING) & (state.objective > self.beyond[lanes])
+        for held, new in ((self.best, norm), (self.found, at), (self.beyond, state.objective)):
+            held[lanes[smaller | beyond]] = new[smaller | beyond]
         fits = norm[:, None] <= self.budgets[lanes] * ROUNDING
         further = feasible[:, None] & fits & (state.objective[:, None] > self.objective[lanes])
         line, level = further.nonzero().T

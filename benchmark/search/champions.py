@@ -8,16 +8,20 @@ from torch import Tensor
 from benchmark.search.oracle import State
 from benchmark.search.problem import Problem
 
+ROUNDING = 1 + 1e-5
+"""Norms that differ by less are one: what rounding decides would depend on the pack."""
+
 
 def by_rank(problem: Problem, state: State, delta: Tensor) -> Tensor:
-    """Rows of every (example, budget), best first, (lines, restarts): those that reached the goal by their norm, then
-    the others by their objective."""
+    """Rows of every (example, budget), best first, (lines, restarts): those that reached the goal by their norm, of
+    one norm in the attack's own order, then the others by their objective."""
     restarts = problem.grid[2]
-    norm = delta.flatten(1).norm(dim=1)
-    worth = torch.where(state.reached, -norm, state.objective).view(-1, restarts)
+    norm = torch.where(state.reached, delta.flatten(1).norm(dim=1), torch.inf).view(-1, restarts)
+    least = norm.amin(1, keepdim=True)
+    norm = torch.where(norm <= least * ROUNDING, least, norm)
+    worth = torch.where(state.reached, 0.0, state.objective).view(-1, restarts)
     order = worth.argsort(dim=1, descending=True, stable=True)
-    reached = state.reached.view(-1, restarts).gather(1, order)
-    order = order.gather(1, reached.int().argsort(dim=1, descending=True, stable=True))
+    order = order.gather(1, norm.gather(1, order).argsort(dim=1, stable=True))
     return order + restarts * torch.arange(len(order), device=order.device)[:, None]
 
 

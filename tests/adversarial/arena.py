@@ -17,7 +17,7 @@ name: in-front
 extends: embedded
 limit: 16
 sample: 128
-attacks: [{attack: recovery, threat_model: before_edit, restarts: 1, search: {steps: 10}}]
+attacks: [{attack: recovery, threat_model: before_edit, restarts: 2, search: {steps: 10}}]
 """
 """The shipped suite, its tasks attacked in front of the defense alone; what is learned from is a sample."""
 RESAMPLES = 200

@@ -74,13 +74,14 @@ def test_nothing_shows_where_nothing_is_written(group: Group) -> None:
     assert (loud <= 0).all()
 
 
-def test_hiding_lowers_the_drift_of_what_is_not_recovered_yet(group: Group) -> None:
+def test_hiding_lowers_the_drift(group: Group) -> None:
     def drift(penalty: float) -> float:
         attack = SoftSuffix(penalty=penalty, search=MinimumNorm(steps=10), goal="wrong")
         moved = [row["drift_pre_abs"] for row in cell(group, attack, (1.0,))[0]]
         return sum(moved) / len(moved)
 
-    assert drift(20.0) < 0.9 * drift(0.0)
+    loud = drift(0.0)
+    assert drift(20.0) < 0.95 * loud and drift(100.0) < 0.7 * loud
 
 
 def test_both_searches_are_on_one_bill(group: Group) -> None:
