@@ -24,8 +24,6 @@ FINEST = 0.01
 """Least share by which the norm falls or rises."""
 AHEAD = 1.05
 """Times the linear step that is tried: exactly that one ends on the boundary, where rounding decides."""
-CLOSE = 1.06
-"""In the second half of the steps, a norm that is larger than a budget by less than this factor tries that budget."""
 
 
 @dataclass(frozen=True)
@@ -50,7 +48,7 @@ class MinimumNorm:
         search = _Search(problem)
         for step in range(self.steps):
             fall = 0.5 * (1 + math.cos(math.pi * step / self.steps))
-            search.advance(self.rate * fall, self.momentum, FINEST + self.adaptation * fall, 2 * step >= self.steps)
+            search.advance(self.rate * fall, self.momentum, FINEST + self.adaptation * fall)
             if step == int(0.9 * self.steps) - 1:
                 search.mark()
         search.close()
@@ -88,7 +86,7 @@ class _Search:
         self._late: tuple[Tensor, Tensor] | None = None
         self._last = self.objective
 
-    def advance(self, rate: float, momentum: float, adaptation: float, closing: bool) -> None:
+    def advance(self, rate: float, momentum: float, adaptation: float) -> None:
         """One step along the averaged direction, to the norm that the last one asks for."""
         lanes = self._open()
         if not len(lanes):
@@ -103,7 +101,7 @@ class _Search:
         lanes, rows, at, hit = lanes[going], rows[going], at[going], hit[going]
         way = problem.constraint.tangent(gradient[going], at, rows)
         missing = (AHEAD * (-state.objective[going]).clamp(min=0) / _norm(way)).nan_to_num()
-        self._adapt(lanes, hit, _norm(at) + missing, adaptation, closing)
+        self._adapt(lanes, hit, _norm(at) + missing, adaptation)
         self.velocity[lanes] = momentum * self.velocity[lanes] + (1 - momentum) * _unit(way)
         # what was tangent at earlier iterates need not be here
         way = _unit(problem.constraint.tangent(self.velocity[lanes], at, rows))
@@ -173,17 +171,13 @@ class _Search:
         level = (self.budgets[lanes] * ROUNDING < self.norm[lanes, None]).sum(1)
         return self.rows[lanes, level.clamp(max=self.rows.shape[1] - 1)]
 
-    def _adapt(self, lanes: Tensor, hit: Tensor, linear: Tensor, share: float, closing: bool) -> None:
+    def _adapt(self, lanes: Tensor, hit: Tensor, linear: Tensor, share: float) -> None:
         """The norm that is tried next; ``linear``: what the slope says is enough."""
         norm, best, budgets = self.norm[lanes], self.best[lanes], self.budgets[lanes]
-        most = best
-        if closing:
-            below = torch.where(budgets * ROUNDING < best[:, None], budgets, 0.0).amax(1)
-            most = torch.where(best <= CLOSE * below, below, best)
         grown = norm * (1 + share)
         # before anything reached the goal the slope is followed, to twice the norm at most
         searching = torch.where(norm > 0, torch.maximum(grown, linear.minimum(2 * norm)), linear)
-        missed = torch.where(best.isfinite(), grown.minimum(most), searching)
+        missed = torch.where(best.isfinite(), grown.minimum(best), searching)
         reached = norm.minimum(_norm(self.at[lanes])) * (1 - share)
         self.norm[lanes] = torch.where(hit, reached, missed).clamp(min=budgets[:, 0], max=budgets[:, -1])
 

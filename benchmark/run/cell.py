@@ -20,7 +20,7 @@ from benchmark.registry import threat
 from benchmark.run.plan import Cell
 from benchmark.run.training import train, untrainable
 from benchmark.search.pack_size import PackSize
-from benchmark.threats.vectors import unheld
+from benchmark.threats.stream import unheld
 
 NOTHING = Left("not_run", None)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from benchmark.registry import register_threat
-from benchmark.threats.vectors import StreamThreat
+from benchmark.threats.stream import StreamThreat
 
 
 @register_threat("after_edit")

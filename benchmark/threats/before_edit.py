@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from benchmark.measure.group import Group
 from benchmark.registry import register_threat
 from benchmark.threats.after_edit import AfterEdit
-from benchmark.threats.vectors import StreamThreat
+from benchmark.threats.stream import StreamThreat
 
 
 @register_threat("before_edit")

@@ -181,7 +181,7 @@ def test_blind_rows_are_noticed_and_numbers_that_are_none_do_no_harm():
     assert attempt.proposal.isfinite().all()
 
 
-def test_what_is_close_to_a_budget_tries_that_budget():
+def test_what_is_found_is_tried_at_every_budget():
     """A norm that ends above a budget by less than it is fine cannot say whether the budget was enough."""
     made = make([0.05, 50.0])
     optimum = float((made.needs + made.slack)[0])

@@ -17,7 +17,7 @@ from benchmark.run.doctor import Check
 from benchmark.run.listener import Silent
 from benchmark.run.request import Request
 from benchmark.run.runner import Result
-from tests.benchmark.run.work_to_do import asked, deadly, run, same_bytes
+from tests.benchmark.run.work_to_do import deadly, run, same_bytes
 
 ray = pytest.importorskip("ray")
 OPTIONS: dict[str, Any] = {"executor": "ray", "workers": 2}
@@ -41,16 +41,6 @@ def two_cores() -> Iterator[None]:
         ray.init(num_cpus=2, include_dashboard=False, object_store_memory=200_000_000, log_to_driver=False)
         yield
         ray.shutdown()
-
-
-@pytest.fixture(scope="module")
-def options(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
-    return asked(tmp_path_factory.mktemp("asked"))
-
-
-@pytest.fixture(scope="module")
-def alone(options: dict[str, Any], tmp_path_factory: pytest.TempPathFactory) -> Result:
-    return run(options, tmp_path_factory.mktemp("alone") / "run")
 
 
 def test_a_cluster_leaves_the_rows_of_one_process_also_if_a_worker_dies(

@@ -20,17 +20,7 @@ from benchmark.run.request import Request
 from benchmark.run.runner import Result
 from benchmark.run.work import Job, Work
 from benchmark.run.worker import Orders, Worker
-from tests.benchmark.run.work_to_do import asked, deadly, run, same_bytes
-
-
-@pytest.fixture(scope="module")
-def options(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
-    return asked(tmp_path_factory.mktemp("asked"))
-
-
-@pytest.fixture(scope="module")
-def alone(options: dict[str, Any], tmp_path_factory: pytest.TempPathFactory) -> Result:
-    return run(options, tmp_path_factory.mktemp("alone") / "run")
+from tests.benchmark.run.work_to_do import deadly, run, same_bytes
 
 
 @pytest.fixture(scope="module")

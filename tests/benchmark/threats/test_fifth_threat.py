@@ -16,7 +16,7 @@ from benchmark.model.pack import Pack
 from benchmark.model.passes import Writes
 from benchmark.registry import TASKS, THREATS, register_threat
 from benchmark.run.runner import Result
-from benchmark.threats.vectors import StreamThreat
+from benchmark.threats.stream import StreamThreat
 from leaderboard.commands import report
 from tests.tiny import ToyTask, suite_file
 from tests.toy_run import DEFENSE

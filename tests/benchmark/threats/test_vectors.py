@@ -19,10 +19,12 @@ from benchmark.measure.remeasure import VIOLATION, remeasure
 from benchmark.model.passes import FullPass
 from benchmark.run.cell import run_cell
 from benchmark.run.plan import Cell
+from benchmark.search.ballot import SEARCH as SEARCH_ITSELF
 from benchmark.search.constraint import Free
 from benchmark.search.cross_layer import CrossLayer
 from benchmark.search.pack_size import PackSize
 from benchmark.search.problem import Problem
+from benchmark.threats import vectors
 from tests.groups import AT, BUDGETS, SEARCH, Far, Rows, aimed, alone, cell, named
 
 
@@ -91,6 +93,35 @@ def test_a_row_is_billed_for_its_own_search(group: Group, searched: tuple[Rows, 
     for name in {row["example_id"] for row in rows}:
         spent = [sum(row[what] for row in rows if row["example_id"] == name) for what in ("steps", "backwards")]
         assert spent[0] <= 3 and spent[1] > spent[0], "the constraint's passes are on the bill, too"
+
+
+class Twice(Recovery):
+    """Proposes what it found, and in the second restart the same at the length of the budget."""
+
+    def run(self, problem: Problem) -> Attempt:
+        found = super().run(problem)
+        delta = found.proposal.clone()
+        delta[problem.restart > 0] = problem.restore(1e3 * delta)[problem.restart > 0]
+        return found._replace(proposal=delta)
+
+
+def test_what_the_clean_pass_denies_is_made_good_by_the_next_restart(
+    group: Group, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Free text may be judged otherwise than a search sees it: here nothing below 0.9 of its budget is confirmed."""
+    attack, at = Twice(restarts=2, search=SEARCH.search), (4.0,)
+    plain, _ = cell(replace(group, attribution=False), attack, at)
+    near = [row["example_id"] for row in plain if row["recovered"] and row["delta_eps"] < 0.8 * at[0]]
+    assert near, "the smaller comes first"
+    honest = vectors.remeasure
+
+    def denying(*args: Any) -> list[Any]:
+        return [row if row.size.eps > 0.9 * at[0] else row._replace(recovered=False) for row in honest(*args)]
+
+    monkeypatch.setattr(vectors, "remeasure", denying)
+    strict = {row["example_id"]: row for row in cell(replace(group, attribution=False), attack, at)[0]}
+    assert all(strict[name]["delta_eps"] > 0.9 * at[0] and strict[name]["recovered"] for name in near)
+    assert {strict[name]["found_by"] for name in near} == {SEARCH_ITSELF}, "and nobody else was asked"
 
 
 # The smallest rescaling.
