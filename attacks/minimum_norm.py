@@ -95,7 +95,7 @@ class _Search:
         at = self.at[lanes]
         state, gradient = problem.slope(at, rows)
         hit = self._look(lanes, rows, state, at)
-        going = self.best[lanes] > self.budgets[lanes, 0]
+        going = self._short(lanes)
         if not going.any():
             return
         lanes, rows, at, hit = lanes[going], rows[going], at[going], hit[going]
@@ -164,7 +164,11 @@ class _Search:
         return settled[:, :, None].expand(-1, -1, restarts).flatten()
 
     def _open(self) -> Tensor:
-        return (self.best > self.budgets[:, 0]).nonzero()[:, 0]
+        return self._short(slice(None)).nonzero()[:, 0]
+
+    def _short(self, lanes: Tensor | slice) -> Tensor:
+        """Whether nothing that was found is within the smallest budget."""
+        return self.best[lanes] > self.budgets[lanes, 0] * ROUNDING
 
     def _rows(self, lanes: Tensor) -> Tensor:
         """The row that is billed for what a lane tries now."""
