@@ -57,11 +57,14 @@ class Threat(ABC):
         """
 
     @abstractmethod
-    def attack(self, group: Any, attack: Any, budgets: Sequence[float], seed: int, pack: Any, pack_size: Any) -> Any:
-        """Search on every example of a pack at every budget, and measure again what was found, on a clean pass.
+    def attack(
+        self, group: Any, attack: Any, budgets: Sequence[float], seed: int, packs: Sequence[Any], pack_size: Any
+    ) -> list[Any]:
+        """Search on every example of some packs at every budget, and measure again what was found, on a clean pass.
 
         Returns:
-            ``benchmark.measure.outcome.Found``: what was measured by example and budget, and the proposals.
+            Of every pack ``benchmark.measure.outcome.Found``: what was measured by example and budget, and the
+            proposals.
         """
 
     @abstractmethod

@@ -18,8 +18,9 @@ from benchmark.contracts.task import Task
 from benchmark.measure.detection import Detector
 from benchmark.measure.judging import Judged
 from benchmark.model.pack import Pack
-from benchmark.model.passes import FullPass, Pass, TailPass, Weigh, Writes
+from benchmark.model.passes import FullPass, Pass, Weigh, Writes
 from benchmark.model.subject import Subject
+from benchmark.model.tail import TailPass
 
 NEAR_ZERO = 1e-3
 """Norms of activations up to this share of the residual norm are too small to divide by."""
@@ -74,6 +75,8 @@ class Group:
     """Probability of all choices below which what is read is degenerate; None: nothing is."""
     home: int | None = None
     """Boundary of the suite's own site of the task; None: there is none."""
+    together: bool = False
+    """Tail passes over prompts of several lengths, run as one, equal each alone."""
 
     @cached_property
     def at_home(self) -> Group:

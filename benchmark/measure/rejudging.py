@@ -13,9 +13,10 @@ from benchmark.measure.judging import Judged, judge, judged
 from benchmark.measure.self_check import agree
 from benchmark.model.edits import by_boundary
 from benchmark.model.pack import Pack, make_packs
-from benchmark.model.passes import TailPass, Writes
+from benchmark.model.passes import Writes
 from benchmark.model.streams import ROWS, whole
 from benchmark.model.subject import Subject
+from benchmark.model.tail import TailPass
 from benchmark.sites import Site
 
 HELD = 2**28

@@ -18,11 +18,19 @@ class Joined:
     gradient that nobody asks for, would take longer than the attention itself. Whatever else looks gets them joined.
     """
 
-    def __init__(self, prefix: Tensor, tail: Tensor) -> None:
-        self.prefix, self.tail = prefix, tail
+    def __init__(self, prefix: Tensor, tail: Tensor, absent: Tensor | None = None) -> None:
+        """``absent`` (rows, prefix) bool: columns that are not there, and that no mask hides."""
+        self.prefix, self.tail, self.absent = prefix, tail, absent
 
     @cached_property
     def whole(self) -> Tensor:
+        """The two as one tensor.
+
+        Raises:
+            TypeError: some columns are absent, which a tensor cannot say.
+        """
+        if self.absent is not None:
+            raise TypeError("a prefix with absent columns is no tensor")
         return torch.cat([self.prefix, self.tail], 2)
 
     @property
@@ -60,7 +68,10 @@ def attend(query: Tensor, key: Joined, value: Joined, mask: Tensor | None, scale
     shape, prefix = query.shape, key.prefix.shape[2]
     query = query * (shape[-1] ** -0.5 if scale is None else scale)
     query = query.reshape(shape[0], key.shape[1], -1, shape[-1])
-    scores = torch.cat([query @ key.prefix.mT, query @ key.tail.mT], -1)
+    before = query @ key.prefix.mT
+    if key.absent is not None:
+        before = before.masked_fill(key.absent[:, None, None], -torch.inf)
+    scores = torch.cat([before, query @ key.tail.mT], -1)
     if mask is not None:
         scores = scores + mask if mask.is_floating_point() else scores.masked_fill(~mask, -torch.inf)
     share = scores.softmax(-1, dtype=torch.promote_types(scores.dtype, torch.float32)).to(query.dtype)

@@ -93,12 +93,34 @@ def _attacked(
         return [(examples, _failed(error, failures))]
     size = max(1, 4 * pack_size.rows // (len(cell.budgets) * attack.restarts))
     found: list[tuple[Sequence[Example], Found | Left]] = []
-    for pack in make_packs(group.subject, group.task, examples, size, attack.goal):
-        try:
-            found.append((pack.examples, _attack_pack(group, trained, cell, pack, pack_size)))
-        except Exception as error:
-            found.append((pack.examples, _failed(error, failures)))
+    for packs in _side_by_side(make_packs(group.subject, group.task, examples, size, attack.goal), size):
+        found += _tried(group, trained, cell, packs, pack_size, failures)
     return found
+
+
+def _side_by_side(packs: Sequence[Pack], size: int) -> list[list[Pack]]:
+    """Consecutive packs together, at most ``size`` examples."""
+    batches, held = list[list[Pack]](), size
+    for pack in packs:
+        if held + len(pack) > size:
+            batches.append([])
+            held = 0
+        batches[-1].append(pack)
+        held += len(pack)
+    return batches
+
+
+def _tried(
+    group: Group, attack: Attack, cell: Cell, packs: Sequence[Pack], pack_size: PackSize, failures: list[str]
+) -> list[tuple[Sequence[Example], Found | Left]]:
+    """What was found on each pack; where not all of them can be attacked together, they are one after the other."""
+    try:
+        found = _attack_packs(group, attack, cell, packs, pack_size)
+    except Exception as error:
+        if len(packs) == 1:
+            return [(packs[0].examples, _failed(error, failures))]
+        return [one for pack in packs for one in _tried(group, attack, cell, [pack], pack_size, failures)]
+    return [(pack.examples, one) for pack, one in zip(packs, found, strict=True)]
 
 
 def _failed(error: Exception, failures: list[str]) -> Left:
@@ -106,15 +128,15 @@ def _failed(error: Exception, failures: list[str]) -> Left:
     return Left("error", f"{type(error).__name__}: {error}")
 
 
-def _attack_pack(group: Group, attack: Attack, cell: Cell, pack: Pack, pack_size: PackSize) -> Found:
-    """What was found on a pack; one whose caches do not fit into memory is taken in halves."""
+def _attack_packs(group: Group, attack: Attack, cell: Cell, packs: Sequence[Pack], pack_size: PackSize) -> list[Found]:
+    """What was found on each pack; one whose caches do not fit into memory is taken in halves."""
     try:
-        return threat(attack.threat_model).attack(group, attack, cell.budgets, cell.seed, pack, pack_size)
+        return threat(attack.threat_model).attack(group, attack, cell.budgets, cell.seed, packs, pack_size)
     except torch.OutOfMemoryError:
-        if len(pack) == 1:
+        if len(packs) > 1 or len(packs[0]) == 1:
             raise
-    parts = [_attack_pack(group, attack, cell, half, pack_size) for half in halves(pack)]
-    return Found([rows for p in parts for rows in p.attacked], torch.cat([p.proposals for p in parts]))
+    parts = [_attack_packs(group, attack, cell, [half], pack_size)[0] for half in halves(packs[0])]
+    return [Found([rows for p in parts for rows in p.attacked], torch.cat([p.proposals for p in parts]))]
 
 
 def _identities(group: Group, cell: Cell, example: Example, run_id: str) -> list[Identity]:

@@ -116,18 +116,21 @@ class _Task:
 
     def cell(self, cell: Cell) -> float:
         attacked, levels = self.attacked(cell), len(cell.budgets)
-        packs = self._packs(attacked, levels * cell.attack.restarts)
-        return self._search(cell.attack, self.asked(cell), attacked, packs) + self._measured(
+        packs = self._packs(attacked, levels * cell.attack.restarts, self.lengths)
+        return self._search(cell.attack, self.asked(cell), attacked, levels) + self._measured(
             cell.attack.threat_model, attacked * levels, packs
         )
 
-    def _packs(self, attacked: float, rows: int) -> int:
-        """As ``run_cell`` makes them: of one length, and not too large."""
+    def _packs(self, attacked: float, rows: int, lengths: Sequence[float]) -> int:
+        """As ``run_cell`` makes them: of one length, and not too large; ``lengths``: the share that is of each."""
         size = max(1, 4 * self.prepared.rows // rows)
-        return sum(ceil(attacked * share / size) for share in self.lengths) if attacked else 0
+        return sum(ceil(attacked * share / size) for share in lengths) if attacked else 0
 
-    def _search(self, attack: Attack, asked: Asked, attacked: float, packs: int) -> float:
+    def _search(self, attack: Attack, asked: Asked, attacked: float, levels: int) -> float:
+        """Vectors are searched for in packs of all lengths at once, tokens in packs of one."""
         pace: Pace | None = self._known("pace", attack.threat_model)
+        lengths = self.lengths if threat(attack.threat_model).unit == "tokens" else [1.0]
+        packs = self._packs(attacked, levels * attack.restarts, lengths)
         if pace is None or not packs:
             return 0.0
         chunks = ceil(attacked / packs * asked.rows / self.prepared.rows)
@@ -181,7 +184,7 @@ class _Task:
         for name, attack in steering(self.view, settings, suite_attacks(suite)).items():
             for levels, examples in ((len(threat(name).ceilings), dev), (len(settings.budgets[name]), len(self.test))):
                 asked, known = self._one_budget(attack)
-                total += self._search(attack, asked * levels, examples, self._packs(examples, levels)) if known else 0.0
+                total += self._search(attack, asked * levels, examples, levels) if known else 0.0
         return total
 
     def _one_budget(self, attack: Attack) -> tuple[Asked, bool]:

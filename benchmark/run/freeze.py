@@ -26,6 +26,7 @@ from benchmark.errors import UsageError
 from benchmark.files import write_atomically
 from benchmark.measure.group import Group, Scale
 from benchmark.measure.judging import Judged, eligible, judge, saturation
+from benchmark.measure.self_check import tails_run_as_one
 from benchmark.model.pack import encode
 from benchmark.model.streams import embedding_norm, readout_streams, residual_norms
 from benchmark.model.subject import Subject
@@ -71,6 +72,7 @@ def measure(
     for split, group in (("dev", dev), ("test", test)):
         _check_known(subject, task, split, group.eligible)
     found = steering(task, settings, attacks)
+    dev, test = (replace(group, together=tails_run_as_one(group, map(threat, found))) for group in (dev, test))
     ceilings = _once(found, lambda name, attack: _ceiling(dev, attack, batch_rows))
     grids = budgets(settings, ceilings)
     tried = {name: _ranked(grids.get(name, ()), ceilings[name]) for name in found}

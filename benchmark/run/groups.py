@@ -19,7 +19,7 @@ from benchmark.errors import UsageError
 from benchmark.measure.detection import make_detector
 from benchmark.measure.group import Group, Scale
 from benchmark.measure.judging import Judged, Retention, eligible, judge, saturation
-from benchmark.measure.self_check import tail_is_exact
+from benchmark.measure.self_check import tail_is_exact, tails_run_as_one
 from benchmark.model.edits import by_boundary
 from benchmark.model.subject import Subject
 from benchmark.registry import threat
@@ -187,7 +187,9 @@ def make_group(undefended: Undefended, named: Named, *, attribution: bool = Fals
     )
     # at its own sites, and at the suite's, where it may be attacked too
     attacked = [group] if group.sites == (group.home,) else [group, group.at_home]
-    return replace(group, tail=all(tail_is_exact(place, undefended.threats) for place in attacked))
+    tail = all(tail_is_exact(place, undefended.threats) for place in attacked)
+    together = tail and all(tails_run_as_one(place, undefended.threats) for place in attacked)
+    return replace(group, tail=tail, together=together)
 
 
 def on_fresh(group: Group, undefended: Undefended, spec: Mapping[str, Any], seed: int | None = None) -> Group:

@@ -76,7 +76,8 @@ def _show_estimate(console: Console, expected: Mapping[str, Any]) -> None:
 
 def _lines(expected: Mapping[str, Any]) -> Iterator[str]:
     yield f"{expected['cells']} cells, {expected['rows']} rows"
-    yield f"up to {expected['forwards']} rows of forward and {expected['backwards']} of backward passes"
+    passes = f"{expected['forwards']} rows of forward and {expected['backwards']} of backward passes"
+    yield f"{passes}, if no search stops early; second opinions about those that fail come on top"
     yield f"up to {expected['memory_mb']} MB of memory"
     yield f"{estimated(expected)}, by a probe of {expected['probe_seconds']:.0f} s"
     yield from (f"  not tried: {line}" for line in expected["left_out"])

@@ -126,11 +126,20 @@ class Oracle:
         if self._rehearsed:
             return delta.flatten(1).mean(1), torch.zeros_like(rows, dtype=torch.bool)
         example = self.example[rows]
-        criteria = self._criteria.rows(example)
-        weight, visibility = self._penalty or (0.0, None)
-        seen = self._run(delta, example, visibility.observe if visibility else frozenset())
-        objective, reached = aimed_at(self._task, seen, criteria)
-        return objective - weight * visibility(seen.stream, example) if visibility else objective, reached
+        return self.judged(self._run(delta, example, self.observe), example)
+
+    @property
+    def observe(self) -> frozenset[int]:
+        """Boundaries whose stream it looks at beside what is read."""
+        return self._penalty[1].observe if self._penalty else frozenset()
+
+    def judged(self, seen: Seen, example: Tensor) -> tuple[Tensor, Tensor]:
+        """Objective, differentiable, and success of what a pass saw of some examples, one a row; each (rows,)."""
+        objective, reached = aimed_at(self._task, seen, self._criteria.rows(example))
+        if not self._penalty:
+            return objective, reached
+        weight, visibility = self._penalty
+        return objective - weight * visibility(seen.stream, example), reached
 
 
 def aimed_at(task: Task, seen: Seen, criteria: Criteria) -> tuple[Tensor, Tensor]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from copy import copy
-from typing import Protocol, runtime_checkable
+from typing import Any, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor
@@ -17,7 +17,8 @@ from benchmark.contracts.readout import Criteria
 from benchmark.contracts.task import Task
 from benchmark.errors import UsageError
 from benchmark.model.passes import Pass
-from benchmark.search.constraint import Constraint
+from benchmark.model.tail import TailPass
+from benchmark.search.constraint import Constraint, EncoderNullSpace, Free
 from benchmark.search.draws import normal
 from benchmark.search.oracle import Oracle, Slope, State, Visibility
 from benchmark.search.pack_size import PackSize
@@ -62,6 +63,12 @@ class Problem(Oracle):
         """Index of each row's restart (rows,)."""
         self.visibility: Callable[[], Visibility] = _unknown
         """Makes what says how much of a perturbation shows."""
+
+    @property
+    def form(self) -> Any:
+        """What problems agree in that can be searched as one (``benchmark.search.batch``); None: this one cannot."""
+        linear = isinstance(self.constraint, Free | EncoderNullSpace)  # another set is not the same for every row
+        return self._run.form if linear and isinstance(self._run, TailPass) else None
 
     def penalised(self, weight: float) -> Problem:
         """The same rows and the same meter, with ``weight`` times what shows taken off the objective."""

@@ -47,11 +47,17 @@ class StreamThreat(VectorThreat):
         return (group,)
 
     def attack(
-        self, group: Group, attack: Attack, budgets: Sequence[float], seed: int, pack: Pack, pack_size: PackSize
-    ) -> Found:
+        self,
+        group: Group,
+        attack: Attack,
+        budgets: Sequence[float],
+        seed: int,
+        packs: Sequence[Pack],
+        pack_size: PackSize,
+    ) -> list[Found]:
         places = self._written(group, attack)
-        found = [self._at(place, attack, budgets, seed, pack, pack_size) for place in places]
-        return found[0] if len(found) == 1 else worse(places, found)
+        found = [self._at(place, attack, budgets, seed, packs, pack_size) for place in places]
+        return found[0] if len(found) == 1 else [worse(places, of_pack) for of_pack in zip(*found, strict=True)]
 
     def _written(self, group: Group, attack: Attack) -> list[Group]:
         """The group at every place that an attack writes at."""
@@ -74,10 +80,13 @@ class StreamThreat(VectorThreat):
                     found[i][k] = measured[i][k] if named == own else found[i][k]
         return found
 
-    def _at(self, place: Group, *how: Any) -> Found:
+    def _at(self, place: Group, *how: Any) -> list[Found]:
         """An attack at one place, whose rows say which it is."""
-        found, where = super().attack(place, *how), names(place)
-        return found._replace(attacked=[[row._replace(written_sites=where) for row in rows] for rows in found.attacked])
+        where = names(place)
+        return [
+            found._replace(attacked=[[row._replace(written_sites=where) for row in rows] for rows in found.attacked])
+            for found in super().attack(place, *how)
+        ]
 
     def _doubted(self, group: Group, attack: Attack) -> bool:
         return attack.searches and not attack.is_control and group.protocol.ranked

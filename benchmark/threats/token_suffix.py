@@ -71,6 +71,17 @@ class TokenSuffix(Threat):
         return search.problem(_aim(group, terms, pack), Typist(group.subject, pack), nothing, int(max(budgets)))
 
     def attack(
+        self,
+        group: Group,
+        attack: Attack,
+        budgets: Sequence[float],
+        seed: int,
+        packs: Sequence[Pack],
+        pack_size: PackSize,
+    ) -> list[Found]:
+        return [self._attack(group, attack, budgets, seed, pack, pack_size) for pack in packs]
+
+    def _attack(
         self, group: Group, attack: Attack, budgets: Sequence[float], seed: int, pack: Pack, pack_size: PackSize
     ) -> Found:
         search = _Search(group, attack.terms(seed), pack_size, Lexicon(group.subject))

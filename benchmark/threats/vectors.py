@@ -24,10 +24,11 @@ from benchmark.measure.group import Group
 from benchmark.measure.outcome import Attacked, Found, flags, margins
 from benchmark.measure.remeasure import Measured, remeasure
 from benchmark.measure.replay import found_under
-from benchmark.measure.slopes import doubts, look_again, sample
+from benchmark.measure.slopes import Sample, doubts, look_again, sample
 from benchmark.measure.visibility import Visibility
 from benchmark.model.pack import Pack, part_of
 from benchmark.model.passes import Writes
+from benchmark.search.batch import attempts
 from benchmark.search.champions import by_rank
 from benchmark.search.constraint import Constraint, EncoderNullSpace, Free
 from benchmark.search.cross_layer import CrossLayer, watch
@@ -83,18 +84,51 @@ class VectorThreat(Threat):
         return make_problem(group, self.aim(group, terms.constraint, terms.goal, pack), terms, budgets, pack_size)
 
     def attack(
-        self, group: Group, attack: Attack, budgets: Sequence[float], seed: int, pack: Pack, pack_size: PackSize
-    ) -> Found:
-        started, levels = time.perf_counter(), len(budgets)
+        self,
+        group: Group,
+        attack: Attack,
+        budgets: Sequence[float],
+        seed: int,
+        packs: Sequence[Pack],
+        pack_size: PackSize,
+    ) -> list[Found]:
+        started = time.perf_counter()
         if torch.cuda.is_available():
             torch.cuda.reset_peak_memory_stats()
         terms = attack.terms(seed)
+        begun = [self._begun(group, attack, terms, budgets, pack, pack_size) for pack in packs]
+        made = attempts(attack, [one.problem for one in begun], together=group.together)
+        seconds = (time.perf_counter() - started) / (len(budgets) * sum(map(len, packs)))
+        return [
+            self._finished(group, attack, terms, budgets, one, attempt, pack_size, seconds)
+            for one, attempt in zip(begun, made, strict=True)
+        ]
+
+    def _begun(
+        self, group: Group, attack: Attack, terms: Terms, budgets: Sequence[float], pack: Pack, pack_size: PackSize
+    ) -> _Begun:
         target = self.aim(group, attack.constraint, attack.goal, pack)
         problem = make_problem(group, target, terms, budgets, pack_size)
         keys = [f"{terms.key}|{e.id}" for e in pack.examples]
         sampled = sample(problem, keys) if self._doubted(group, attack) else None
         problem.witness = sampled.path if sampled else None
-        attempt = attack.run(problem)
+        return _Begun(target, problem, sampled)
+
+    def _finished(
+        self,
+        group: Group,
+        attack: Attack,
+        terms: Terms,
+        budgets: Sequence[float],
+        begun: _Begun,
+        attempt: Attempt,
+        pack_size: PackSize,
+        seconds: float,
+    ) -> Found:
+        """What a search came to, measured on the clean pass; ``seconds``: of the search, a row."""
+        started, levels = time.perf_counter(), len(budgets)
+        target, problem, sampled = begun
+        pack = target.plain
         delta = problem.restore(attempt.proposal.detach().float().nan_to_num())
         state = problem.evaluate(delta)
         order = by_rank(problem, state, delta)
@@ -119,7 +153,8 @@ class VectorThreat(Threat):
             slopes = {row: slopes[example] for example, row in sampled.rows.items() if example in slopes}
         smallest = [None] * len(best) if attack.is_control else _smallest(problem, chosen, best, rows)
         problem.settle()
-        searched = _Searched(group, target, problem, attempt, state, (time.perf_counter() - started) / len(rows))
+        seconds += (time.perf_counter() - started) / len(rows)
+        searched = _Searched(group, target, problem, attempt, state, seconds)
         found = [
             searched.row(i, int(best[i]), budgets[i % levels] * target.unit, row, smallest[i])
             for i, row in enumerate(rows)
@@ -229,6 +264,14 @@ def _witnessed(row: Attacked, i: int, problem: Problem, slopes: Mapping[int, Slo
     restarts = problem.grid[2]
     own = next((slopes[r] for r in range(i * restarts, (i + 1) * restarts) if r in slopes), None)
     return row._replace(slopes=own, flags=(*row.flags, *doubts(own)), found_by=found_by)
+
+
+class _Begun(NamedTuple):
+    """A search that is about to be."""
+
+    target: Aim
+    problem: Problem
+    sampled: Sample | None
 
 
 class _Searched(NamedTuple):

@@ -87,7 +87,7 @@ def no_accelerator_memory(first: int, every: int) -> Fault:
     def prepare() -> None:
         import torch
 
-        from benchmark.model.passes import TailPass
+        from benchmark.model.tail import TailPass
 
         plain, calls = TailPass.__call__, iter(range(sys.maxsize))
 

@@ -10,7 +10,8 @@ from torch import Tensor
 
 from benchmark.model.edits import by_boundary
 from benchmark.model.pack import make_packs
-from benchmark.model.passes import FullPass, TailPass, Writes
+from benchmark.model.passes import FullPass, Writes
+from benchmark.model.tail import TailPass
 from benchmark.search.constraint import EncoderNullSpace
 from defenses.clamp_edit import ClampEdit
 from tests.defenses import world as toy

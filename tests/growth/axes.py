@@ -23,15 +23,15 @@ from transformers import AutoModelForCausalLM, LlamaConfig
 
 from attacks.recovery import Recovery
 from benchmark.measure.group import Group
-from benchmark.model.passes import TailPass
 from benchmark.model.subject import Subject
+from benchmark.model.tail import TailPass
 from benchmark.run.cell import run_cell
 from benchmark.run.groups import groups
 from benchmark.run.plan import Cell
 from benchmark.run.prepare import prepare
 from benchmark.run.request import Request
 from benchmark.search.pack_size import PackSize
-from tests.speed.steps import Step, ours, sae
+from tests.speed.steps import Step, mixed, ours, sae
 
 WIDTH, LAYERS, ROWS, LATENTS = 256, 6, 64, 4096
 """Of the random model, the pack and the SAE, where something else grows."""
@@ -74,6 +74,9 @@ def axes(device: torch.device, budget: int) -> Sequence[Axis]:
     def latents(count: int, **changes: object) -> Step:
         return ours(small(), TailPass, ROWS, replace(sae(WIDTH, count), **changes))
 
+    def lengths(count: int) -> Step:
+        return mixed(small(), ROWS, sae(WIDTH, LATENTS), count, together=True)
+
     def model(width: int) -> tuple[float, Step]:
         made = small(SHAPES[width], width)
         return sum(p.numel() for p in made.model.parameters()), ours(made, TailPass, 16, sae(width, LATENTS))
@@ -83,6 +86,7 @@ def axes(device: torch.device, budget: int) -> Sequence[Axis]:
         step(
             "rows of a pack", 1, (16, 32, 64, 128, 256), lambda n: (n, ours(small(), TailPass, n, sae(WIDTH, LATENTS)))
         ),
+        step("lengths among 64 prompts", 0, (1, 4, 16, 32), lambda n: (n, lengths(n))),
         step("layers", 1, (6, 12, 24, 48), lambda n: (n, ours(small(n), TailPass, ROWS, sae(WIDTH, LATENTS)))),
         step(
             "tokens of a prompt",

@@ -28,8 +28,9 @@ from torch import Tensor
 from torch.utils.benchmark import Timer
 from torch.utils.flop_counter import FlopCounterMode
 
-from benchmark.model.passes import FullPass, TailPass
+from benchmark.model.passes import FullPass
 from benchmark.model.subject import Subject
+from benchmark.model.tail import TailPass
 from tests.speed.shapes import SHAPES, model
 from tests.speed.steps import ours, published, sae
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -12,8 +12,9 @@ from benchmark.contracts.defense import Where
 from benchmark.contracts.example import Example
 from benchmark.model.edits import by_boundary, is_special
 from benchmark.model.pack import Pack
-from benchmark.model.passes import FullPass, TailPass, Writes
+from benchmark.model.passes import FullPass, Writes
 from benchmark.model.subject import Subject
+from benchmark.model.tail import TailBatch, TailPass
 from benchmark.readouts.choices import TokenReader
 from benchmark.sae.dictionary import Dictionary
 from benchmark.sae.layouts.normal import Sae
@@ -25,6 +26,7 @@ CLAMPED = 8
 """Latents."""
 
 Step = Callable[[], Tensor]
+T = TypeVar("T", bound=TailPass | FullPass)
 
 
 def site_of(subject: Subject) -> int:
@@ -40,6 +42,37 @@ def sae(d_model: int, width: int) -> Sae:
 
 def ours(subject: Subject, kind: type[TailPass | FullPass], rows: int, dictionary: Sae, length: int = LENGTH) -> Step:
     """A step of ``kind`` over a pack of ``rows`` prompts of ``length`` tokens."""
+    run, index = _pass(subject, kind, rows, dictionary, length), torch.arange(rows, device=subject.device)
+
+    def step() -> Tensor:
+        delta = _nothing(subject, rows)
+        return _slope(run(delta, index).read, delta)
+
+    return step
+
+
+def mixed(subject: Subject, rows: int, dictionary: Sae, lengths: int, *, together: bool) -> Step:
+    """A step over ``rows`` prompts of so many lengths, in packs of one length: as one, or one after the other."""
+    each = rows // lengths
+    tails = [_pass(subject, TailPass, each, dictionary, LENGTH - k) for k in range(lengths)]
+    index, batch = torch.arange(each, device=subject.device), TailBatch(tails)
+
+    def as_one() -> Tensor:
+        delta = _nothing(subject, rows)
+        seen = batch({k: (part, index) for k, part in enumerate(delta.split(each))})
+        return _slope(torch.cat([seen[k].read for k in range(lengths)]), delta)
+
+    def alone() -> Tensor:
+        slopes = []
+        for tail in tails:
+            delta = _nothing(subject, each)
+            slopes.append(_slope(tail(delta, index).read, delta))
+        return torch.cat(slopes)
+
+    return as_one if together else alone
+
+
+def _pass(subject: Subject, kind: type[T], rows: int, dictionary: Sae, length: int) -> T:
     device, layer = subject.device, site_of(subject)
     vocabulary = subject.model.config.vocab_size
     ids = torch.randint(vocabulary, (rows, length), device=device)
@@ -50,15 +83,15 @@ def ours(subject: Subject, kind: type[TailPass | FullPass], rows: int, dictionar
     site = Site(layer)
     features = Dictionary(site, "random", dictionary, device).features(range(CLAMPED))
     edits = by_boundary(subject, {site: ClampEdit(features, "zero", torch.zeros(CLAMPED, device=device))})
-    run = kind(subject, pack, edits, Writes((layer,), length - 1, 1, after=False))
-    index = torch.arange(rows, device=device)
+    return kind(subject, pack, edits, Writes((layer,), length - 1, 1, after=False))
 
-    def step() -> Tensor:
-        delta = torch.zeros(rows, 1, 1, subject.d_model, device=device, requires_grad=True)
-        read = run(delta, index).read
-        return torch.autograd.grad((read[:, 0] - read[:, 1]).sum(), delta)[0]
 
-    return step
+def _nothing(subject: Subject, rows: int) -> Tensor:
+    return torch.zeros(rows, 1, 1, subject.d_model, device=subject.device, requires_grad=True)
+
+
+def _slope(read: Tensor, delta: Tensor) -> Tensor:
+    return torch.autograd.grad((read[:, 0] - read[:, 1]).sum(), delta)[0]
 
 
 class _Whole(nn.Module):

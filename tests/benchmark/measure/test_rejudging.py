@@ -15,8 +15,9 @@ from benchmark.contracts.task import Task
 from benchmark.measure import rejudging
 from benchmark.measure.judging import Judged, judge
 from benchmark.measure.rejudging import Rejudged
-from benchmark.model.passes import Seen, TailPass
+from benchmark.model.passes import Seen
 from benchmark.model.subject import Subject
+from benchmark.model.tail import TailPass
 from benchmark.run.meter import metered
 from benchmark.sites import Site
 from tests import tiny

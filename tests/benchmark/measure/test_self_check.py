@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 import pytest
@@ -11,8 +11,9 @@ from torch import Tensor
 
 from benchmark.contracts.example import Example, Split
 from benchmark.measure import self_check
-from benchmark.measure.self_check import tail_is_exact
-from benchmark.model.passes import Seen, TailPass
+from benchmark.measure.self_check import tail_is_exact, tails_run_as_one
+from benchmark.model.passes import Seen
+from benchmark.model.tail import TailBatch, TailPass
 from benchmark.registry import THREATS, threat
 from tests import tiny
 from tests.groups import halved_group
@@ -114,3 +115,42 @@ def test_the_longest_prompts_are_tried(monkeypatch: pytest.MonkeyPatch) -> None:
     short, group = (replace(halved_group(tiny.subject(), task), suffix_tokens=1) for task in (Short(), tiny.ToyTask()))
     monkeypatch.setattr(self_check, "TailPass", WrongWhenLong)
     assert tail_is_exact(short, THREAT_MODELS) and not tail_is_exact(group, THREAT_MODELS)
+
+
+class WrongTogether(TailBatch):
+    """Wrong for the longest of the packs that run as one."""
+
+    def __call__(
+        self, asked: Mapping[int, tuple[Tensor, Tensor]], observe: frozenset[int] = frozenset()
+    ) -> dict[int, Seen]:
+        seen = super().__call__(asked, observe)
+        last = max(seen)
+        return {**seen, last: seen[last]._replace(read=1.01 * seen[last].read)}
+
+
+class SlopedTogether(TailBatch):
+    """Right values and a wrong gradient."""
+
+    def __call__(
+        self, asked: Mapping[int, tuple[Tensor, Tensor]], observe: frozenset[int] = frozenset()
+    ) -> dict[int, Seen]:
+        return super().__call__({k: (0.9 * d + 0.1 * d.detach(), rows) for k, (d, rows) in asked.items()}, observe)
+
+
+class Refusing(TailBatch):
+    def __call__(
+        self, asked: Mapping[int, tuple[Tensor, Tensor]], observe: frozenset[int] = frozenset()
+    ) -> dict[int, Seen]:
+        raise TypeError("a layer that cannot be told what is absent")
+
+
+@pytest.mark.parametrize("broken", [WrongTogether, SlopedTogether, Refusing])
+def test_several_lengths_run_as_one_where_that_changes_nothing(
+    broken: type[TailBatch], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    group = halved_group(tiny.subject("llama"), tiny.ToyTask())
+    alone = replace(group, examples=group.examples[:1])
+    assert tails_run_as_one(group, THREAT_MODELS)
+    monkeypatch.setattr(self_check, "TailBatch", broken)
+    assert not tails_run_as_one(group, THREAT_MODELS)
+    assert tails_run_as_one(alone, THREAT_MODELS), "with one pack there is nothing to try"

@@ -12,7 +12,8 @@ from transformers.pytorch_utils import Conv1D
 
 from benchmark.model import packed as packing
 from benchmark.model.packed import packed
-from benchmark.model.passes import FullPass, TailPass, Writes
+from benchmark.model.passes import FullPass, Writes
+from benchmark.model.tail import TailPass
 from tests import tiny
 
 pytestmark = pytest.mark.skipif(not torch.backends.mkldnn.is_available(), reason="torch was built without oneDNN")

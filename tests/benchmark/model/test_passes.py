@@ -14,8 +14,9 @@ from torch import Tensor, nn
 from benchmark.contracts.defense import Edit, Where
 from benchmark.model.edits import is_special
 from benchmark.model.pack import Pack
-from benchmark.model.passes import FullPass, Seen, TailPass, Writes, final_norm
+from benchmark.model.passes import FullPass, Seen, Writes
 from benchmark.model.subject import Subject
+from benchmark.model.tail import TailPass, final_norm
 from benchmark.readouts.choices import TokenReader
 from tests import tiny
 
@@ -137,7 +138,7 @@ def test_with_a_soft_suffix_the_tail_begins_at_its_first_token(subject: Subject,
         writes = Writes((0,), pack.suffix_at, 3, after=False)
         tail = TailPass(subject, pack, edits, writes)
         alone = not any(isinstance(e, Mix) for e in edits.values())
-        assert tail.hidden.shape[1] == (3 + back if alone else pack.length)
+        assert tail.recorded.hidden.shape[1] == (3 + back if alone else pack.length)
         found = gaps(FullPass(subject, pack, edits, writes), tail, perturbation(subject, writes))
         assert max(found.values()) < 1e-4, found
 
@@ -171,9 +172,9 @@ def test_the_comparison_notices_a_wrong_tail(subject: Subject, break_it: str) ->
     edits = {1: Bend(), 3: Bend(1)}
     tail = TailPass(subject, pack, edits, writes)
     if break_it == "keys of other rows":
-        tail.prefix = {i: (k.roll(1, 0), v.roll(1, 0)) for i, (k, v) in tail.prefix.items()}
+        tail.recorded.prefix = {i: (k.roll(1, 0), v.roll(1, 0)) for i, (k, v) in tail.recorded.prefix.items()}
     elif break_it == "stream of other rows":
-        tail.hidden = tail.hidden.roll(1, 0)
+        tail.recorded.hidden = tail.recorded.hidden.roll(1, 0)
     else:
         tail.edits = {1: edits[1]}
     found = gaps(FullPass(subject, pack, edits, writes), tail, perturbation(subject, writes))

@@ -14,10 +14,11 @@ from benchmark.errors import UsageError
 from benchmark.measure.self_check import tail_is_exact
 from benchmark.model.edits import Passage
 from benchmark.model.generation import generate
-from benchmark.model.passes import FullPass, TailPass, Writes
+from benchmark.model.passes import FullPass, Writes
 from benchmark.model.precision import logits, wide_logits
 from benchmark.model.streams import residual_norms
 from benchmark.model.subject import Subject
+from benchmark.model.tail import TailPass
 from benchmark.registry import threat
 from benchmark.sites import Site
 from tests import tiny

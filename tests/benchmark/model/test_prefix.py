@@ -9,8 +9,9 @@ import torch
 from torch import Tensor
 from torch.nn.functional import scaled_dot_product_attention as attention
 
-from benchmark.model.passes import TailPass, Writes
+from benchmark.model.passes import Writes
 from benchmark.model.prefix import Joined
+from benchmark.model.tail import TailPass
 from tests import tiny
 
 ROWS, HEADS, PREFIX, TAIL, SIZE = 2, 4, 5, 3, 8

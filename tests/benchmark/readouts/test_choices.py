@@ -22,9 +22,10 @@ from benchmark.measure.judging import judge, read_pack
 from benchmark.measure.self_check import tail_is_exact
 from benchmark.model.edits import Passage, is_special, passing
 from benchmark.model.pack import Pack, build, make_packs
-from benchmark.model.passes import FullPass, TailPass, Writes
+from benchmark.model.passes import FullPass, Writes
 from benchmark.model.streams import readout_streams, token_stream
 from benchmark.model.subject import Subject
+from benchmark.model.tail import TailPass
 from benchmark.readouts.choices import Choices, LineReader, TokenReader
 from benchmark.registry import THREATS, threat
 from benchmark.search.pack_size import PackSize

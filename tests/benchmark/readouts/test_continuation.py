@@ -13,8 +13,9 @@ from benchmark.contracts.example import Example, Split
 from benchmark.contracts.readout import Encoded, Member
 from benchmark.measure.judging import judge
 from benchmark.model.pack import Pack, build, make_packs
-from benchmark.model.passes import FullPass, TailPass, Writes
+from benchmark.model.passes import FullPass, Writes
 from benchmark.model.subject import Subject
+from benchmark.model.tail import TailPass
 from benchmark.readouts.answers import other_answers, own_answers, references
 from benchmark.readouts.continuation import Continuation, Forced, ForcedReader
 from tests.benchmark.model.writer import FAMILIES, LAYER, LENGTH, NEW, Push, prompts, writer

@@ -16,7 +16,8 @@ from benchmark.measure.group import Group
 from benchmark.measure.self_check import tail_is_exact
 from benchmark.model.edits import is_special
 from benchmark.model.pack import make_packs
-from benchmark.model.passes import FullPass, TailPass, Writes
+from benchmark.model.passes import FullPass, Writes
+from benchmark.model.tail import TailPass
 from benchmark.readouts.probe import Probe, ProbeReader, _pooled, probe_weights
 from benchmark.registry import threat
 from tests import tiny

@@ -27,19 +27,25 @@ from tests.toy_run import DEFENSE
 Rows = list[dict[str, Any]]
 
 
+WORDS = {e.id: len(e.prompt.split()) for e in ToyTask().examples("test")}
+"""Example -> words of its prompt."""
+
+
 @dataclass(frozen=True)
 class Flaky(Recovery):
-    """Recovery that fails on some of its packs, while it is told to."""
+    """Recovery that fails on prompts of some length, while it is told to."""
 
     broken: ClassVar[frozenset[int]] = frozenset()
-    """Which packs of a cell it fails on, counted over the cells of one kind."""
+    """Numbers of words, by which prompts come into packs."""
     goals: ClassVar[tuple[str, ...]] = ("behavior",)
-    packs: ClassVar[dict[str, int]] = {}
+    runs: ClassVar[list[frozenset[int]]] = []
+    """What was searched at once: numbers of words."""
 
     def run(self, problem: Problem) -> Attempt:
-        pack = self.packs[self.goal] = self.packs.get(self.goal, -1) + 1
-        if self.goal in self.goals and pack in self.broken:
-            raise ZeroDivisionError(f"pack {pack} is too much")
+        words = frozenset(WORDS[key.rpartition("|")[2]] for key in problem._keys)
+        self.runs.append(words)
+        if self.goal in self.goals and words & self.broken:
+            raise ZeroDivisionError(f"{min(words & self.broken)} words are too much")
         return super().run(problem)
 
 
@@ -47,7 +53,7 @@ class Flaky(Recovery):
 def flaky(suite: str) -> Iterator[type[Flaky]]:
     """The attack, registered and in order."""
     ATTACKS.register("flaky")(Flaky)
-    Flaky.broken, Flaky.goals, Flaky.packs = frozenset(), ("behavior",), {}
+    Flaky.broken, Flaky.goals = frozenset(), ("behavior",)
     yield Flaky
     del ATTACKS.known["flaky"]
 
@@ -64,7 +70,7 @@ class Heard(Silent):
 
 
 def attacked(suite: str, folder: Path, listener: Silent | None = None) -> Result:
-    Flaky.packs = {}
+    Flaky.runs.clear()
     return evaluate(DEFENSE, suite=suite, output_dir=folder, attacks=["flaky"], controls=False, listener=listener)
 
 
@@ -89,38 +95,42 @@ def sound(suite: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Resu
     yield attacked(suite, tmp_path_factory.mktemp("sound") / "run")
 
 
-def packs_of(rows: Rows) -> dict[str, int]:
-    """Example -> the pack that it is in: examples of one length, shortest first."""
-    lengths = {e.id: len(e.prompt.split()) for e in ToyTask().examples("test")}
-    order = sorted({lengths[r["example_id"]] for r in rows})
-    return {r["example_id"]: order.index(lengths[r["example_id"]]) for r in rows}
+def words_of(rows: Rows) -> list[int]:
+    """Numbers of words of the prompts, ascending."""
+    return sorted({WORDS[row["example_id"]] for row in rows})
 
 
 def test_an_attack_that_fails_on_a_pack_leaves_rows_that_say_so_and_the_run_goes_on(
     suite: str, sound: Result, tmp_path: Path
 ) -> None:
-    Flaky.broken = frozenset({1})
+    expected = of(sound, "flaky")
+    shorter, second, *_ = words_of(expected)
+    Flaky.broken = frozenset({second})
     found = attacked(suite, tmp_path / "run")
-    rows, expected = of(found, "flaky"), of(sound, "flaky")
-    packs = packs_of(rows)
-    assert {0, 1} <= set(packs.values()) and found.status == status(found) == "partial"
+    together, *alone = [words for words in Flaky.runs if second in words]
+    assert shorter in together and frozenset({second}) in alone, "first all at once, then each length alone"
+    rows = of(found, "flaky")
+    assert found.status == status(found) == "partial"
     for row, other in zip(rows, expected, strict=True):
-        if packs[row["example_id"]] != 1:
-            assert {**row, "run_id": "", "seconds": 0.0} == {**other, "run_id": "", "seconds": 0.0}
+        if WORDS[row["example_id"]] != second:
+            assert (row["outcome"], row["margin_attacked"]) == (
+                other["outcome"],
+                pytest.approx(other["margin_attacked"], abs=1e-3),
+            )
             continue
-        assert (row["status"], row["error"]) == ("error", "ZeroDivisionError: pack 1 is too much")
+        assert (row["status"], row["error"]) == ("error", f"ZeroDivisionError: {second} words are too much")
         assert row["recovered"] is False and row["outcome"] is None
         assert row["margin_attacked"] is row["delta_norm"] is row["drift_abs"] is row["steps"] is None
     (event,) = errors(found)
     assert event["what"] == "toy x sae-clamp x flaky: failed on 1 packs"
     assert "Traceback" in event["traceback"] and "in run\n" in event["traceback"]
-    assert event["error"] == "ZeroDivisionError: pack 1 is too much"
+    assert event["error"] == f"ZeroDivisionError: {second} words are too much"
     private = list((tmp_path / "run" / "private").iterdir())
     assert len(private) == 4, "the other cells, and the proposals of the other packs"
 
 
 def test_the_same_command_again_runs_exactly_the_failed_cells(suite: str, sound: Result, tmp_path: Path) -> None:
-    Flaky.broken = frozenset({0})
+    Flaky.broken = frozenset(words_of(of(sound, "flaky"))[:1])
     first, second, third = Heard(), Heard(), Heard()
     assert attacked(suite, tmp_path / "run", first).status == "partial"
     assert attacked(suite, tmp_path / "run", second).status == "partial", "nothing has changed"
@@ -135,14 +145,13 @@ def test_the_same_command_again_runs_exactly_the_failed_cells(suite: str, sound:
 
 
 def test_a_wrong_target_that_failed_changes_no_row_of_the_attack(suite: str, sound: Result, tmp_path: Path) -> None:
-    Flaky.broken, Flaky.goals = frozenset({1}), ("wrong",)
+    broken = words_of(of(sound, "flaky"))[1]
+    Flaky.broken, Flaky.goals = frozenset({broken}), ("wrong",)
     found = attacked(suite, tmp_path / "run")
     same = [{**row, "run_id": "", "seconds": 0.0} for row in of(found, "flaky")]
     assert same == [{**row, "run_id": "", "seconds": 0.0} for row in of(sound, "flaky")]
-    wrong = of(found, "wrong-target")
-    packs = packs_of(wrong)
-    failed = [r for r in wrong if r["status"] == "error"]
-    assert failed and {packs[r["example_id"]] for r in failed} == {1}
+    failed = [r for r in of(found, "wrong-target") if r["status"] == "error"]
+    assert failed and {WORDS[r["example_id"]] for r in failed} == {broken}
 
 
 @dataclass(frozen=True)

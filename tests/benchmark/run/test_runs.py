@@ -17,7 +17,7 @@ import torch
 
 from benchmark import Defense, FittedDefense, Fitting, RunDirectoryError, Site, UsageError, evaluate
 from benchmark.contracts.row import SCHEMA, SCHEMA_VERSION
-from benchmark.model.passes import TailPass
+from benchmark.model.tail import TailPass
 from benchmark.run.prepare import prepare
 from benchmark.run.request import Request
 from benchmark.run.store import PERTURBATIONS, Store

@@ -12,7 +12,8 @@ from torch import Tensor
 from attacks.minimum_norm import MinimumNorm
 from benchmark.contracts.defense import Codes
 from benchmark.errors import UsageError
-from benchmark.model.passes import FullPass, TailPass, Writes
+from benchmark.model.passes import FullPass, Writes
+from benchmark.model.tail import TailPass
 from benchmark.sae.dictionary import open_dictionary
 from benchmark.sae.features import FeatureSet
 from benchmark.search.constraint import EncoderNullSpace, Free, within

@@ -1,0 +1,360 @@
+"""The pass of only what a perturbation can change: the layers from the first perturbed one up, and the positions from
+the first perturbed one on, on top of recorded hidden states and of recorded keys and values.
+
+One capture pass records each layer's own keyword arguments and they are replayed, so no model family needs code of its
+own. Values and gradients are those of the full pass (``benchmark.model.passes``); the engine checks that at the start
+of a run and falls back to the full pass where they differ.
+
+What is recorded of several packs can stand side by side: where their tails are of one shape, whatever their lengths
+are, they run as one (``TailBatch``).
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor, nn
+from transformers.cache_utils import Cache, DynamicCache
+
+from benchmark.contracts.defense import Edit
+from benchmark.model.edits import Passage, boundaries, is_position_wise, passing
+from benchmark.model.pack import Pack
+from benchmark.model.packed import packed
+from benchmark.model.passes import Seen, Weigh, Writes, in_lines, read_at, weighed
+from benchmark.model.prefix import Joined
+from benchmark.model.subject import Subject
+
+Keys = dict[int, tuple[Tensor, Tensor]]
+"""Layer -> keys and values of the prefix (lines, heads, prefix, d_head)."""
+
+
+class TailPass:
+    """Layers from the first perturbed one up, positions from the first perturbed one on."""
+
+    def __init__(self, subject: Subject, pack: Pack, edits: Mapping[int, Edit], writes: Writes) -> None:
+        self.subject, self.pack, self.edits, self.writes = subject, pack, edits, writes
+        self.weigh: Weigh | None = None
+        """As in ``FullPass``."""
+        self.first = min(writes.boundaries)
+        alone = all(is_position_wise(edit) for b, edit in edits.items() if b >= self.first)
+        # an edit that looks at other positions needs the whole sequence; then only layers are saved
+        self.offset = min(writes.start, pack.readout) if alone else 0
+        self.norm, self.layers = final_norm(subject), packed(subject.layers[self.first :])
+        self._capture()
+
+    @torch.no_grad()
+    def _capture(self) -> None:
+        calls: list[inspect.BoundArguments] = []
+        raw: dict[int, Tensor] = {}
+        layers = self.subject.layers[self.first :]
+        at = read_at(self.pack.reader)
+        cache = DynamicCache()  # without a config: a sliding-window layer would drop keys that later steps need
+        passage = self.writes.passage(self.edits, None, at | {self.first})
+        handles = []
+        with (
+            boundaries(self.subject, lambda b: b == self.first, lambda b, h: raw.setdefault(b, h)),
+            passing(self.subject, passage, self.pack.readout + 1),
+        ):
+            try:
+                handles = [m.register_forward_pre_hook(_recorder(calls), with_kwargs=True) for m in layers]
+                self.subject.model(input_ids=self.pack.ids, past_key_values=cache, use_cache=True, logits_to_keep=1)
+            finally:
+                for handle in handles:
+                    handle.remove()
+        start = passage.seen[self.first] if self.writes.after else raw[self.first]
+        self.dtype = raw[self.first].dtype
+        self.before = {b: passage.seen[b][:, : self.offset] for b in at}
+        kept: list[Any] = cache.layers
+        self.recorded = Recorded(
+            start[:, self.offset :].clone(),
+            {
+                i: (kept[i].keys[:, :, : self.offset].clone(), kept[i].values[:, :, : self.offset].clone())
+                for i in range(self.first, len(kept))
+            },
+            [_tail_arguments(call, self.offset, self.pack.ids.shape[1]) for call in calls],
+        )
+
+    @property
+    def form(self) -> tuple[Any, ...]:
+        """Passes over one model under the same edits run as one where they agree in it."""
+        w, columns = self.writes, self.pack.ids.shape[1] - self.offset
+        place = (w.boundaries, w.start - self.offset, w.width, w.after, self.pack.readout - self.offset)
+        return (
+            *place,
+            columns,
+            self.pack.lines,
+            tuple(call.get("attention_mask") is None for call in self.recorded.calls),
+        )
+
+    def __call__(self, delta: Tensor | None, rows: Tensor, observe: frozenset[int] = frozenset()) -> Seen:
+        return _run([_Part(self, delta, rows, observe)], self.recorded, self.pack.lines_of(rows))[0]
+
+    def seen(self, h: Tensor, passage: Passage, rows: Tensor, observe: frozenset[int]) -> Seen:
+        """What is read and observed; ``h``: the stream behind the last layer that ran (lines, columns, d_model)."""
+        reader, lines = self.pack.reader, self.pack.lines_of(rows)
+        skip, shown = self.writes.start - self.offset, self.pack.length - self.offset
+        stream = {b: passage.seen[b][:: self.pack.lines, skip:shown] for b in observe}
+        if reader.boundary is not None:
+            whole = torch.cat([self.before[reader.boundary][lines], passage.seen[reader.boundary]], 1)
+            return Seen(reader(None, whole, rows), stream)
+        last = _Hidden(self.subject, self.norm(h[:, self.pack.readout - self.offset :]))
+        return weighed(Seen(reader(last, None, rows), stream), self.weigh, self.pack, last, rows)
+
+    def top(self, observe: frozenset[int]) -> int:
+        """The boundary above which no layer is needed."""
+        read = self.pack.reader.boundary
+        return self.subject.n_layers if read is None else max({self.first, read} | observe)
+
+
+class TailBatch:
+    """Tail passes of one ``form`` over packs of any lengths, as one."""
+
+    def __init__(self, tails: Sequence[TailPass]) -> None:
+        self.tails = tails
+        self.recorded = side_by_side([tail.recorded for tail in tails])
+        lines = [len(tail.pack.ids) for tail in tails]
+        self._first = [sum(lines[:k]) for k in range(len(lines))]
+
+    def __call__(
+        self, asked: Mapping[int, tuple[Tensor, Tensor]], observe: frozenset[int] = frozenset()
+    ) -> dict[int, Seen]:
+        """``asked``: index of a pass -> ``delta`` and ``rows`` as it takes them; what each of these gives."""
+        parts = [_Part(self.tails[k], delta, rows, observe) for k, (delta, rows) in asked.items()]
+        lines = torch.cat([self._first[k] + self.tails[k].pack.lines_of(rows) for k, (_, rows) in asked.items()])
+        return dict(zip(asked, _run(parts, self.recorded, lines), strict=True))
+
+
+class _Part:
+    """The rows of one pack, on their way through the layers."""
+
+    def __init__(self, tail: TailPass, delta: Tensor | None, rows: Tensor, observe: frozenset[int]) -> None:
+        pack = tail.pack
+        self.tail, self.rows, self.observe = tail, rows, observe
+        self.passage = tail.writes.passage(tail.edits, in_lines(pack, delta), observe | read_at(pack.reader))
+        self.lines = len(rows) * pack.lines
+        self._where = pack.where.columns(tail.offset).rows(pack.lines_of(rows))
+
+    def __call__(self, boundary: int, h: Tensor, *, edited: bool = False) -> Tensor:
+        return self.passage(boundary, h, self._where, edited=edited)
+
+    def seen(self, h: Tensor) -> Seen:
+        return self.tail.seen(h, self.passage, self.rows, self.observe)
+
+
+def _run(parts: Sequence[_Part], recorded: Recorded, lines: Tensor) -> list[Seen]:
+    """What each part sees; ``lines``: of what is recorded, those of the parts one after the other."""
+    tail, sizes = parts[0].tail, [part.lines for part in parts]
+    first, cache = tail.first, _PrefixCache(recorded.prefix_of(lines), *recorded.absent_of(lines))
+
+    def across(boundary: int, h: Tensor, *, edited: bool = False) -> Tensor:
+        if len(parts) == 1:
+            return parts[0](boundary, h, edited=edited)
+        if not any(part.passage.touches(boundary) for part in parts):
+            return h
+        pieces = zip(parts, h.split(sizes), strict=True)
+        return torch.cat([part(boundary, piece, edited=edited) for part, piece in pieces])
+
+    h = across(first, recorded.hidden[lines], edited=tail.writes.after).to(tail.dtype)
+    for i in range(first, max(part.tail.top(part.observe) for part in parts)):
+        output = tail.layers[i - first](h, **recorded.call(i - first, lines, cache))
+        h = across(i + 1, output[0] if isinstance(output, tuple) else output)
+    return [part.seen(piece) for part, piece in zip(parts, h.split(sizes), strict=True)]
+
+
+@dataclass
+class Recorded:
+    """What a clean pass left for the tails of some lines."""
+
+    hidden: Tensor
+    """The stream that tails begin with (lines, columns, d_model)."""
+    prefix: Keys
+    calls: Sequence[Mapping[str, Any]]
+    """Keyword arguments of each layer: a tensor of one row serves all lines, ``_EachOwn`` has one for each."""
+    absent: Tensor | None = None
+    """(lines, prefix) bool: columns that a shorter prefix does not have; None: all are there."""
+    _last: tuple[Tensor, Keys] | None = None
+
+    def prefix_of(self, lines: Tensor) -> Keys:
+        """Keys and values of each line; kept while the same lines are asked for again."""
+        known = self._last
+        if known is None or (known[0] is not lines and not torch.equal(known[0], lines)):  # to compare, a device waits
+            known = self._last = (lines, {i: (k[lines], v[lines]) for i, (k, v) in self.prefix.items()})
+        return known[1]
+
+    def absent_of(self, lines: Tensor) -> tuple[Tensor | None, frozenset[int]]:
+        """The absent columns of each line, and the layers that are given no mask that hides them."""
+        if self.absent is None:
+            return None, frozenset()
+        told = (call.get("attention_mask") is not None for call in self.calls)
+        return self.absent[lines], frozenset(i for i, masked in zip(self.prefix, told, strict=True) if not masked)
+
+    def call(self, layer: int, lines: Tensor, cache: Cache) -> dict[str, Any]:
+        """What a layer is called with."""
+        return {name: _given(value, lines, cache) for name, value in self.calls[layer].items()}
+
+
+class _EachOwn(NamedTuple):
+    """An argument that is not the same for every line."""
+
+    lines: Tensor
+
+
+def _given(value: Any, lines: Tensor, cache: Cache) -> Any:
+    if isinstance(value, _EachOwn):
+        return value.lines[lines]
+    if isinstance(value, tuple):
+        return tuple(_given(v, lines, cache) for v in value)
+    return cache if isinstance(value, Cache) else value
+
+
+def side_by_side(parts: Sequence[Recorded]) -> Recorded:
+    """Recorded tails of one shape with prefixes of any length, as one: shorter prefixes are filled up on the left with
+    columns that nothing attends to."""
+    counts = [len(part.hidden) for part in parts]
+    lengths = [_prefix_length(part) for part in parts]
+    longest, device = max(lengths), parts[0].hidden.device
+    prefix = {
+        i: tuple(torch.cat([_filled(part.prefix[i][kind], longest, 2) for part in parts]) for kind in (0, 1))
+        for i in parts[0].prefix
+    }
+    missing = [torch.arange(longest, device=device) < longest - length for length in lengths]
+    absent = torch.cat([row.expand(count, -1) for row, count in zip(missing, counts, strict=True)])
+    calls = [
+        {name: _beside([part.calls[layer][name] for part in parts], counts, missing) for name in parts[0].calls[layer]}
+        for layer in range(len(parts[0].calls))
+    ]
+    hidden = torch.cat([part.hidden for part in parts])
+    return Recorded(hidden, prefix, calls, absent if absent.any() else None)  # pyright: ignore[reportArgumentType]
+
+
+def _prefix_length(part: Recorded) -> int:
+    return next(iter(part.prefix.values()))[0].shape[2] if part.prefix else 0
+
+
+def _filled(x: Tensor, length: int, dim: int) -> Tensor:
+    """``x`` with zeros before it, to so many columns."""
+    shape = [*x.shape]
+    shape[dim] = length - x.shape[dim]
+    return torch.cat([x.new_zeros(shape), x], dim)
+
+
+def _beside(values: Sequence[Any], counts: Sequence[int], missing: Sequence[Tensor]) -> Any:
+    """One argument of a layer, as several packs have it, for all their lines."""
+    first = values[0]
+    if isinstance(first, tuple):
+        return tuple(_beside(parts, counts, missing) for parts in zip(*values, strict=True))
+    if not isinstance(first, Tensor) or first.dim() < 2:
+        return first
+    if first.dim() == 4:
+        values = [_shifted(value, absent) for value, absent in zip(values, missing, strict=True)]
+    if all(torch.equal(value, values[0]) for value in values[1:]):
+        return values[0]
+    return _EachOwn(torch.cat([v.expand(n, *v.shape[1:]) for v, n in zip(values, counts, strict=True)]))
+
+
+def _shifted(mask: Tensor, absent: Tensor) -> Tensor:
+    """A mask (1, 1 or heads, columns, prefix + columns) behind a prefix whose first columns are absent."""
+    hidden = int(absent.sum())
+    nothing = False if mask.dtype == torch.bool else torch.finfo(mask.dtype).min
+    return torch.cat([mask.new_full((*mask.shape[:3], hidden), nothing), mask], 3)
+
+
+class _PrefixCache(DynamicCache):
+    """Read-only keys and values of the prefix; stateless, so that one step does not see another's."""
+
+    def __init__(self, prefix: Keys, absent: Tensor | None, unmasked: frozenset[int]) -> None:
+        super().__init__()
+        self.prefix, self.absent, self.unmasked = prefix, absent, unmasked
+        self.length = next(iter(prefix.values()))[0].shape[2] if prefix else 0
+
+    def update(self, key_states: Tensor, value_states: Tensor, layer_idx: int, *_: Any, **__: Any) -> tuple[Any, Any]:
+        keys, values = self.prefix[layer_idx]
+        absent = self.absent if layer_idx in self.unmasked else None
+        return Joined(keys, key_states, absent), Joined(values, value_states, absent)
+
+    def get_seq_length(self, layer_idx: int = 0) -> int:
+        return self.length
+
+    def get_mask_sizes(self, query_length: int, layer_idx: int) -> tuple[int, int]:
+        return self.length + query_length, 0
+
+
+class _Hidden(NamedTuple):
+    """Final hidden states (rows, columns, d_model), unembedded as far as they are asked for."""
+
+    subject: Subject
+    hidden: Tensor
+
+    def few(self, tokens: Tensor) -> Tensor:
+        return self.subject.unembed(self.hidden[:, 0], tokens)
+
+    def every(self) -> Tensor:
+        return self.subject.unembed_all(self.hidden)
+
+    def part(self, index: Tensor) -> _Hidden:
+        return self._replace(hidden=self.hidden[index])
+
+
+def _recorder(calls: list[inspect.BoundArguments]) -> Any:
+    def hook(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        calls.append(inspect.signature(module.forward).bind(*args, **kwargs))
+
+    return hook
+
+
+def _tail_arguments(call: inspect.BoundArguments, offset: int, length: int) -> dict[str, Any]:
+    """The keyword arguments of a layer for the columns from ``offset`` on.
+
+    Rows of a pack have the same positions and masks, so one row of each tensor serves all.
+    """
+    named = {**call.arguments}
+    named.pop("hidden_states")
+    named.update(named.pop("kwargs", {}))
+    tail = {name: _columns(value, offset, length) for name, value in named.items()}
+    if tail.get("attention_mask", 0) is None and 0 < offset < length - 1:
+        # "no mask" means causal from the top left, which is wrong for several columns behind a prefix
+        device = call.arguments["hidden_states"].device
+        tail["attention_mask"] = torch.ones(length - offset, length, dtype=torch.bool, device=device).tril(offset)[
+            None, None
+        ]
+    return tail
+
+
+def _columns(value: Any, offset: int, length: int) -> Any:
+    if isinstance(value, tuple):
+        return tuple(_columns(v, offset, length) for v in value)
+    if not isinstance(value, Tensor):
+        return value
+    if value.dim() == 4:
+        return value[:1, :, offset:]
+    if value.dim() == 1:
+        return value[offset:]
+    return value[:1, offset:] if value.shape[1] == length else value
+
+
+def final_norm(subject: Subject) -> nn.Module:
+    """The module between the last layer and the unembedding, found by what the last layer's output is given to."""
+    found: list[nn.Module] = []
+    last: list[Tensor] = []
+
+    def remember(_module: Any, _args: Any, output: Any) -> None:
+        last.append(output[0] if isinstance(output, tuple) else output)
+
+    def compare(module: nn.Module, args: tuple[Any, ...]) -> None:
+        if last and args and args[0] is last[-1]:
+            found.append(module)
+
+    owner = next(m for m in subject.model.modules() if any(c is subject.layers for c in m.children()))
+    handles = [subject.layers[-1].register_forward_hook(remember)]
+    handles += [m.register_forward_pre_hook(compare) for m in owner.children() if m is not subject.layers]
+    try:
+        with torch.no_grad():
+            subject.model(input_ids=torch.zeros(1, 1, dtype=torch.long, device=subject.device), use_cache=False)
+    finally:
+        for handle in handles:
+            handle.remove()
+    return found[0] if found else nn.Identity()
