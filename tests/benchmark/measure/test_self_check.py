@@ -149,8 +149,6 @@ def test_several_lengths_run_as_one_where_that_changes_nothing(
     broken: type[TailBatch], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     group = halved_group(tiny.subject("llama"), tiny.ToyTask())
-    alone = replace(group, examples=group.examples[:1])
     assert tails_run_as_one(group, THREAT_MODELS)
     monkeypatch.setattr(self_check, "TailBatch", broken)
     assert not tails_run_as_one(group, THREAT_MODELS)
-    assert tails_run_as_one(alone, THREAT_MODELS), "with one pack there is nothing to try"
