@@ -2,7 +2,8 @@
 
 Without padding there are no masks to get wrong, and a row's numbers cannot depend on how long its neighbours are.
 (Only behind a prompt, where a model is made to read texts of unequal length, is there something after their end, and
-nothing of it is read.)
+nothing of it is read. Searches run several packs as one, which is checked, and judged by nothing but clean passes:
+``benchmark.model.tail``.)
 """
 
 from __future__ import annotations
