@@ -35,7 +35,7 @@ from benchmark.search.cross_layer import CrossLayer, Look
 from benchmark.search.jacobian import row_space, weighted_rows
 from benchmark.search.pack_size import PackSize
 from benchmark.threats.after_edit import AfterEdit
-from benchmark.threats.vectors import make_problem
+from benchmark.threats.problems import make_problem
 
 
 def gradient_only(bench: Workbench) -> list[Reading]:

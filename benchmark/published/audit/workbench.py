@@ -35,7 +35,8 @@ from benchmark.spec import Named, resolve_defense, resolve_task
 from benchmark.suite import Frozen, Suite
 from benchmark.suite_file import load_suite
 from benchmark.threats.after_edit import AfterEdit
-from benchmark.threats.vectors import TOLERANCE, make_problem
+from benchmark.threats.problems import make_problem
+from benchmark.threats.vectors import TOLERANCE
 
 ROWS = 256
 """Rows of a forward pass."""

@@ -17,7 +17,7 @@ from benchmark.measure.group import Group, Scale
 from benchmark.model.streams import readout_streams
 from benchmark.sae.dictionary import open_dictionary
 from benchmark.sae.parts import Parts, split
-from benchmark.threats import vectors
+from benchmark.threats import campaign
 from tests.groups import AT, BUDGETS, HERE, SEARCH, WIDE, Rows, cell, named
 from tests.tiny import D_MODEL as D
 
@@ -137,7 +137,7 @@ def test_what_is_written_at_the_lowest_site_is_split_into_parts_and_a_suffix_is_
     """Both write at boundary 0."""
     asked: list[Any] = []
     monkeypatch.setattr(
-        vectors, "replay_parts", lambda g, target, delta, _: asked.append(target) or len(delta) * [None]
+        campaign, "replay_parts", lambda g, target, delta, _: asked.append(target) or len(delta) * [None]
     )
     lowest = replace(group, sites=(0,), edits={}, scale=Scale({0: 1.0}, 1.0))
     for attack, is_split in ((SEARCH, True), (SoftSuffix(search=MinimumNorm(steps=2)), False)):

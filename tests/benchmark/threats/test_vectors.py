@@ -24,7 +24,7 @@ from benchmark.search.constraint import Free
 from benchmark.search.cross_layer import CrossLayer
 from benchmark.search.pack_size import PackSize
 from benchmark.search.problem import Problem
-from benchmark.threats import vectors
+from benchmark.threats import campaign
 from tests.groups import AT, BUDGETS, SEARCH, Far, Rows, aimed, alone, cell, named
 
 
@@ -113,12 +113,12 @@ def test_what_the_clean_pass_denies_is_made_good_by_the_next_restart(
     plain, _ = cell(replace(group, attribution=False), attack, at)
     near = [row["example_id"] for row in plain if row["recovered"] and row["delta_eps"] < 0.8 * at[0]]
     assert near, "the smaller comes first"
-    honest = vectors.remeasure
+    honest = campaign.remeasure
 
     def denying(*args: Any) -> list[Any]:
         return [row if row.size.eps > 0.9 * at[0] else row._replace(recovered=False) for row in honest(*args)]
 
-    monkeypatch.setattr(vectors, "remeasure", denying)
+    monkeypatch.setattr(campaign, "remeasure", denying)
     strict = {row["example_id"]: row for row in cell(replace(group, attribution=False), attack, at)[0]}
     assert all(strict[name]["delta_eps"] > 0.9 * at[0] and strict[name]["recovered"] for name in near)
     assert {strict[name]["found_by"] for name in near} == {SEARCH_ITSELF}, "and nobody else was asked"
