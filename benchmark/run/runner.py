@@ -158,13 +158,18 @@ class _Run:
         """Have everything done: of each task its constants, each defense, and at last what its editions protect."""
         before = {c.key for c in self.plan.cells if self.store.finished(c.key)}
         with closing(chosen(Work(self.prepared, self.store, self.listener, self.took))) as executor:
-            for task in self.plan.tasks:
+            for task in self._longest_first() if executor.apart else self.plan.tasks:
                 executor.submit(Job("constants", task))
             while executor.busy:
                 for job, outcome in executor.wait():
                     self._over(executor, job, outcome)
                 if executor.apart:
                     self._tell(before)
+
+    def _longest_first(self) -> list[str]:
+        """Tasks in the order that leaves no worker alone with a long one at the end: a text that is written costs a
+        pass a token."""
+        return sorted(self.plan.tasks, key=lambda task: not self.plan.tasks[task].readout.writes_text)
 
     def _over(self, executor: Executor, job: Job, outcome: Outcome) -> None:
         """What a job left, and what can be done now."""

@@ -33,6 +33,38 @@ def events(result: Result, kind: str) -> list[dict[str, Any]]:
     return [event for event in lines if event["event"] == kind]
 
 
+class Noted:
+    """An executor that does nothing."""
+
+    busy = False
+
+    def __init__(self, apart: bool) -> None:
+        self.apart, self.begun = apart, list[str]()
+
+    def submit(self, job: Job) -> None:
+        self.begun.append(job.task)
+
+    def close(self) -> None: ...
+
+
+@pytest.mark.parametrize(
+    ("apart", "order"), [(True, ["written", "read", "probe"]), (False, ["read", "written", "probe"])]
+)
+def test_several_workers_begin_with_what_takes_longest(
+    apart: bool, order: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    noted = Noted(apart)
+    monkeypatch.setattr(runner, "Work", lambda *_: None)
+    monkeypatch.setattr(runner, "chosen", lambda _: noted)
+    tasks = {
+        name: SimpleNamespace(readout=SimpleNamespace(writes_text=name == "written"))
+        for name in ("read", "written", "probe")
+    }
+    prepared: Any = SimpleNamespace(plan=SimpleNamespace(tasks=tasks, cells=()), subject=None)
+    runner._Run(prepared, SimpleNamespace(), SimpleNamespace())._jobs()  # type: ignore[arg-type]
+    assert noted.begun == order
+
+
 def test_two_workers_leave_the_rows_of_one(alone: Result, together: Result) -> None:
     same_bytes(alone, together)
     fits = [sorted(file.name for file in (r.directory / "fits").iterdir()) for r in (alone, together)]
