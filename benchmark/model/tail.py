@@ -82,13 +82,9 @@ class TailPass:
     def form(self) -> tuple[Any, ...]:
         """Passes over one model under the same edits run as one where they agree in it."""
         w, columns = self.writes, self.pack.ids.shape[1] - self.offset
-        place = (w.boundaries, w.start - self.offset, w.width, w.after, self.pack.readout - self.offset)
-        return (
-            *place,
-            columns,
-            self.pack.lines,
-            tuple(call.get("attention_mask") is None for call in self.recorded.calls),
-        )
+        written = (w.boundaries, w.start - self.offset, w.width, w.after)
+        masked = [call.get("attention_mask") is not None for call in self.recorded.calls]
+        return *written, self.pack.readout - self.offset, columns, self.pack.lines, *masked
 
     def __call__(self, delta: Tensor | None, rows: Tensor, observe: frozenset[int] = frozenset()) -> Seen:
         return _run([_Part(self, delta, rows, observe)], self.recorded, self.pack.lines_of(rows))[0]
