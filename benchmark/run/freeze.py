@@ -51,6 +51,10 @@ STEERED = 0.10
 """Share of ``dev`` that may be steered to a wrong target at the ceiling."""
 
 
+AT_ONCE = 3
+"""Candidates that one search is for, an octave of them: a search that may go further looks less closely near by."""
+
+
 def measure(
     subject: Subject, task: TaskView, settings: TaskSettings, attacks: Sequence[Attack], batch_rows: int = 256
 ) -> Frozen:
@@ -162,16 +166,16 @@ def _ceiling(group: Group, attack: Attack, batch_rows: int) -> float:
     Raises:
         RuntimeError: the attack failed.
     """
-    grid = tuple(threat(attack.threat_model).ceilings)
-    for tried in (grid[: len(grid) // 2], grid):  # a larger budget changes nothing at smaller ones
-        rows = _attacked(group, attack, tried, batch_rows) if tried else []
-        allowed = 0.0
+    grid, allowed = tuple(threat(attack.threat_model).ceilings), 0.0
+    for start in range(0, len(grid), AT_ONCE):
+        tried = grid[start : start + AT_ONCE]
+        rows = _attacked(group, attack, tried, batch_rows)
         for eps in tried:
             steered = [bool(r.outcome.recovered) for r in rows if r.identity.budget_eps == eps]
             if sum(steered) > STEERED * len(steered):
                 return allowed
             allowed = eps
-    return grid[-1]
+    return allowed
 
 
 def _ranked(budgets: Sequence[float], ceiling: float) -> tuple[float, ...]:

@@ -64,6 +64,24 @@ def test_constants_are_those_of_fit_and_a_ceiling_is_where_a_tenth_of_dev_is_ste
     assert steered[0] <= STEERED < steered[1]
 
 
+@dataclass(frozen=True)
+class Farsighted(Recovery):
+    """A search that goes as far as it may, and finds nothing nearer than half of that."""
+
+    def run(self, problem: Problem) -> Attempt:
+        far = problem.budget.amax()
+        near = problem.budget < far / 2
+        found = super().run(problem)
+        return found._replace(proposal=found.proposal * ~near[:, None, None, None])
+
+
+def test_a_search_that_may_go_far_does_not_raise_the_ceiling(subject: Any) -> None:
+    ceilings = []
+    for attack in (SEARCH, Farsighted(restarts=1, search=MinimumNorm(steps=5))):
+        ceilings.append(measure(subject, tiny.viewed(), SETTINGS, [attack]).ceilings["before_edit"])
+    assert ceilings[0] == ceilings[1] is not None
+
+
 def test_where_nothing_is_edited_before_and_behind_it_are_one_place_and_searched_once(
     subject: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
