@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from benchmark.contracts.defense import Where
-from benchmark.model import tail as model_tail
+from benchmark.model import recorded
 from benchmark.model.pack import Pack
 from benchmark.model.passes import FullPass, Seen, Writes
 from benchmark.model.subject import Subject
@@ -103,7 +103,7 @@ def test_who_attends_to_what_is_not_there_is_noticed(subject: Subject, monkeypat
     for width in (1, 3):
         tails = tails_of(subject, EDITS["an edit"], width)
         with monkeypatch.context() as blind:
-            blind.setattr(model_tail, "_shifted", lambda mask, absent: _open(mask, int(absent.sum())))
+            blind.setattr(recorded, "_shifted", lambda mask, absent: _open(mask, int(absent.sum())))
             batch = TailBatch(tails)
             batch.recorded.absent = None
             assert largest_gap(tails, batch) > 1e-3
