@@ -8,6 +8,10 @@ import os
 from rich.console import Console
 from rich.table import Table
 
+SPIN = "GOMP_SPINCOUNT", "10000"
+"""What a process must have in its environment before torch is imported: threads that spin for long while they wait make
+a small model crawl on a machine that has other work too; ones that never do, on a machine that has none."""
+
 
 def terminal(*, stderr: bool = False) -> Console:
     """A console for text that has names in it, which may look like markup: ``[v2]``, ``:bug:``."""
@@ -25,10 +29,9 @@ def plain_table(*columns: str, whole: str | None = None) -> Table:
 def quiet() -> None:
     """Loading bars and notices of libraries would tear our own display.
 
-    Threads that spin for long while they wait make a small model crawl on a machine that has other work too; ones that
-    never do, on a machine that has none. Nothing heavy is imported for it: the first line is printed after this.
+    Nothing heavy is imported for it: the first line is printed after this.
     """
-    os.environ.setdefault("GOMP_SPINCOUNT", "10000")
+    os.environ.setdefault(*SPIN)
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
     os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")

@@ -1,8 +1,10 @@
-"""One thread a test process: the models here are too small for more, and equal sums need an equal order; and a cache of
-its own, so that no test sees what another run measured."""
+"""One thread a test process, and a process that it begins: the models here are too small for more, equal sums need an
+equal order, and threads of several processes wait for each other where cores are fewer; and a cache of its own, so that
+no test sees what another run measured."""
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 
 import pytest
@@ -11,6 +13,7 @@ import torch
 from benchmark.cache import PLACE
 
 torch.set_num_threads(1)
+os.environ["OMP_NUM_THREADS"] = "1"
 
 
 @pytest.fixture(autouse=True, scope="session")

@@ -29,7 +29,7 @@ def bench(*arguments: str, cwd: Path | None = None) -> subprocess.CompletedProce
 def environment() -> dict[str, str]:
     import os
 
-    return {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", "COLUMNS": "120"}
+    return {**os.environ, "PYTHONPATH": str(ROOT), "COLUMNS": "120"}
 
 
 @pytest.mark.parametrize(

@@ -14,7 +14,7 @@ CLAMP = {"count": 12, "rate_ratio": 1.25, "strength": 1.0}
 """A clamp of which all is given: what attacks do to it is about them, whatever the default is calibrated to."""
 
 
-FEW = {"ioi": 50, "unlearning": 90}
+FEW = {"ioi": 50, "unlearning": 60}
 """Examples of a task; those of ``unlearning`` are few questions, asked in many orders."""
 
 

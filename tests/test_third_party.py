@@ -15,7 +15,7 @@ PACKAGE = Path(__file__).parent / "test_package"
 
 def bench(*arguments: str, installed: bool = True) -> subprocess.CompletedProcess[str]:
     paths = [str(Path(__file__).parents[1]), *([str(PACKAGE)] if installed else [])]
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(paths), "OMP_NUM_THREADS": "1", "COLUMNS": "140"}
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(paths), "COLUMNS": "140"}
     command = [sys.executable, "-c", "from benchmark.cli import main; main()", *arguments]
     return subprocess.run(command, capture_output=True, text=True, env=environment)
 

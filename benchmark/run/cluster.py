@@ -6,6 +6,7 @@ another is made, and its job is done again, as with processes of one machine.
 
 from __future__ import annotations
 
+import os
 import socket
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -19,6 +20,7 @@ from benchmark.run.plan import Plan
 from benchmark.run.store import Store
 from benchmark.run.work import Job, Outcome
 from benchmark.run.worker import Orders, Worker
+from benchmark.terminal import SPIN
 
 PATIENCE = 2.0
 """Seconds after which whoever waits is told that nothing is over yet."""
@@ -70,6 +72,7 @@ class Cluster(Crew[Any]):
 
     def _begin(self) -> None:
         options: dict[str, Any] = {"num_cpus": self._asked["CPU"], "num_gpus": self._asked.get("GPU", 0)}
+        options["runtime_env"] = {"env_vars": {SPIN[0]: os.environ.get(*SPIN)}}
         threads = None if "GPU" in self._asked else int(self._asked["CPU"])
         kind = self._ray.remote(max_restarts=0, max_task_retries=0, **options)(_Actor)
         actor = kind.remote(self._orders._replace(threads=threads))

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 import torch
 from torch import nn
+from torch.utils.flop_counter import FlopCounterMode
 from transformers.pytorch_utils import Conv1D
 
 from benchmark.model import packed as packing
@@ -15,6 +16,7 @@ from benchmark.model.packed import packed
 from benchmark.model.passes import FullPass, Writes
 from benchmark.model.tail import TailPass
 from tests import tiny
+from tests.speed.__main__ import PACKED
 
 pytestmark = pytest.mark.skipif(not torch.backends.mkldnn.is_available(), reason="torch was built without oneDNN")
 
@@ -96,3 +98,15 @@ def test_what_cannot_be_packed_is_given_back_as_it_is(monkeypatch: pytest.Monkey
     monkeypatch.setattr(packing, "MOST", 2**20)
     monkeypatch.setattr(packing, "LEAST", 65)
     assert live(plain), "its matrix is read from the processor's cache"
+
+
+def test_operations_are_counted_alike_packed_or_not() -> None:
+    """Else the speed that is printed would be that of a step without its products."""
+    layer, x = nn.Sequential(nn.Linear(12, 20).requires_grad_(False)), torch.randn(5, 3, 12)
+
+    def operations(one: nn.Module) -> int:
+        with FlopCounterMode(display=False, custom_mapping=PACKED) as counted:
+            product(one, x)
+        return counted.get_total_flops()
+
+    assert operations(packed([layer])[0]) == operations(layer) == 2 * (2 * 5 * 3 * 12 * 20)

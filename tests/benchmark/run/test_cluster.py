@@ -17,6 +17,7 @@ from benchmark.run.doctor import Check
 from benchmark.run.listener import Silent
 from benchmark.run.request import Request
 from benchmark.run.runner import Result
+from benchmark.terminal import SPIN
 from tests.benchmark.run.work_to_do import deadly, run, same_bytes
 
 ray = pytest.importorskip("ray")
@@ -52,6 +53,7 @@ def test_a_cluster_leaves_the_rows_of_one_process_also_if_a_worker_dies(
     assert result.status == "complete", result.failures
     assert any("a worker of the cluster is lost" in note for note in heard.notes)
     assert any(note.startswith("Ray: 2 workers of 1 CPU; the cluster has 2 CPU") for note in heard.notes)
+    assert (tmp_path / "deadly.mark").read_text() == SPIN[1], "two threads beside other work do not end otherwise"
     mine, theirs = ([row for row in r.rows.to_pylist() if row["defense"] != "deadly"] for r in (result, alone))
     assert [row["margin_attacked"] for row in mine] == [row["margin_attacked"] for row in theirs]
     lines = map(json.loads, (result.directory / "events.jsonl").read_text().splitlines())

@@ -56,14 +56,14 @@ MARK = Path(__file__).with_suffix(".mark")
 
 
 class Deadly(SaeClamp):
-    \"\"\"Ends the process that fits it: the first time, or always.\"\"\"
+    \"\"\"Ends the process that fits it: the first time, or always. Its mark says how long that one's threads spin.\"\"\"
 
     name = "deadly"
     always: bool = False
 
     def fit(self, fitting):
         if self.always or not MARK.exists():
-            MARK.touch()
+            MARK.write_text(os.environ.get("GOMP_SPINCOUNT", ""))
             os.kill(os.getpid(), signal.SIGKILL)
         return super().fit(fitting)
 """
