@@ -56,7 +56,7 @@ MARK = Path(__file__).with_suffix(".mark")
 
 
 class Deadly(SaeClamp):
-    \"\"\"Ends the process that fits it: the first time, or always. Its mark says how long that one's threads spin.\"\"\"
+    \"\"\"Ends the process that fits it: the first time, or always. Its mark: how long its threads spin.\"\"\"
 
     name = "deadly"
     always: bool = False
