@@ -93,9 +93,11 @@ class Batch(Problem):
         return objective, reached
 
     def _by_owner(self, example: Tensor) -> list[tuple[int, Tensor]]:
-        """Each problem that some of the examples belong to, and which of them do."""
+        """Each problem that some of the examples belong to, and which of them do; a device is waited for once."""
         owner = self._owner[example]
-        return [(k, (owner == k).nonzero()[:, 0]) for k in owner.unique().tolist()]
+        counts = torch.bincount(owner, minlength=len(self.problems)).tolist()
+        parts = owner.argsort(stable=True).split(counts)
+        return [(k, own) for k, own in enumerate(parts) if len(own)]
 
     def _tell(self, rows: Tensor, delta: Tensor, slope: Slope) -> None:
         """Every problem's witness is shown what is its own."""
