@@ -38,10 +38,10 @@ from tests.speed.steps import ours, published, sae
 SMALLEST = 16
 """Rows of the packs that the full pass and the published loop are compared with."""
 PACKS = {"cpu": (16, 64), "cuda": (16, 256, 2048)}
-PACKED: dict[Any, Any] = {
-    torch.ops.mkldnn._linear_pointwise: lambda x, weight, *_, **__: 2 * math.prod(x) * weight[0],
-}
+PACKED: dict[Any, Any] = {}
 """Operations of a product that torch does not count, by the shapes of its arguments."""
+if torch.backends.mkldnn.is_available():
+    PACKED[torch.ops.mkldnn._linear_pointwise] = lambda x, weight, *_, **__: 2 * math.prod(x) * weight[0]
 SIDE = {"cpu": 2048, "cuda": 8192}
 """Of the matrices whose product is the measure."""
 
