@@ -36,8 +36,9 @@ class Heard(Silent):
 
 @pytest.fixture(scope="module", autouse=True)
 def two_cores() -> Iterator[None]:
-    """A cluster of this process, which all tests join."""
+    """A cluster of this process, which all tests join; its machines know nothing of how long threads should spin."""
     with pytest.MonkeyPatch.context() as patched:
+        patched.delenv(SPIN[0], raising=False)  # a command that ran in this process has set it
         patched.setenv("RAY_USAGE_STATS_ENABLED", "0")
         ray.init(num_cpus=2, include_dashboard=False, object_store_memory=200_000_000, log_to_driver=False)
         yield
