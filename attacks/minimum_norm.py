@@ -2,8 +2,10 @@
 
 Projected gradient steps, sign-free and with momentum, whose own norm is adapted: it falls after a success and rises
 after a failure, in steps that become finer (arXiv 1811.09600, 2102.12827). It begins with the linear step, margin over
-the gradient's norm, which is the optimum where the readout is linear. One search an example and restart serves all
-budgets: what is found fits every budget that is not smaller, so the budgets are a reading of its norm.
+the gradient's norm, which is the optimum where the readout is linear. Where an edit jumps (a clamped latent goes out),
+what is enough may lie far before that: the first direction is tried at every budget, and restarts begin at the
+smallest one. One search an example and restart serves all budgets: what is found fits every budget that is not smaller,
+so the budgets are a reading of its norm.
 """
 
 from __future__ import annotations
@@ -22,6 +24,8 @@ from benchmark.search.problem import Problem
 
 FINEST = 0.01
 """Least share by which the norm falls or rises."""
+GROWTH = 1.5
+"""Times the norm at most, from one step to the next."""
 AHEAD = 1.05
 """Times the linear step that is tried: exactly that one ends on the boundary, where rounding decides."""
 
@@ -49,6 +53,8 @@ class MinimumNorm:
         for step in range(self.steps):
             fall = 0.5 * (1 + math.cos(math.pi * step / self.steps))
             search.advance(self.rate * fall, self.momentum, FINEST + self.adaptation * fall)
+            if step == 0:
+                search.look_ahead()
             if step == int(0.9 * self.steps) - 1:
                 search.mark()
         search.close()
@@ -68,16 +74,17 @@ class _Search:
         self.rows = self.rows.transpose(1, 2).flatten(0, 1)
         """(lanes, levels): the rows of the problem that belong to each lane, by ascending budget."""
         self.budgets = problem.budget[self.rows]
-        middle = self.budgets[:, levels // 2]
-        self.at = _starts(problem, self.rows[:, levels // 2])
+        self.at = _starts(problem, self.rows[:, 0])
         self.velocity = torch.zeros_like(self.at)
-        self.norm = torch.where(problem.restart[self.rows[:, 0]] > 0, middle, torch.zeros_like(middle))
+        self.first = problem.restart[self.rows[:, 0]] == 0
+        """(lanes,) the lane of the first restart."""
+        self.norm = self.budgets[:, 0].masked_fill(self.first, 0.0)
         """(lanes,) the norm that is tried; 0: not known yet."""
-        self.best = torch.full_like(middle, torch.inf)
+        self.best = torch.full_like(self.norm, torch.inf)
         """(lanes,) the smallest norm that reached the goal."""
         self.found = self.at.clone()
         """What reached it ..."""
-        self.beyond = torch.zeros_like(middle)
+        self.beyond = torch.zeros_like(self.norm)
         """... and its objective."""
         self.furthest = self.at[:, None].repeat(1, levels, 1, 1, 1)
         """(lanes, levels, ...): what came furthest within each budget, beyond the goal where that was reached ..."""
@@ -109,6 +116,12 @@ class _Search:
         length = torch.maximum(rate * norm, norm - _norm(at))
         self.at[lanes] = problem.constraint.step(at, way * _column(length), norm, rows)
 
+    def look_ahead(self) -> None:
+        """Judge the direction that the first restart begins with, at every budget."""
+        lanes = (self.first & self._short(slice(None))).nonzero()[:, 0]
+        if len(lanes):
+            self._look_along(self.at[lanes], lanes)
+
     def mark(self) -> None:
         """Remember how far the search is."""
         self._late = (self.best.clone(), self.objective.clone())
@@ -121,11 +134,7 @@ class _Search:
             self._look(lanes, rows, self.problem.evaluate(self.at[lanes], rows), self.at[lanes])
         self._last = self.objective.clone()
         best = torch.where(_column(self.best.isfinite()), self.found, self.furthest[:, -1])
-        every = torch.arange(len(best), device=best.device)
-        for level in range(self.budgets.shape[1]):
-            rows = self.rows[:, level]
-            at = self.problem.restore(_unit(best) * _column(self.budgets[:, level]), rows)
-            self._look(every, rows, self.problem.evaluate(at, rows), at)
+        self._look_along(best, torch.arange(len(best), device=best.device))
 
     def proposal(self) -> Tensor:
         """Of every row, over all restarts, what came furthest within its budget; and in the first restart, at the
@@ -179,11 +188,18 @@ class _Search:
         """The norm that is tried next; ``linear``: what the slope says is enough."""
         norm, best, budgets = self.norm[lanes], self.best[lanes], self.budgets[lanes]
         grown = norm * (1 + share)
-        # before anything reached the goal the slope is followed, to twice the norm at most
-        searching = torch.where(norm > 0, torch.maximum(grown, linear.minimum(2 * norm)), linear)
+        # before anything reached the goal the slope is followed
+        searching = torch.where(norm > 0, torch.maximum(grown, linear.minimum(GROWTH * norm)), linear)
         missed = torch.where(best.isfinite(), grown.minimum(best), searching)
         reached = norm.minimum(_norm(self.at[lanes])) * (1 - share)
         self.norm[lanes] = torch.where(hit, reached, missed).clamp(min=budgets[:, 0], max=budgets[:, -1])
+
+    def _look_along(self, way: Tensor, lanes: Tensor) -> None:
+        """Judge a direction of every lane, scaled to each of its budgets."""
+        for level in range(self.budgets.shape[1]):
+            rows = self.rows[lanes, level]
+            at = self.problem.restore(_unit(way) * _column(self.budgets[lanes, level]), rows)
+            self._look(lanes, rows, self.problem.evaluate(at, rows), at)
 
     def _look(self, lanes: Tensor, rows: Tensor, state: State, at: Tensor) -> Tensor:
         """Remember what is better than before, and only what the constraint allows; (lanes,): the goal is reached."""

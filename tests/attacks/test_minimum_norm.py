@@ -153,6 +153,35 @@ def test_a_band_that_every_larger_budget_steps_over_is_found_at_its_near_edge():
     assert (found[:, 2:] >= 0.45).all() and (found[:, 2:] <= 0.55).all()
 
 
+class Jump(Linear):
+    """An edit goes out: along the slope the goal is reached in a near band too, of which no gradient tells."""
+
+    band: tuple[float, float]
+
+    def __call__(self, delta: Tensor | None, rows: Tensor, observe: frozenset[int] = frozenset()) -> Seen:
+        read = super().__call__(delta, rows, observe).read
+        along = (read[:, 0].detach() + self.gaps[rows]) / self.slopes[rows].norm(dim=1)
+        inside = (along > self.band[0]) & (along < self.band[1])
+        return Seen(torch.stack([read[:, 0].abs() * inside + read[:, 0] * ~inside, read[:, 1]], 1), {})
+
+
+@pytest.mark.parametrize("restarts", [1, 2])
+@pytest.mark.parametrize(
+    ("budgets", "band", "found_by"),
+    [([0.01, 0.02, 5.0], (0.018, 0.022), 1), ([0.008, 5.0], (0.02, 0.031), 2)],
+    ids=["where a budget is", "between the budgets"],
+)
+def test_what_is_enough_before_the_linear_step_is_found(budgets, band, found_by, restarts):
+    made = make(budgets, restarts)
+    made.problem._run = Jump(made.run.gaps, made.run.slopes)
+    made.problem._run.band = band
+    proposal = MinimumNorm().run(made.problem).proposal
+    assert made.problem.evaluate(proposal).reached.view(EXAMPLES, len(budgets), restarts)[:, -1].all()
+    smallest = torch.where(made.problem.evaluate(proposal).reached, norms(proposal), torch.inf).view(EXAMPLES, -1)
+    assert band[1] < made.needs.min(), "the linear step passes over it"
+    assert (smallest.amin(1) < band[1]).all() == (restarts >= found_by)
+
+
 class Fussy(Free):
     """Nothing is asked, but a share of the space is called infeasible: no step avoids it, and it is noticed."""
 
