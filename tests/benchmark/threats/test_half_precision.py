@@ -65,8 +65,8 @@ def matched(rows: Rows, others: Rows) -> list[tuple[dict[str, Any], dict[str, An
 
 
 def test_what_is_recovered_and_how_little_it_takes_is_the_same(clamped: Group) -> None:
-    """In bfloat16, the coarser of the two."""
-    attack, dtype = Far(restarts=1, search=MinimumNorm(steps=10)), torch.bfloat16
+    """In bfloat16, the coarser of the two; by a short search, since rounding decides where a long one turns."""
+    attack, dtype = Far(restarts=1, search=MinimumNorm(steps=6)), torch.bfloat16
     half, single = (cell(retyped(clamped, d, dtype), attack)[0] for d in (dtype, torch.float32))
     pairs = matched(half, single)
     assert len(pairs) > 0.9 * len(single)
