@@ -154,21 +154,26 @@ def test_a_band_that_every_larger_budget_steps_over_is_found_at_its_near_edge():
 
 
 class Jump(Linear):
-    """An edit goes out: along the slope the goal is reached in a near band too, of which no gradient tells."""
+    """An edit goes out: along the slope the goal is reached in a near band too, of which no gradient tells. Where the
+    slope was followed for ``turn`` it leads elsewhere, so that what is found in the end does not point at the band."""
 
     band: tuple[float, float]
+    turn = 0.01
 
     def __call__(self, delta: Tensor | None, rows: Tensor, observe: frozenset[int] = frozenset()) -> Seen:
-        read = super().__call__(delta, rows, observe).read
-        along = (read[:, 0].detach() + self.gaps[rows]) / self.slopes[rows].norm(dim=1)
+        assert delta is not None
+        slopes, size = self.slopes[rows], self.slopes[rows].norm(dim=1)
+        elsewhere = torch.stack([-slopes[:, 1::2], slopes[:, ::2]], 2).flatten(1)  # at a right angle
+        along, aside = ((delta[:, 0, 0] * way).sum(1) / size for way in (slopes, elsewhere))
+        first = size * (along.clamp(max=self.turn) + aside * (along > self.turn)) - self.gaps[rows]
         inside = (along > self.band[0]) & (along < self.band[1])
-        return Seen(torch.stack([read[:, 0].abs() * inside + read[:, 0] * ~inside, read[:, 1]], 1), {})
+        return Seen(torch.stack([torch.where(inside, first.abs(), first), torch.zeros_like(first)], 1), {})
 
 
 @pytest.mark.parametrize("restarts", [1, 2])
 @pytest.mark.parametrize(
     ("budgets", "band", "found_by"),
-    [([0.01, 0.02, 5.0], (0.018, 0.022), 1), ([0.008, 5.0], (0.02, 0.031), 2)],
+    [([0.01, 0.02, 5.0], (0.0185, 0.0215), 1), ([0.008, 5.0], (0.0125, 0.0195), 2)],
     ids=["where a budget is", "between the budgets"],
 )
 def test_what_is_enough_before_the_linear_step_is_found(budgets, band, found_by, restarts):
@@ -176,10 +181,11 @@ def test_what_is_enough_before_the_linear_step_is_found(budgets, band, found_by,
     made.problem._run = Jump(made.run.gaps, made.run.slopes)
     made.problem._run.band = band
     proposal = MinimumNorm().run(made.problem).proposal
-    assert made.problem.evaluate(proposal).reached.view(EXAMPLES, len(budgets), restarts)[:, -1].all()
-    smallest = torch.where(made.problem.evaluate(proposal).reached, norms(proposal), torch.inf).view(EXAMPLES, -1)
+    reached = made.problem.evaluate(proposal).reached
+    assert reached.view(EXAMPLES, len(budgets), restarts)[:, -1].all()
+    smallest = torch.where(reached, norms(proposal), torch.inf).view(EXAMPLES, -1).amin(1)
     assert band[1] < made.needs.min(), "the linear step passes over it"
-    assert (smallest.amin(1) < band[1]).all() == (restarts >= found_by)
+    assert (smallest < 1.2 * band[1]).all() == (restarts >= found_by)
 
 
 class Fussy(Free):
