@@ -13,15 +13,12 @@ from benchmark.contracts.threat import Threat
 from benchmark.measure.group import Group
 from benchmark.model.pack import Pack, make_packs
 from benchmark.model.passes import FullPass, Pass, Writes
+from benchmark.model.precision import agree
 from benchmark.model.tail import TailBatch, TailPass
 from benchmark.search.draws import normal
 
 TRIED = 4
 """Examples of the shortest and of the longest prompts."""
-TOLERANCE = {torch.float64: 1e-6, torch.float32: 1e-3}
-"""Largest relative difference between a tail pass and a full one; other dtypes round far more."""
-
-
 UNREPLAYABLE = (RuntimeError, TypeError, KeyError, IndexError, AttributeError)
 """What layers raise that cannot be called with what was recorded."""
 
@@ -91,12 +88,6 @@ def _agree(group: Group, threat: Threat, pack: Pack) -> bool:
 def _delta(group: Group, pack: Pack, writes: Writes) -> Tensor:
     shape = (len(pack), len(writes.boundaries), writes.width, group.subject.d_model)
     return 0.01 * normal("tail", shape).to(group.subject.device) * shape[-1] ** 0.5
-
-
-def agree(dtype: torch.dtype, full: Tensor, tail: Tensor) -> bool:
-    """Whether what two passes of a model in ``dtype`` gave is the same, but for rounding."""
-    tolerance = TOLERANCE.get(dtype, 5e-2)
-    return bool((full - tail).abs().max() <= tolerance * full.abs().max().clamp(min=1e-6))
 
 
 def _slope(group: Group, run: Pass, delta: Tensor) -> tuple[Tensor, Tensor]:

@@ -7,10 +7,11 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from transformers.cache_utils import Cache, DynamicCache
 
-from benchmark.model.prefix import Joined
+from benchmark.model.precision import HALF
+from benchmark.model.prefix import ALIGNED, Joined
 
 Keys = dict[int, tuple[Tensor, Tensor]]
 """Layer -> keys and values of the prefix (lines, heads, prefix, d_head)."""
@@ -27,25 +28,6 @@ class Recorded:
     """Keyword arguments of each layer: a tensor of one row serves all lines, ``_EachOwn`` has one for each."""
     absent: Tensor | None = None
     """(lines, prefix) bool: columns that a shorter prefix does not have; None: all are there."""
-    _last: tuple[Tensor, Keys] | None = None
-
-    def prefix_of(self, lines: Tensor) -> Keys:
-        """Keys and values of each line; kept while the same lines are asked for again."""
-        known = self._last
-        if known is None or (known[0] is not lines and not torch.equal(known[0], lines)):  # to compare, a device waits
-            known = self._last = (lines, {i: (k[lines], v[lines]) for i, (k, v) in self.prefix.items()})
-        return known[1]
-
-    def absent_of(self, lines: Tensor) -> tuple[Tensor | None, frozenset[int]]:
-        """The absent columns of each line, and the layers that are given no mask that hides them."""
-        if self.absent is None:
-            return None, frozenset()
-        told = (call.get("attention_mask") is not None for call in self.calls)
-        return self.absent[lines], frozenset(i for i, masked in zip(self.prefix, told, strict=True) if not masked)
-
-    def call(self, layer: int, lines: Tensor, cache: Cache) -> dict[str, Any]:
-        """What a layer is called with."""
-        return {name: _given(value, lines, cache) for name, value in self.calls[layer].items()}
 
 
 class _EachOwn(NamedTuple):
@@ -54,12 +36,59 @@ class _EachOwn(NamedTuple):
     lines: Tensor
 
 
-def _given(value: Any, lines: Tensor, cache: Cache) -> Any:
-    if isinstance(value, _EachOwn):
-        return value.lines[lines]
-    if isinstance(value, tuple):
-        return tuple(_given(v, lines, cache) for v in value)
-    return cache if isinstance(value, Cache) else value
+class Given:
+    """What the layers of a tail are given for some lines."""
+
+    def __init__(self, recorded: Recorded, lines: Tensor) -> None:
+        self.lines = lines
+        self._picked: list[tuple[Tensor, Tensor]] = []
+        """Something recorded, and what of it is these lines'."""
+        told = (call.get("attention_mask") is not None for call in recorded.calls)
+        prefix = {i: (self._columns(keys), self._columns(values)) for i, (keys, values) in recorded.prefix.items()}
+        absent = None if recorded.absent is None else self._pick(recorded.absent)
+        unmasked = frozenset(i for i, masked in zip(recorded.prefix, told, strict=True) if not masked)
+        cache = PrefixCache(prefix, absent, unmasked, _prefix_length(recorded))
+        self.calls = [{name: self._given(value, cache) for name, value in call.items()} for call in recorded.calls]
+        """Keyword arguments of each layer."""
+
+    def through(self, layers: Sequence[nn.Module], h: Tensor, span: range) -> Tensor:
+        """What the layers of ``span`` make of the stream (lines, columns, d_model), one after the other."""
+        for i in span:
+            output = layers[i](h, **self.calls[i])
+            h = output[0] if isinstance(output, tuple) else output
+        return h
+
+    def of(self, lines: Tensor) -> bool:
+        """Whether these are the lines; to compare, a device waits."""
+        return lines is self.lines or torch.equal(lines, self.lines)
+
+    def turn_to(self, lines: Tensor) -> None:
+        """The same for as many other lines, at the same places in memory."""
+        if not self.of(lines):
+            for whole, picked in self._picked:
+                picked.copy_(whole[lines])
+        self.lines = lines
+
+    def _pick(self, whole: Tensor) -> Tensor:
+        picked = whole[self.lines]
+        self._picked.append((whole, picked))
+        return picked
+
+    def _columns(self, whole: Tensor) -> Tensor:
+        """Keys or values of these lines; on a GPU in half precision to a number of columns that it multiplies fast."""
+        more = _missing(whole)
+        if not more:
+            return self._pick(whole)
+        picked = torch.nn.functional.pad(whole[self.lines], (0, 0, 0, more))
+        self._picked.append((whole, picked[:, :, : whole.shape[2]]))
+        return picked
+
+    def _given(self, value: Any, cache: Cache) -> Any:
+        if isinstance(value, _EachOwn):
+            return self._pick(value.lines)
+        if isinstance(value, tuple):
+            return tuple(self._given(v, cache) for v in value)
+        return cache if isinstance(value, Cache) else value
 
 
 def side_by_side(parts: Sequence[Recorded]) -> Recorded:
@@ -80,6 +109,11 @@ def side_by_side(parts: Sequence[Recorded]) -> Recorded:
     ]
     hidden = torch.cat([part.hidden for part in parts])
     return Recorded(hidden, prefix, calls, absent if absent.any() else None)  # pyright: ignore[reportArgumentType]
+
+
+def _missing(columns: Tensor) -> int:
+    """Columns to the next number that is multiplied fast."""
+    return -columns.shape[2] % ALIGNED if columns.device.type == "cuda" and columns.dtype in HALF else 0
 
 
 def _prefix_length(part: Recorded) -> int:
@@ -117,15 +151,19 @@ def _shifted(mask: Tensor, absent: Tensor) -> Tensor:
 class PrefixCache(DynamicCache):
     """Read-only keys and values of the prefix; stateless, so that one step does not see another's."""
 
-    def __init__(self, prefix: Keys, absent: Tensor | None, unmasked: frozenset[int]) -> None:
+    def __init__(self, prefix: Keys, absent: Tensor | None, unmasked: frozenset[int], length: int) -> None:
+        """``length``: columns of the prefix; keys and values that have more are zero there."""
         super().__init__()
-        self.prefix, self.absent, self.unmasked = prefix, absent, unmasked
-        self.length = next(iter(prefix.values()))[0].shape[2] if prefix else 0
+        self.prefix, self.absent, self.unmasked, self.length = prefix, absent, unmasked, length
 
     def update(self, key_states: Tensor, value_states: Tensor, layer_idx: int, *_: Any, **__: Any) -> tuple[Any, Any]:
-        keys, values = self.prefix[layer_idx]
         absent = self.absent if layer_idx in self.unmasked else None
-        return Joined(keys, key_states, absent), Joined(values, value_states, absent)
+
+        def joined(prefix: Tensor, tail: Tensor) -> Joined:
+            return Joined(prefix, tail, absent, length=self.length)
+
+        keys, values = self.prefix[layer_idx]
+        return joined(keys, key_states), joined(values, value_states)
 
     def get_seq_length(self, layer_idx: int = 0) -> int:
         return self.length

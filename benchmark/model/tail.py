@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Mapping, Sequence
+from itertools import pairwise
 from typing import Any, NamedTuple
 
 import torch
@@ -24,7 +25,8 @@ from benchmark.model.edits import Passage, boundaries, is_position_wise, passing
 from benchmark.model.pack import Pack
 from benchmark.model.packed import packed
 from benchmark.model.passes import Seen, Weigh, Writes, in_lines, read_at, weighed
-from benchmark.model.recorded import PrefixCache, Recorded, side_by_side
+from benchmark.model.recorded import Recorded, side_by_side
+from benchmark.model.stack import Stack
 from benchmark.model.subject import Subject
 
 
@@ -40,10 +42,11 @@ class TailPass:
         # an edit that looks at other positions needs the whole sequence; then only layers are saved
         self.offset = min(writes.start, pack.readout) if alone else 0
         self.norm, self.layers = final_norm(subject), packed(subject.layers[self.first :])
-        self._capture()
+        self.recorded = self._capture()
+        self._stack = Stack(self.layers, self.recorded)
 
     @torch.no_grad()
-    def _capture(self) -> None:
+    def _capture(self) -> Recorded:
         calls: list[inspect.BoundArguments] = []
         raw: dict[int, Tensor] = {}
         layers = self.subject.layers[self.first :]
@@ -65,7 +68,7 @@ class TailPass:
         self.dtype = raw[self.first].dtype
         self.before = {b: passage.seen[b][:, : self.offset] for b in at}
         kept: list[Any] = cache.layers
-        self.recorded = Recorded(
+        return Recorded(
             start[:, self.offset :].clone(),
             {
                 i: (kept[i].keys[:, :, : self.offset].clone(), kept[i].values[:, :, : self.offset].clone())
@@ -83,7 +86,7 @@ class TailPass:
         return *written, self.pack.readout - self.offset, columns, self.pack.lines, *masked
 
     def __call__(self, delta: Tensor | None, rows: Tensor, observe: frozenset[int] = frozenset()) -> Seen:
-        return _run([_Part(self, delta, rows, observe)], self.recorded, self.pack.lines_of(rows))[0]
+        return _run([_Part(self, delta, rows, observe)], self._stack, self.pack.lines_of(rows))[0]
 
     def seen(self, h: Tensor, passage: Passage, rows: Tensor, observe: frozenset[int]) -> Seen:
         """What is read and observed; ``h``: the stream behind the last layer that ran (lines, columns, d_model)."""
@@ -108,6 +111,7 @@ class TailBatch:
     def __init__(self, tails: Sequence[TailPass]) -> None:
         self.tails = tails
         self.recorded = side_by_side([tail.recorded for tail in tails])
+        self._stack = Stack(tails[0].layers, self.recorded)
         lines = [len(tail.pack.ids) for tail in tails]
         self._first = [sum(lines[:k]) for k in range(len(lines))]
 
@@ -117,7 +121,7 @@ class TailBatch:
         """``asked``: index of a pass -> ``delta`` and ``rows`` as it takes them; what each of these gives."""
         parts = [_Part(self.tails[k], delta, rows, observe) for k, (delta, rows) in asked.items()]
         lines = torch.cat([self._first[k] + self.tails[k].pack.lines_of(rows) for k, (_, rows) in asked.items()])
-        return dict(zip(asked, _run(parts, self.recorded, lines), strict=True))
+        return dict(zip(asked, _run(parts, self._stack, lines), strict=True))
 
 
 class _Part:
@@ -137,23 +141,26 @@ class _Part:
         return self.tail.seen(h, self.passage, self.rows, self.observe)
 
 
-def _run(parts: Sequence[_Part], recorded: Recorded, lines: Tensor) -> list[Seen]:
+def _run(parts: Sequence[_Part], stack: Stack, lines: Tensor) -> list[Seen]:
     """What each part sees; ``lines``: of what is recorded, those of the parts one after the other."""
     tail, sizes = parts[0].tail, [part.lines for part in parts]
-    first, cache = tail.first, PrefixCache(recorded.prefix_of(lines), *recorded.absent_of(lines))
+    first, top = tail.first, max(part.tail.top(part.observe) for part in parts)
+
+    def touched(boundary: int) -> bool:
+        return any(part.passage.touches(boundary) for part in parts)
 
     def across(boundary: int, h: Tensor, *, edited: bool = False) -> Tensor:
         if len(parts) == 1:
             return parts[0](boundary, h, edited=edited)
-        if not any(part.passage.touches(boundary) for part in parts):
+        if not touched(boundary):
             return h
         pieces = zip(parts, h.split(sizes), strict=True)
         return torch.cat([part(boundary, piece, edited=edited) for part, piece in pieces])
 
-    h = across(first, recorded.hidden[lines], edited=tail.writes.after).to(tail.dtype)
-    for i in range(first, max(part.tail.top(part.observe) for part in parts)):
-        output = tail.layers[i - first](h, **recorded.call(i - first, lines, cache))
-        h = across(i + 1, output[0] if isinstance(output, tuple) else output)
+    h = across(first, stack.recorded.hidden[lines], edited=tail.writes.after).to(tail.dtype)
+    ends: list[int] = [*filter(touched, range(first + 1, top)), top] if top > first else []
+    for start, stop in pairwise([first, *ends]):
+        h = across(stop, stack(h, lines, range(start - first, stop - first)))
     return [part.seen(piece) for part, piece in zip(parts, h.split(sizes), strict=True)]
 
 

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import operator
 from typing import Any
 
 import pytest
 import torch
 from torch import Tensor
 from torch.nn.functional import scaled_dot_product_attention as attention
+from transformers.models.gemma2.modeling_gemma2 import repeat_kv
 
+from benchmark.model import recorded
 from benchmark.model.passes import Writes
 from benchmark.model.prefix import Joined
 from benchmark.model.tail import TailPass
@@ -88,11 +91,85 @@ def test_to_anything_else_it_is_one_tensor() -> None:
     assert torch.autograd.grad(joined.sum(), key)[0].eq(1).all()
 
 
+@pytest.mark.parametrize("shared", [1, 2])
+@pytest.mark.parametrize("filling", [0, 3])
+@pytest.mark.parametrize("by", [torch.matmul, torch.Tensor.matmul, operator.matmul])
+def test_products_step_by_step_join_nothing(shared: int, filling: int, by: Any, joins: list[int]) -> None:
+    """As attention is written out where scores are bent, also where the prefix is filled up with zeros."""
+    query, key, value, keys, values = parts(HEADS // shared)
+    found, expected = [], []
+    for places, of in ((found, "parts"), (expected, "one tensor")):
+        k: Any = torch.cat([keys, key], 2)
+        v: Any = torch.cat([values, value], 2)
+        if of == "parts":
+            long, wide = (torch.nn.functional.pad(x, (0, 0, 0, filling)) for x in (keys, values))
+            k, v = Joined(long, key, length=PREFIX), Joined(wide, value, length=PREFIX)
+        k, v = repeat_kv(k, shared), repeat_kv(v, shared)
+        assert k.shape == (ROWS, HEADS, PREFIX + TAIL, SIZE) and k.transpose(2, 3).shape == k.shape[:2] + (
+            SIZE,
+            PREFIX + TAIL,
+        )
+        scores = torch.tanh(by(query, k.transpose(2, 3)))
+        out = by(scores.softmax(-1), v)
+        wanted = torch.linspace(-1, 1, out.numel()).view_as(out)
+        places += [scores, out, *torch.autograd.grad(out, (query, key, value), wanted)]
+    torch.testing.assert_close(found, expected)
+    assert not joins
+
+
+def test_other_ways_to_repeat_keys_get_one_tensor(joins: list[int]) -> None:
+    _, key, _, keys, _ = parts(2)
+    joined: Any = Joined(keys, key)
+    whole = torch.cat([keys, key], 2)
+    repeated = (ROWS, 2, 2, PREFIX + TAIL, SIZE)
+    each, spread = whole[:, :, None].expand(repeated), joined[:, :, None, :, :]
+    assert torch.equal(spread.expand(*repeated).flatten(1, 2), each.flatten(1, 2))
+    assert torch.equal(spread.expand(ROWS, 2, -1, -1, -1), whole[:, :, None])
+    assert torch.equal(spread + torch.ones(1), whole[:, :, None] + 1)
+    assert torch.equal(torch.mul(spread.expand(*repeated), 2), each * 2)
+    flat = ROWS * 4, PREFIX + TAIL, SIZE
+    assert torch.equal(spread.expand(*repeated).reshape(*flat), each.reshape(flat))
+    assert torch.equal(joined.transpose(0, 1), whole.transpose(0, 1))
+    assert torch.equal(torch.add(joined.transpose(-1, 2), 0), whole.mT)
+    assert torch.equal(repeat_kv(joined, 2).sum(1), each.flatten(1, 2).sum(1))
+    assert joins
+
+
+def test_what_is_absent_is_in_no_product() -> None:
+    query, key, _, keys, _ = parts(HEADS)
+    absent = torch.zeros(ROWS, PREFIX, dtype=torch.bool)
+    with pytest.raises(TypeError, match="absent columns"):
+        torch.matmul(query, Joined(keys, key, absent).transpose(2, 3))
+
+
 @pytest.mark.parametrize("family", tiny.FAMILIES)
 def test_a_tail_pass_joins_nothing(family: str, joins: list[int]) -> None:
-    """But for Gemma 2, whose scores are bent, so that it has an attention of its own."""
+    """Nor does one whose attention is written out, as Gemma 2's is."""
     subject = tiny.bare(family)
     run = TailPass(subject, tiny.pack(subject), {}, Writes((2,), 11, 1, False))
     delta = torch.zeros(3, 1, 1, subject.d_model, requires_grad=True)
     torch.autograd.grad(run(delta, torch.arange(3)).read.sum(), delta)
-    assert bool(joins) == (family == "gemma2")
+    assert not joins
+
+
+@pytest.mark.parametrize("family", tiny.FAMILIES)
+def test_a_prefix_may_be_filled_up(family: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """For products that a GPU does fast."""
+    subject = tiny.bare(family)
+    delta = torch.randn(3, 1, 1, subject.d_model, generator=torch.Generator().manual_seed(0))
+
+    def found() -> Tensor:
+        run = TailPass(subject, tiny.pack(subject), {}, Writes((2,), 11, 1, False))
+        reads = []
+        for rows in ([0, 1, 2], [2, 0, 1], [0, 1]):
+            at = delta[: len(rows)].clone().requires_grad_()
+            read = run(at, torch.tensor(rows)).read
+            reads += [read.detach(), torch.autograd.grad(read.sum(), at)[0]]
+        return torch.cat([x.flatten() for x in reads])
+
+    expected = found()
+    monkeypatch.setattr(recorded, "_missing", lambda columns: -columns.shape[2] % 8)
+    torch.testing.assert_close(found(), expected, rtol=1e-4, atol=1e-5)
+    if family == "llama":  # negative control: what fills it is attended to
+        monkeypatch.setattr(recorded, "Joined", lambda *parts, length: Joined(*parts))
+        assert (found() - expected).abs().max() > 1e-3
