@@ -13,8 +13,8 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Sequence
-from typing import Any
-from weakref import WeakSet
+from typing import Any, ClassVar
+from weakref import ReferenceType, WeakSet, ref
 
 import torch
 from torch import Tensor, nn
@@ -38,10 +38,18 @@ def served(device: torch.device) -> bool:
 
 
 class Graphs:
-    """The graphs of one stack of layers: of every stretch that is asked for, and for every number of lines."""
+    """The graphs of one stack of layers: of every stretch that is asked for, and for every number of lines.
+
+    Only one stack has any at a time, since what they take no other pass can have.
+    """
+
+    _holder: ClassVar[ReferenceType[Graphs] | None] = None
 
     def __init__(self, layers: Sequence[nn.Module], recorded: Recorded) -> None:
         self._layers, self._recorded = layers, recorded
+        self._forget()
+
+    def _forget(self) -> None:
         self._given: dict[int, Given] = {}
         self._graphs: dict[tuple[int, range], Graph] = {}
         self._asked: Counter[tuple[int, range]] = Counter()
@@ -70,6 +78,10 @@ class Graphs:
 
     def _make(self, key: tuple[int, range], h: Tensor, given: Given) -> Graph | None:
         span = key[1]
+        holder = Graphs._holder and Graphs._holder()
+        if holder is not None and holder is not self:
+            holder._forget()
+        Graphs._holder = ref(self)
 
         def layers(at: Tensor) -> Tensor:
             return given.through(self._layers, at, span)
@@ -80,7 +92,7 @@ class Graphs:
                 self._graphs[key] = graph
                 return graph
         except RuntimeError:  # no memory is left, or something on the way waits for the device
-            self._graphs.clear()
+            self._forget()
         _REFUSED.add(self._layers[-1])
         return None
 

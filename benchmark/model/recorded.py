@@ -10,8 +10,7 @@ import torch
 from torch import Tensor, nn
 from transformers.cache_utils import Cache, DynamicCache
 
-from benchmark.model.precision import HALF
-from benchmark.model.prefix import ALIGNED, Joined
+from benchmark.model.prefix import Joined
 
 Keys = dict[int, tuple[Tensor, Tensor]]
 """Layer -> keys and values of the prefix (lines, heads, prefix, d_head)."""
@@ -44,10 +43,10 @@ class Given:
         self._picked: list[tuple[Tensor, Tensor]] = []
         """Something recorded, and what of it is these lines'."""
         told = (call.get("attention_mask") is not None for call in recorded.calls)
-        prefix = {i: (self._columns(keys), self._columns(values)) for i, (keys, values) in recorded.prefix.items()}
+        prefix = {i: (self._pick(keys), self._pick(values)) for i, (keys, values) in recorded.prefix.items()}
         absent = None if recorded.absent is None else self._pick(recorded.absent)
         unmasked = frozenset(i for i, masked in zip(recorded.prefix, told, strict=True) if not masked)
-        cache = PrefixCache(prefix, absent, unmasked, _prefix_length(recorded))
+        cache = PrefixCache(prefix, absent, unmasked)
         self.calls = [{name: self._given(value, cache) for name, value in call.items()} for call in recorded.calls]
         """Keyword arguments of each layer."""
 
@@ -66,21 +65,12 @@ class Given:
         """The same for as many other lines, at the same places in memory."""
         if not self.of(lines):
             for whole, picked in self._picked:
-                picked.copy_(whole[lines])
+                torch.index_select(whole, 0, lines, out=picked)
         self.lines = lines
 
     def _pick(self, whole: Tensor) -> Tensor:
         picked = whole[self.lines]
         self._picked.append((whole, picked))
-        return picked
-
-    def _columns(self, whole: Tensor) -> Tensor:
-        """Keys or values of these lines; on a GPU in half precision to a number of columns that it multiplies fast."""
-        more = _missing(whole)
-        if not more:
-            return self._pick(whole)
-        picked = torch.nn.functional.pad(whole[self.lines], (0, 0, 0, more))
-        self._picked.append((whole, picked[:, :, : whole.shape[2]]))
         return picked
 
     def _given(self, value: Any, cache: Cache) -> Any:
@@ -109,11 +99,6 @@ def side_by_side(parts: Sequence[Recorded]) -> Recorded:
     ]
     hidden = torch.cat([part.hidden for part in parts])
     return Recorded(hidden, prefix, calls, absent if absent.any() else None)  # pyright: ignore[reportArgumentType]
-
-
-def _missing(columns: Tensor) -> int:
-    """Columns to the next number that is multiplied fast."""
-    return -columns.shape[2] % ALIGNED if columns.device.type == "cuda" and columns.dtype in HALF else 0
 
 
 def _prefix_length(part: Recorded) -> int:
@@ -151,19 +136,15 @@ def _shifted(mask: Tensor, absent: Tensor) -> Tensor:
 class PrefixCache(DynamicCache):
     """Read-only keys and values of the prefix; stateless, so that one step does not see another's."""
 
-    def __init__(self, prefix: Keys, absent: Tensor | None, unmasked: frozenset[int], length: int) -> None:
-        """``length``: columns of the prefix; keys and values that have more are zero there."""
+    def __init__(self, prefix: Keys, absent: Tensor | None, unmasked: frozenset[int]) -> None:
         super().__init__()
-        self.prefix, self.absent, self.unmasked, self.length = prefix, absent, unmasked, length
+        self.prefix, self.absent, self.unmasked = prefix, absent, unmasked
+        self.length = next(iter(prefix.values()))[0].shape[2] if prefix else 0
 
     def update(self, key_states: Tensor, value_states: Tensor, layer_idx: int, *_: Any, **__: Any) -> tuple[Any, Any]:
         absent = self.absent if layer_idx in self.unmasked else None
-
-        def joined(prefix: Tensor, tail: Tensor) -> Joined:
-            return Joined(prefix, tail, absent, length=self.length)
-
         keys, values = self.prefix[layer_idx]
-        return joined(keys, key_states), joined(values, value_states)
+        return Joined(keys, key_states, absent), Joined(values, value_states, absent)
 
     def get_seq_length(self, layer_idx: int = 0) -> int:
         return self.length

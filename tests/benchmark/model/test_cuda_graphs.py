@@ -127,6 +127,22 @@ def test_layers_are_run_until_a_graph_is_worth_it(graphs: None) -> None:
         assert StandIn.made == (stretches if k + 1 >= WORTH else 0)
 
 
+def test_one_stack_has_graphs_at_a_time(graphs: None) -> None:
+    subject = tiny.bare("llama")
+    first, second = tail_of(subject), tail_of(subject)
+    begun(first)
+    late = at(first, 3, 9)
+    value = first(late, torch.tensor([0, 1, 2])).read.sum()
+    begun(second)
+    assert [bool(run._stack._graphs and run._stack._graphs._graphs) for run in (first, second)] == [False, True]
+    other = plain(first)
+    expected = torch.autograd.grad(other(late, torch.tensor([0, 1, 2])).read.sum(), late)[0]
+    assert gap(torch.autograd.grad(value, late)[0], expected) < 1e-5, "a pass that was under way"
+    for _ in range(2):
+        begun(first)
+        assert apart(everything(first, late, [0, 1, 2]), everything(other, late, [0, 1, 2])) < 1e-5
+
+
 def test_large_passes_have_none(graphs: None, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(cuda_graphs, "MOST", 3)
     tail = tail_of(tiny.bare("llama"))
