@@ -28,6 +28,11 @@ class Recorded:
     absent: Tensor | None = None
     """(lines, prefix) bool: columns that a shorter prefix does not have; None: all are there."""
 
+    def unmasked(self) -> frozenset[int]:
+        """Layers that are given no mask, which could hide columns."""
+        told = (call.get("attention_mask") is not None for call in self.calls)
+        return frozenset(i for i, masked in zip(self.prefix, told, strict=True) if not masked)
+
 
 class _EachOwn(NamedTuple):
     """An argument that is not the same for every line."""
@@ -42,11 +47,9 @@ class Given:
         self.lines = lines
         self._picked: list[tuple[Tensor, Tensor]] = []
         """Something recorded, and what of it is these lines'."""
-        told = (call.get("attention_mask") is not None for call in recorded.calls)
         prefix = {i: (self._pick(keys), self._pick(values)) for i, (keys, values) in recorded.prefix.items()}
         absent = None if recorded.absent is None else self._pick(recorded.absent)
-        unmasked = frozenset(i for i, masked in zip(recorded.prefix, told, strict=True) if not masked)
-        cache = PrefixCache(prefix, absent, unmasked)
+        cache = PrefixCache(prefix, absent, frozenset() if absent is None else recorded.unmasked())
         self.calls = [{name: self._given(value, cache) for name, value in call.items()} for call in recorded.calls]
         """Keyword arguments of each layer."""
 
@@ -142,8 +145,8 @@ class PrefixCache(DynamicCache):
         self.length = next(iter(prefix.values()))[0].shape[2] if prefix else 0
 
     def update(self, key_states: Tensor, value_states: Tensor, layer_idx: int, *_: Any, **__: Any) -> tuple[Any, Any]:
-        absent = self.absent if layer_idx in self.unmasked else None
         keys, values = self.prefix[layer_idx]
+        absent = self.absent if layer_idx in self.unmasked else None
         return Joined(keys, key_states, absent), Joined(values, value_states, absent)
 
     def get_seq_length(self, layer_idx: int = 0) -> int:
