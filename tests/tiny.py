@@ -165,8 +165,10 @@ def pack(subject: Subject, rows: int = 3, length: int = 12, suffix_at: int | Non
     generator = torch.Generator().manual_seed(0)
     ids = torch.randint(3, VOCABULARY, (rows, length), generator=generator)
     ids[:, 0] = 1
-    choices = torch.randint(3, VOCABULARY, (rows, 3), generator=generator)
-    where = Where(torch.arange(length), is_special(subject, ids), torch.zeros(rows, length, dtype=torch.bool))
+    choices = torch.randint(3, VOCABULARY, (rows, 3), generator=generator).to(subject.device)
+    ids = ids.to(subject.device)
+    index = torch.arange(length, device=subject.device)
+    where = Where(index, is_special(subject, ids), torch.zeros_like(ids, dtype=torch.bool))
     examples = tuple(Example(f"pack/{i}", f"cluster {i}", "") for i in range(rows))
     return Pack(examples, ids, TokenReader(choices), length - 1, length if suffix_at is None else suffix_at, where)
 

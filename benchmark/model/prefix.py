@@ -7,9 +7,11 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.nn.functional import scaled_dot_product_attention
+from torch.nn.functional import pad, scaled_dot_product_attention
 from torch.utils._pytree import tree_map_only
 
+ALIGNED = 8
+"""Columns of a prefix in half precision come in multiples of so many: others are beyond the fast products of a GPU."""
 _PRODUCTS = (torch.matmul, Tensor.matmul, Tensor.__matmul__)
 _EACH = (slice(None), slice(None), None, slice(None), slice(None))
 """The index with which keys are repeated for the query heads that share them (``repeat_kv``)."""
@@ -28,16 +30,19 @@ class Joined:
         tail: Tensor,
         absent: Tensor | None = None,
         *,
+        length: int | None = None,
         shared: int = 1,
         turned: bool = False,
     ) -> None:
         """
         Args:
             absent: (rows, prefix) bool: columns that are not there, and that no mask hides.
+            length: columns of the prefix; what it has beyond them must be finite and counts for nothing. None: all.
             shared: how many query heads share one of these.
             turned: the last two dimensions are the other way round.
         """
         self.prefix, self.tail, self.absent = prefix, tail, absent
+        self.length = prefix.shape[2] if length is None else length
         self.shared, self.turned = shared, turned
 
     @cached_property
@@ -49,13 +54,13 @@ class Joined:
         """
         if self.absent is not None:
             raise TypeError("a prefix with absent columns is no tensor")
-        whole = torch.cat([self.prefix, self.tail], 2).repeat_interleave(self.shared, 1)
+        whole = torch.cat([self.prefix[:, :, : self.length], self.tail], 2).repeat_interleave(self.shared, 1)
         return whole.mT if self.turned else whole
 
     @property
     def shape(self) -> torch.Size:
         rows, heads, columns, size = self.tail.shape
-        last = (self.prefix.shape[2] + columns, size)
+        last = (self.length + columns, size)
         return torch.Size((rows, heads * self.shared, *(last[::-1] if self.turned else last)))
 
     def transpose(self, one: int, other: int) -> Any:
@@ -68,6 +73,7 @@ class Joined:
             self.prefix,
             self.tail,
             self.absent,
+            length=self.length,
             shared=self.shared if shared is None else shared,
             turned=self.turned if turned is None else turned,
         )
@@ -172,7 +178,7 @@ def attend(query: Tensor, key: Joined, value: Joined, mask: Tensor | None, scale
 def scores(query: Tensor, key: Joined) -> Tensor:
     """The product of every query (rows, heads, tail, d_head) with every key: (rows, heads, tail, prefix + tail)."""
     rows = _by_key_head(query, key)
-    before = rows @ key.prefix.mT
+    before = (rows @ key.prefix.mT)[..., : key.length]
     if key.absent is not None:
         before = before.masked_fill(key.absent[:, None, None], -torch.inf)
     return torch.cat([before, rows @ key.tail.mT], -1).reshape(*query.shape[:-1], -1)
@@ -181,8 +187,8 @@ def scores(query: Tensor, key: Joined) -> Tensor:
 def mixture(share: Tensor, value: Joined) -> Tensor:
     """Values by their share (rows, heads, tail, prefix + tail): (rows, heads, tail, d_head)."""
     rows = _by_key_head(share, value)
-    prefix = value.prefix.shape[2]
-    return (rows[..., :prefix] @ value.prefix + rows[..., prefix:] @ value.tail).reshape(*share.shape[:-1], -1)
+    before = pad(rows[..., : value.length], (0, value.prefix.shape[2] - value.length))
+    return (before @ value.prefix + rows[..., value.length :] @ value.tail).reshape(*share.shape[:-1], -1)
 
 
 def _by_key_head(x: Tensor, joined: Joined) -> Tensor:

@@ -10,7 +10,8 @@ import torch
 from torch import Tensor, nn
 from transformers.cache_utils import Cache, DynamicCache
 
-from benchmark.model.prefix import Joined
+from benchmark.model.precision import HALF
+from benchmark.model.prefix import ALIGNED, Joined
 
 Keys = dict[int, tuple[Tensor, Tensor]]
 """Layer -> keys and values of the prefix (lines, heads, prefix, d_head)."""
@@ -47,9 +48,10 @@ class Given:
         self.lines = lines
         self._picked: list[tuple[Tensor, Tensor]] = []
         """Something recorded, and what of it is these lines'."""
-        prefix = {i: (self._pick(keys), self._pick(values)) for i, (keys, values) in recorded.prefix.items()}
+        prefix = {i: (self._columns(keys), self._columns(values)) for i, (keys, values) in recorded.prefix.items()}
         absent = None if recorded.absent is None else self._pick(recorded.absent)
-        cache = PrefixCache(prefix, absent, frozenset() if absent is None else recorded.unmasked())
+        unmasked = frozenset[int]() if absent is None else recorded.unmasked()
+        cache = PrefixCache(prefix, absent, unmasked, _prefix_length(recorded))
         self.calls = [{name: self._given(value, cache) for name, value in call.items()} for call in recorded.calls]
         """Keyword arguments of each layer."""
 
@@ -68,13 +70,22 @@ class Given:
         """The same for as many other lines, at the same places in memory."""
         if not self.of(lines):
             for whole, picked in self._picked:
-                torch.index_select(whole, 0, lines, out=picked)
+                picked.copy_(whole[lines])
         self.lines = lines
 
     def _pick(self, whole: Tensor) -> Tensor:
         picked = whole[self.lines]
         self._picked.append((whole, picked))
         return picked
+
+    def _columns(self, whole: Tensor) -> Tensor:
+        """Keys or values of these lines, with zeros behind them to a number of columns that is multiplied fast."""
+        more = _missing(whole)
+        if not more:
+            return self._pick(whole)
+        filled = torch.nn.functional.pad(whole[self.lines], (0, 0, 0, more))
+        self._picked.append((whole, filled[:, :, : whole.shape[2]]))
+        return filled
 
     def _given(self, value: Any, cache: Cache) -> Any:
         if isinstance(value, _EachOwn):
@@ -102,6 +113,11 @@ def side_by_side(parts: Sequence[Recorded]) -> Recorded:
     ]
     hidden = torch.cat([part.hidden for part in parts])
     return Recorded(hidden, prefix, calls, absent if absent.any() else None)  # pyright: ignore[reportArgumentType]
+
+
+def _missing(columns: Tensor) -> int:
+    """How many columns there are to the next number that is multiplied fast."""
+    return -columns.shape[2] % ALIGNED if columns.device.type == "cuda" and columns.dtype in HALF else 0
 
 
 def _prefix_length(part: Recorded) -> int:
@@ -139,15 +155,19 @@ def _shifted(mask: Tensor, absent: Tensor) -> Tensor:
 class PrefixCache(DynamicCache):
     """Read-only keys and values of the prefix; stateless, so that one step does not see another's."""
 
-    def __init__(self, prefix: Keys, absent: Tensor | None, unmasked: frozenset[int]) -> None:
+    def __init__(self, prefix: Keys, absent: Tensor | None, unmasked: frozenset[int], length: int) -> None:
+        """``length``: columns of the prefix; keys and values may have more, which are nobody's."""
         super().__init__()
-        self.prefix, self.absent, self.unmasked = prefix, absent, unmasked
-        self.length = next(iter(prefix.values()))[0].shape[2] if prefix else 0
+        self.prefix, self.absent, self.unmasked, self.length = prefix, absent, unmasked, length
 
     def update(self, key_states: Tensor, value_states: Tensor, layer_idx: int, *_: Any, **__: Any) -> tuple[Any, Any]:
-        keys, values = self.prefix[layer_idx]
         absent = self.absent if layer_idx in self.unmasked else None
-        return Joined(keys, key_states, absent), Joined(values, value_states, absent)
+
+        def joined(prefix: Tensor, tail: Tensor) -> Joined:
+            return Joined(prefix, tail, absent, length=self.length)
+
+        keys, values = self.prefix[layer_idx]
+        return joined(keys, key_states), joined(values, value_states)
 
     def get_seq_length(self, layer_idx: int = 0) -> int:
         return self.length

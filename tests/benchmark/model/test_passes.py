@@ -35,7 +35,7 @@ class Bend:
         self.matrix = 0.2 * torch.randn(tiny.D_MODEL, tiny.D_MODEL, generator=generator)
 
     def __call__(self, h: Tensor, where: Where) -> Tensor:
-        return h + torch.tanh(h @ self.matrix.to(h.dtype)) * ~where.special[..., None]
+        return h + torch.tanh(h @ self.matrix.to(h)) * ~where.special[..., None]
 
 
 class Mix(Bend):

@@ -11,6 +11,7 @@ from torch import Tensor
 from torch.nn.functional import scaled_dot_product_attention as attention
 from transformers.models.gemma2.modeling_gemma2 import repeat_kv
 
+from benchmark.model import recorded
 from benchmark.model.passes import Writes
 from benchmark.model.prefix import Joined
 from benchmark.model.tail import TailPass
@@ -91,16 +92,18 @@ def test_to_anything_else_it_is_one_tensor() -> None:
 
 
 @pytest.mark.parametrize("shared", [1, 2])
+@pytest.mark.parametrize("filling", [0, 3])
 @pytest.mark.parametrize("by", [torch.matmul, torch.Tensor.matmul, operator.matmul])
-def test_products_step_by_step_join_nothing(shared: int, by: Any, joins: list[int]) -> None:
-    """As attention is written out where scores are bent."""
+def test_products_step_by_step_join_nothing(shared: int, filling: int, by: Any, joins: list[int]) -> None:
+    """As attention is written out where scores are bent, also where the prefix is filled up with zeros."""
     query, key, value, keys, values = parts(HEADS // shared)
     found, expected = [], []
     for places, of in ((found, "parts"), (expected, "one tensor")):
         k: Any = torch.cat([keys, key], 2)
         v: Any = torch.cat([values, value], 2)
         if of == "parts":
-            k, v = Joined(keys, key), Joined(values, value)
+            long, wide = (torch.nn.functional.pad(x, (0, 0, 0, filling)) for x in (keys, values))
+            k, v = Joined(long, key, length=PREFIX), Joined(wide, value, length=PREFIX)
         k, v = repeat_kv(k, shared), repeat_kv(v, shared)
         assert k.shape == (ROWS, HEADS, PREFIX + TAIL, SIZE) and k.transpose(2, 3).shape == k.shape[:2] + (
             SIZE,
@@ -147,3 +150,26 @@ def test_a_tail_pass_joins_nothing(family: str, joins: list[int]) -> None:
     delta = torch.zeros(3, 1, 1, subject.d_model, requires_grad=True)
     torch.autograd.grad(run(delta, torch.arange(3)).read.sum(), delta)
     assert not joins
+
+
+@pytest.mark.parametrize("family", tiny.FAMILIES)
+def test_a_prefix_may_be_filled_up(family: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """For products that a GPU does fast."""
+    subject = tiny.bare(family)
+    delta = torch.randn(3, 1, 1, subject.d_model, generator=torch.Generator().manual_seed(0))
+
+    def found() -> Tensor:
+        run = TailPass(subject, tiny.pack(subject), {}, Writes((2,), 11, 1, False))
+        reads = []
+        for rows in ([0, 1, 2], [2, 0, 1], [0, 1]):
+            at = delta[: len(rows)].clone().requires_grad_()
+            read = run(at, torch.tensor(rows)).read
+            reads += [read.detach(), torch.autograd.grad(read.sum(), at)[0]]
+        return torch.cat([x.flatten() for x in reads])
+
+    expected = found()
+    monkeypatch.setattr(recorded, "_missing", lambda columns: -columns.shape[2] % 8)
+    torch.testing.assert_close(found(), expected, rtol=1e-4, atol=1e-5)
+    if family == "llama":  # negative control: what fills it is attended to
+        monkeypatch.setattr(recorded, "Joined", lambda *parts, length: Joined(*parts))
+        assert (found() - expected).abs().max() > 1e-3

@@ -62,7 +62,8 @@ def deltas_of(tails: Sequence[TailPass]) -> list[Tensor]:
 def slopes(seen: Sequence[Seen], at: Sequence[Tensor]) -> list[Tensor]:
     """Gradients of everything that passes give."""
     parts = [part for one in seen for part in (one.read, *one.stream.values())]
-    total = sum(((p * torch.linspace(-1, 1, p.numel()).view(p.shape)).sum() for p in parts), torch.zeros(()))
+    weighted = [(p * torch.linspace(-1, 1, p.numel(), device=p.device).view(p.shape)).sum() for p in parts]
+    total = torch.stack(weighted).sum()
     return list(torch.autograd.grad(total, at))
 
 
