@@ -17,8 +17,9 @@ from benchmark.contracts.example import Example
 from benchmark.errors import UsageError
 from benchmark.measure.group import Group, Scale
 from benchmark.measure.judging import read_pack
-from benchmark.measure.self_check import TOLERANCE, tail_is_exact
+from benchmark.measure.self_check import tail_is_exact
 from benchmark.model.pack import encode, make_packs
+from benchmark.model.precision import tolerance
 from benchmark.model.streams import embedding_norm, residual_norms
 from benchmark.model.subject import Subject
 from benchmark.registry import threat
@@ -133,7 +134,7 @@ def _group(subject: Subject, suite: Suite, task: TaskView) -> Group:
 def _tail(group: Group, suite: Suite) -> Found:
     threats = [threat(name) for name in suite.tasks[group.task.name].budgets]
     same = tail_is_exact(group, threats)
-    bound = TOLERANCE.get(group.subject.dtype, 5e-2)
+    bound = tolerance(group.subject.dtype)
     how = "equals" if same else "differs from"
     evidence = f"{how} the full one in values and gradients within {bound:g} ({', '.join(t.name for t in threats)})"
     return same, evidence, "runs take the full pass here, which is right and slower; report the model's family"
@@ -146,7 +147,7 @@ def _packing(subject: Subject, task: TaskView) -> Found:
     if len(pack) == 1:
         return None, "no two prompts are of one length: there are no packs", ""
     together = task.readout.flat(read_pack(subject, pack, {}))
-    gap, bound = 0.0, TOLERANCE.get(subject.dtype, 5e-2)
+    gap, bound = 0.0, tolerance(subject.dtype)
     for i, example in enumerate(pack.examples):
         (alone,) = make_packs(subject, task, [example], 1)
         one = task.readout.flat(read_pack(subject, alone, {}))[0]

@@ -6,6 +6,7 @@ import json
 import os
 import signal
 import threading
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,15 @@ from benchmark.run.signals import Stopped, courteous
 from tests.toy_run import DEFENSE, FEW
 
 ENDING = [signal.SIGTERM, signal.SIGHUP]
+
+
+@pytest.fixture(autouse=True)
+def unheard() -> Iterator[None]:
+    """Nobody listens to them, and none is ignored, also where the tests were begun with ``nohup``."""
+    old = [signal.signal(number, signal.SIG_DFL) for number in ENDING]
+    yield
+    for number, before in zip(ENDING, old, strict=True):
+        signal.signal(number, before)
 
 
 @pytest.mark.parametrize("number", ENDING)
