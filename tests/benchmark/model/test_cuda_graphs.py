@@ -178,6 +178,15 @@ def test_a_gradient_is_that_of_its_own_pass(graphs: None, subject: Subject, monk
     assert not apart(both_ways(tail), expected) < FAR
 
 
+def test_a_gradient_can_be_taken_again(graphs: None, subject: Subject) -> None:
+    tail = tail_of(subject, {})
+    begun(tail)
+    delta, rows = at(tail, 3, 7), torch.tensor([0, 1, 2])
+    value = tail(delta, rows).read.sum()
+    first, second = (torch.autograd.grad(value, delta, retain_graph=True)[0] for _ in range(2))
+    assert gap(first, second) < 1e-6 and first.abs().max() > 0
+
+
 def test_gradients_in_one_batch_are_those_one_by_one(graphs: None) -> None:
     tail = tail_of(tiny.bare("llama"))
     begun(tail)
