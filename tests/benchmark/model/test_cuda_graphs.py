@@ -132,7 +132,7 @@ def test_one_stack_has_graphs_at_a_time(graphs: None) -> None:
     first, second = tail_of(subject), tail_of(subject)
     begun(first)
     late = at(first, 3, 9)
-    value = first(late, torch.tensor([0, 1, 2])).read.sum()
+    value = first(late, torch.tensor([0, 1, 2]), OBSERVED).read.sum()
     begun(second)
     assert [bool(run._stack._graphs and run._stack._graphs._graphs) for run in (first, second)] == [False, True]
     other = plain(first)
@@ -160,8 +160,8 @@ def begun(tail: TailPass) -> None:
 def both_ways(tail: TailPass) -> list[Tensor]:
     """Two passes, and then their gradients, the first one's twice."""
     first, second = at(tail, 3, 7), at(tail, 3, 8)
-    one = tail(first, torch.tensor([0, 1, 2])).read.sum()
-    other = tail(second, torch.tensor([2, 2, 1])).read.square().sum()
+    one = tail(first, torch.tensor([0, 1, 2]), OBSERVED).read.sum()
+    other = tail(second, torch.tensor([2, 2, 1]), OBSERVED).read.square().sum()
     back = [torch.autograd.grad(one, first, retain_graph=True)[0] for _ in range(2)]
     return [*back, *torch.autograd.grad(other, second), *torch.autograd.grad(one, first)]
 
@@ -182,7 +182,7 @@ def test_a_gradient_can_be_taken_again(graphs: None, subject: Subject) -> None:
     tail = tail_of(subject, {})
     begun(tail)
     delta, rows = at(tail, 3, 7), torch.tensor([0, 1, 2])
-    value = tail(delta, rows).read.sum()
+    value = tail(delta, rows, OBSERVED).read.sum()
     first, second = (torch.autograd.grad(value, delta, retain_graph=True)[0] for _ in range(2))
     assert gap(first, second) < 1e-6 and first.abs().max() > 0
 
