@@ -11,7 +11,7 @@ is launched again wherever something else went through these places since.
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Callable, Sequence
 from typing import Any, ClassVar
 from weakref import ReferenceType, WeakSet, ref
@@ -53,7 +53,7 @@ class Graphs:
         self._given: dict[int, Given] = {}
         self._graphs: dict[tuple[int, range], Graph] = {}
         self._asked: Counter[tuple[int, range]] = Counter()
-        self._memory = Memory()
+        self._memory: defaultdict[range, Memory] = defaultdict(Memory)
 
     def __call__(self, h: Tensor, lines: Tensor, span: range) -> Tensor | None:
         """The stream behind the layers of ``span``, differentiable once; None: the layers have to be run."""
@@ -87,7 +87,7 @@ class Graphs:
             return given.through(self._layers, at, span)
 
         try:
-            graph = Graph(layers, h, self._memory)
+            graph = Graph(layers, h, self._memory[span])
             if _gives(graph, layers, h):
                 self._graphs[key] = graph
                 return graph
@@ -109,7 +109,7 @@ def filled(x: Tensor, size: int) -> Tensor:
 
 
 class Memory:
-    """What the graphs of a stack share, each of which leaves there what its own gradient needs."""
+    """What the graphs of a stretch share, each of which leaves there what its own gradient needs."""
 
     def __init__(self) -> None:
         self.pool: Any = None
@@ -196,7 +196,7 @@ class _Launched(torch.autograd.Function):
     @torch.autograd.function.once_differentiable
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None, None]:
         (h,) = ctx.saved_tensors
-        if ctx.graph.memory.turn != ctx.turn:
+        if ctx.graph.memory.turn != ctx.turn or not ctx.given.of(ctx.lines):
             ctx.given.turn_to(ctx.lines)
             ctx.graph.ahead(h)
         return ctx.graph.back(gradient), None, None, None

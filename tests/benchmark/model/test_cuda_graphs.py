@@ -178,6 +178,19 @@ def test_a_gradient_is_that_of_its_own_pass(graphs: None, subject: Subject, monk
     assert not apart(both_ways(tail), expected) < FAR
 
 
+def test_a_gradient_is_that_of_its_own_lines(graphs: None, subject: Subject) -> None:
+    """Also where other lines went through another stretch since."""
+    tail = tail_of(subject, {})
+    begun(tail)
+    delta = at(tail, 3, 7)
+    for k in range(WORTH):
+        tail(at(tail, 3, k), torch.tensor([0, 1, 2]))  # from what is written to the end, in one
+    expected = torch.autograd.grad(plain(tail)(delta, torch.tensor([0, 1, 2]), OBSERVED).read.sum(), delta)[0]
+    value = tail(delta, torch.tensor([0, 1, 2]), OBSERVED).read.sum()
+    tail(delta, torch.tensor([2, 2, 1]))
+    assert gap(torch.autograd.grad(value, delta)[0], expected) < 1e-5
+
+
 def test_a_gradient_can_be_taken_again(graphs: None, subject: Subject) -> None:
     tail = tail_of(subject, {})
     begun(tail)
@@ -185,6 +198,18 @@ def test_a_gradient_can_be_taken_again(graphs: None, subject: Subject) -> None:
     value = tail(delta, rows, OBSERVED).read.sum()
     first, second = (torch.autograd.grad(value, delta, retain_graph=True)[0] for _ in range(2))
     assert gap(first, second) < 1e-6 and first.abs().max() > 0
+
+
+def test_a_stretch_is_launched_once_for_a_gradient(graphs: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Stretches below and above an edit do not overwrite each other."""
+    tail = tail_of(tiny.bare("llama"))
+    begun(tail)
+    ahead, back = list[Graph](), list[Graph]()
+    for name, told in (("ahead", ahead), ("back", back)):
+        plainly = getattr(StandIn, name)
+        monkeypatch.setattr(StandIn, name, lambda self, x, told=told, run=plainly: told.append(self) or run(self, x))
+    everything(tail, at(tail, 3, 7), [0, 1, 2])
+    assert len(ahead) == len(set(ahead)) == 3 and back == ahead[::-1]
 
 
 def test_gradients_in_one_batch_are_those_one_by_one(graphs: None) -> None:
