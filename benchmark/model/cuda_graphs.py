@@ -189,14 +189,14 @@ class _Launched(torch.autograd.Function):
     def forward(ctx: Any, h: Tensor, graph: Graph, given: Given, lines: Tensor) -> Tensor:
         ctx.graph, ctx.given, ctx.lines = graph, given, lines
         ctx.save_for_backward(h)
-        ctx.turn = graph.ahead(h)
+        ctx.state = graph.ahead(h), given.moves
         return graph.out(len(h))
 
     @staticmethod
     @torch.autograd.function.once_differentiable
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None, None]:
         (h,) = ctx.saved_tensors
-        if ctx.graph.memory.turn != ctx.turn or not ctx.given.of(ctx.lines):
+        if (ctx.graph.memory.turn, ctx.given.moves) != ctx.state:
             ctx.given.turn_to(ctx.lines)
             ctx.graph.ahead(h)
         return ctx.graph.back(gradient), None, None, None

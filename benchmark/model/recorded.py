@@ -46,6 +46,8 @@ class Given:
 
     def __init__(self, recorded: Recorded, lines: Tensor) -> None:
         self.lines = lines
+        self.moves = 0
+        """How often other lines took the places of these."""
         self._picked: list[tuple[Tensor, Tensor]] = []
         """Something recorded, and what of it is these lines'."""
         prefix = {i: (self._columns(keys), self._columns(values)) for i, (keys, values) in recorded.prefix.items()}
@@ -71,6 +73,7 @@ class Given:
         if not self.of(lines):
             for whole, picked in self._picked:
                 picked.copy_(whole[lines])
+            self.moves += 1
         self.lines = lines
 
     def _pick(self, whole: Tensor) -> Tensor:

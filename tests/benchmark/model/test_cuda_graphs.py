@@ -161,7 +161,7 @@ def both_ways(tail: TailPass) -> list[Tensor]:
     """Two passes, and then their gradients, the first one's twice."""
     first, second = at(tail, 3, 7), at(tail, 3, 8)
     one = tail(first, torch.tensor([0, 1, 2]), OBSERVED).read.sum()
-    other = tail(second, torch.tensor([2, 2, 1]), OBSERVED).read.square().sum()
+    other = tail(second, torch.tensor([0, 1, 2]), OBSERVED).read.square().sum()
     back = [torch.autograd.grad(one, first, retain_graph=True)[0] for _ in range(2)]
     return [*back, *torch.autograd.grad(other, second), *torch.autograd.grad(one, first)]
 
