@@ -23,7 +23,8 @@ from benchmark.model.precision import agree
 from benchmark.model.recorded import Given, Recorded
 
 MOST = 2048
-"""Positions (lines times columns) at most: kernels of a larger pass take longer than their launch."""
+"""Positions (lines times columns) at most: the larger a pass, the less of its time is launching, and what a graph holds
+of memory grows with it."""
 WORTH = 3
 """A stretch is made into a graph when it is asked for so many times: making one costs as much as a few steps."""
 _REFUSED: WeakSet[nn.Module] = WeakSet()
